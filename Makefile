@@ -1,0 +1,47 @@
+# Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-fault test-gpu check format lock docs clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.venv/.dev: requirements/runtime.txt requirements/dev.txt
+	./sightline --install dev
+	@touch $@
+
+demo:            ## the main job on real servers: 500 pictures, live progress, the ledger
+	./sightline demo
+
+test: .venv/.dev ## all layers (unit, contract, integration, fault, system)
+	$(PY) -m pytest tests
+
+test-unit: .venv/.dev  ## unit tests only, seconds
+	$(PY) -m pytest tests/unit
+
+test-fault: .venv/.dev ## the tests that kill, freeze and cut
+	$(PY) -m pytest tests/fault
+
+test-gpu: .venv/.dev   ## model tests on a GPU that TensorFlow sees
+	SIGHTLINE_INFERENCE_DEVICE=gpu $(PY) -m pytest tests -m gpu
+
+check: .venv/.dev ## ruff, mypy strict, import contracts, generated files; changes nothing
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache
+	$(PY) -m app docs --check
+
+format: .venv/.dev ## format and sort
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+docs: .venv/.dev ## regenerate docs/configuration.md, docs/topics.md, docs/metrics.md
+	$(PY) -m app docs
+
+lock:            ## pin requirements with hashes (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/runtime.in -o requirements/runtime.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
+
+clean:           ## remove everything that these targets made
+	rm -rf .venv var .tools .mypy_cache .ruff_cache .hypothesis

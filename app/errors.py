@@ -1,0 +1,136 @@
+"""Every failure is one of three kinds; what may be done about it depends on the kind alone.
+
+    SightlineError
+    ├── Retryable   wait, try again, pause the partition: nothing is lost by waiting
+    ├── Poison      a record that cannot be read as what its topic holds: dead letter with its bytes (never a bad image:
+    │               that is the outcome `rejected`)
+    └── Fatal       the process must not go on: exit non-zero, the restarter brings it back
+
+Adapters translate foreign exceptions into these at their own border. Each docstring tells the operator what to do.
+"""
+
+from __future__ import annotations
+
+
+class SightlineError(Exception):
+    """Root of all errors of this project.
+
+    Operator: never raised itself; see the subclasses.
+    """
+
+
+class Retryable(SightlineError):
+    """Something outside is away or slow, and waiting helps.
+
+    Operator: nothing at first; when it lasts, look at the named service. Lag grows, nothing is lost.
+    """
+
+
+class Poison(SightlineError):
+    """A record cannot be read as what its topic holds.
+
+    Operator: `./sightline dead-letters ls`, mend the producer, then `dead-letters redrive`.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class Fatal(SightlineError):
+    """The process cannot go on without risking a lost or doubled outcome.
+
+    Operator: read the sentence, mend its cause; the process restarts and reads again from the last transaction.
+    """
+
+
+class ConfigurationError(Fatal):
+    """A setting is unknown, missing or wrong; the process did not start.
+
+    Operator: the message names the variable and, where one is close, the name that was meant.
+    """
+
+
+class StartupRefused(Fatal):
+    """A check before the start failed: a topic, a schema id, a broker, a store.
+
+    Operator: the message says what is missing and the command that makes it.
+    """
+
+
+class ManifestError(Fatal):
+    """A model folder cannot be loaded: bad manifest, wrong digest, or outputs that moved from the golden set.
+
+    Operator: mend or remove the model folder that the message names; other versions stay usable.
+    """
+
+
+class PolicyError(Fatal):
+    """A policy file is wrong; the process did not start.
+
+    Operator: the message names file, line and reason; `./sightline policy check FILE` repeats it.
+    """
+
+
+class DeliveryGap(Fatal):
+    """The pump was handed a message that does not follow the one before it.
+
+    Operator: nothing: the process exits and reads again from the committed offset. Repeated gaps: report them.
+    """
+
+
+class Fenced(Fatal):
+    """Another process owns this input partition (its transactional producer fenced ours).
+
+    Operator: nothing after a rebalance or a freeze; if it repeats, two workers share one group and partition set by hand.
+    """
+
+
+class DeadLetterCeiling(Fatal):
+    """Too many dead letters in a row or in proportion: more likely a bad deploy than bad data.
+
+    Operator: look at `dead-letters ls`, roll back or mend, restart; the offsets of the last records are not committed.
+    """
+
+
+class Stalled(Fatal):
+    """A lane said that it works and stood still past its deadline, or the event loop did not tick.
+
+    Operator: nothing at first: the process exits and restarts. If it repeats, the log names the lane and its oldest upload.
+    """
+
+
+class StoreUnavailable(Retryable):
+    """The object store as an endpoint cannot be reached or answers 5xx to everything.
+
+    Operator: mend the store or the network; the lane waits and lag grows.
+    """
+
+
+class BucketUnavailable(Retryable):
+    """One bucket fails (denied, gone, 503) while the endpoint answers.
+
+    Operator: check the bucket's policy and existence; its uploads are deferred to the retry topics meanwhile.
+    """
+
+
+class ObjectUnavailable(Retryable):
+    """One object cannot be read (5xx, cut-off or stalled body) while its neighbours can.
+
+    Operator: nothing: it is deferred to the retry topics and becomes a dead letter when all attempts are used up.
+    """
+
+
+class BrokerUnavailable(Retryable):
+    """Kafka cannot be reached.
+
+    Operator: bring the broker back; workers exit and are restarted until it answers.
+    """
+
+
+class IndexUnavailable(Retryable):
+    """Redis cannot be reached.
+
+    Operator: bring Redis back; the index agent waits, its lag grows, nothing is lost.
+    """

@@ -1,0 +1,106 @@
+"""Every topic that the project reads or writes, declared once.
+
+`./sightline stack up` and the compose file create them from here, every process checks them at its start, and
+docs/topics.md is generated from the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+DAY_MS: Final = 86_400_000
+FOREVER_MS: Final = -1
+
+UPLOADS: Final = "s3.uploads"
+TASKS: Final = "image.tasks.v1"
+BACKFILL: Final = "image.backfill.v1"
+RETRIES_30S: Final = "image.retries.30s.v1"
+RETRIES_5M: Final = "image.retries.5m.v1"
+RETRIES_1H: Final = "image.retries.1h.v1"
+REMOVED: Final = "image.removed.v1"
+PREDICTIONS: Final = "image.predictions.v1"
+EMBEDDINGS: Final = "image.embeddings.v1"
+FLAGGED: Final = "image.flagged.v1"
+DEAD_LETTERS: Final = "dead_letters.v1"
+CONTROL: Final = "control.v1"
+
+# Changelogs of the score agent's tables; named as Faust names them: <app id>-<table>-changelog.
+CLAIMS_CHANGELOG: Final = "sightline.score-uploads-changelog"
+CONTENTS_CHANGELOG: Final = "sightline.score-contents-changelog"
+EMBEDDINGS_CHANGELOG: Final = "sightline.score-embeddings-changelog"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic: what it holds, who writes and reads it, how long it is kept.
+
+    `record` names the record of schemas/ (None: raw bytes that are not ours). `scoring` topics share one partition
+    count, because the tables of the score agent are partitioned with them; `single` topics have one partition.
+    """
+
+    name: str
+    key: str
+    record: str | None
+    cleanup: str
+    retention_ms: int
+    written_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    single: bool = False
+    scoring: bool = False
+
+
+TOPICS: Final[tuple[TopicSpec, ...]] = (
+    TopicSpec(UPLOADS, "whatever the notifier uses", None, "delete", 7 * DAY_MS, ("buckets", "bridge"), ("identify",)),
+    TopicSpec(
+        TASKS, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("identify", "retry"), ("score",), scoring=True
+    ),
+    TopicSpec(
+        BACKFILL,
+        "content hint",
+        "ImageTask",
+        "delete",
+        7 * DAY_MS,
+        ("rescore", "reconcile", "retry"),
+        ("score",),
+        scoring=True,
+    ),
+    TopicSpec(
+        RETRIES_30S, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True
+    ),
+    TopicSpec(RETRIES_5M, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
+    TopicSpec(RETRIES_1H, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
+    TopicSpec(REMOVED, "bucket/key", "ImageRemoved", "delete", 7 * DAY_MS, ("identify",), ("index", "lake")),
+    TopicSpec(
+        PREDICTIONS, "bucket/key", "ImagePrediction", "delete", 30 * DAY_MS, ("score",), ("moderate", "index", "lake")
+    ),
+    TopicSpec(
+        EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, ("score",), ("lake", "training")
+    ),
+    TopicSpec(
+        FLAGGED, "bucket/key", "FlaggedImage", "delete", 90 * DAY_MS, ("moderate",), ("moderation", "index", "lake")
+    ),
+    TopicSpec(
+        DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)
+    ),
+    TopicSpec(
+        CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True
+    ),
+    TopicSpec(
+        CLAIMS_CHANGELOG, "upload id", None, "compact,delete", 14 * DAY_MS, ("score",), ("score",), scoring=True
+    ),
+    TopicSpec(
+        CONTENTS_CHANGELOG, "sha256", None, "compact,delete", 90 * DAY_MS, ("score",), ("score",), scoring=True
+    ),
+    TopicSpec(
+        EMBEDDINGS_CHANGELOG, "sha256", None, "compact,delete", 2 * DAY_MS, ("score",), ("score",), scoring=True
+    ),
+)
+
+
+def spec_of(name: str) -> TopicSpec:
+    """Return the row of `name`; raises KeyError for a topic that is not ours."""
+    for spec in TOPICS:
+        if spec.name == name:
+            return spec
+    raise KeyError(name)
