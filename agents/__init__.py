@@ -1,0 +1,13 @@
+"""The Faust agents, each its own Faust app, consumer group and process.
+
+s3.uploads ─► identify ─► image.tasks.v1 ─► score ─► image.predictions.v1 ─► moderate ─► image.flagged.v1
+                 │        image.backfill.v1 ─┘ │ ▲          └──────────────► index ─► Redis
+                 └─► image.removed.v1 ─────────┼─┼─────────────────────────────┘
+                        image.retries.*.v1 ◄───┘ └── retry
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+AGENTS: Final = ("identify", "score", "retry", "moderate", "index")

@@ -1,0 +1,1 @@
+"""Sightline: scores every uploaded image as a Kafka stream application."""

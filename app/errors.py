@@ -83,7 +83,8 @@ class DeliveryGap(Fatal):
 class Fenced(Fatal):
     """Another process owns this input partition (its transactional producer fenced ours).
 
-    Operator: nothing after a rebalance or a freeze; if it repeats, two workers share one group and partition set by hand.
+    Operator: nothing after a rebalance or a freeze; if it repeats, two workers were given one
+    partition by hand.
     """
 
 
@@ -97,7 +98,8 @@ class DeadLetterCeiling(Fatal):
 class Stalled(Fatal):
     """A lane said that it works and stood still past its deadline, or the event loop did not tick.
 
-    Operator: nothing at first: the process exits and restarts. If it repeats, the log names the lane and its oldest upload.
+    Operator: nothing at first: the process exits and restarts. If it repeats, the log names the lane and its
+    oldest upload.
     """
 
 

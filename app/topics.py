@@ -65,36 +65,22 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         ("score",),
         scoring=True,
     ),
-    TopicSpec(
-        RETRIES_30S, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True
-    ),
+    TopicSpec(RETRIES_30S, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
     TopicSpec(RETRIES_5M, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
     TopicSpec(RETRIES_1H, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
     TopicSpec(REMOVED, "bucket/key", "ImageRemoved", "delete", 7 * DAY_MS, ("identify",), ("index", "lake")),
     TopicSpec(
         PREDICTIONS, "bucket/key", "ImagePrediction", "delete", 30 * DAY_MS, ("score",), ("moderate", "index", "lake")
     ),
-    TopicSpec(
-        EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, ("score",), ("lake", "training")
-    ),
+    TopicSpec(EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, ("score",), ("lake", "training")),
     TopicSpec(
         FLAGGED, "bucket/key", "FlaggedImage", "delete", 90 * DAY_MS, ("moderate",), ("moderation", "index", "lake")
     ),
-    TopicSpec(
-        DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)
-    ),
-    TopicSpec(
-        CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True
-    ),
-    TopicSpec(
-        CLAIMS_CHANGELOG, "upload id", None, "compact,delete", 14 * DAY_MS, ("score",), ("score",), scoring=True
-    ),
-    TopicSpec(
-        CONTENTS_CHANGELOG, "sha256", None, "compact,delete", 90 * DAY_MS, ("score",), ("score",), scoring=True
-    ),
-    TopicSpec(
-        EMBEDDINGS_CHANGELOG, "sha256", None, "compact,delete", 2 * DAY_MS, ("score",), ("score",), scoring=True
-    ),
+    TopicSpec(DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)),
+    TopicSpec(CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True),
+    TopicSpec(CLAIMS_CHANGELOG, "upload id", None, "compact,delete", 14 * DAY_MS, ("score",), ("score",), scoring=True),
+    TopicSpec(CONTENTS_CHANGELOG, "sha256", None, "compact,delete", 90 * DAY_MS, ("score",), ("score",), scoring=True),
+    TopicSpec(EMBEDDINGS_CHANGELOG, "sha256", None, "compact,delete", 2 * DAY_MS, ("score",), ("score",), scoring=True),
 )
 
 

@@ -1,0 +1,1 @@
+"""The wire: Avro files (source of truth) and their dataclass records."""

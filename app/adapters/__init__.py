@@ -1,0 +1,1 @@
+"""One file per outside system, and the memory twins."""

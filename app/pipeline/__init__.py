@@ -1,0 +1,1 @@
+"""Use cases: framework-free async, one file per agent."""

@@ -1,0 +1,1 @@
+"""What runs beside the stream: bridge, reconcile, audit, rescore, dead letters, explain."""

@@ -1,0 +1,1 @@
+"""Lanes: credits, ordered release in transactions, watchdog. Framework-free."""

@@ -1,0 +1,41 @@
+"""The only command line: `./sightline VERB …`, `python -m app VERB …` from the root."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+import app.cli
+from app.errors import SightlineError
+
+
+def build() -> typer.Typer:
+    """Return the command line with every verb of app/cli, in alphabetical order."""
+    cli = typer.Typer(
+        name="sightline",
+        help="Scores every image that is uploaded to an S3 bucket, exactly once each.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for module in sorted(pkgutil.iter_modules(app.cli.__path__), key=lambda found: found.name):
+        verb = importlib.import_module(f"app.cli.{module.name}")
+        if hasattr(verb, "register"):
+            verb.register(cli)
+    return cli
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and exit code 2."""
+    try:
+        build()()
+    except SightlineError as error:
+        print(f"sightline: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""What the core needs from outside, as Protocols whose docstrings are contracts.
+
+Adapters implement them; app/adapters/memory.py holds their twins for tests; tests/contract runs one suite on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.records import Position, Record
+
+
+class Clock(Protocol):
+    """Time. The real one is the system's; tests move theirs by hand."""
+
+    def now_ms(self) -> int:
+        """Return Unix time in milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; cancellable."""
+        ...
+
+
+# --- records in, results out ---
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One Kafka record as it was read; bytes are untouched."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+    @property
+    def position(self) -> Position:
+        """Where it lies."""
+        return Position(self.topic, self.partition, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One record to publish. The topic name is without the installation's prefix; the partition follows the key."""
+
+    topic: str
+    key: bytes
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right of one source record to be the one that publishes the outcome of `upload_id`.
+
+    Taken at release, in source order: a stored claim of another position with the same or a higher attempt makes this
+    record a repeat (no output); a lower stored attempt is taken over.
+    """
+
+    upload_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableWrite:
+    """An upsert made after the commit; losing it costs work, never correctness."""
+
+    table: str
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What became of one source record: everything that leaves together with its offset, in one transaction.
+
+    `dead_letters` counts against the ceiling. An empty completion only moves the offset.
+    """
+
+    outputs: tuple[Output, ...] = ()
+    claim: Claim | None = None
+    writes: tuple[TableWrite, ...] = ()
+    dead_letters: int = 0
+
+
+class Processor(Protocol):
+    """One agent's use case, framework-free (app/pipeline). The lane calls it for records concurrently."""
+
+    async def process(self, record: SourceRecord) -> Completion:
+        """Return what becomes of `record`.
+
+        Concurrent calls may finish in any order; the lane releases in source order. A bad record is a completion with a
+        dead letter, never an exception: an exception of any kind ends the process. Waiting for a service that is away
+        happens inside (the lane shows `waiting-for-store` by `LaneStatus`). Cancellable at every await; a cancelled
+        record is handled again later.
+        """
+        ...
+
+
+class LaneStatus(Protocol):
+    """What a processor says of itself while it waits, for the watchdog and /healthz."""
+
+    def waiting(self, reason: str) -> None:
+        """Say that work waits for `reason` (`store`, `index`, `live`, `not-due`): standing still is then no stall."""
+        ...
+
+    def working(self) -> None:
+        """Say that work goes on: from here on standing still too long ends the process."""
+        ...
+
+
+class Tables(Protocol):
+    """Keyed state beside a partition. Reads are local and synchronous (microseconds)."""
+
+    def get(self, table: str, partition: int, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None. The partition must be owned, else KeyError."""
+        ...
+
+
+class Sink(Protocol):
+    """A place outside Kafka that results are written to before their offset commits (the index)."""
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+# --- the object store ---
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An object as an event named it. `etag` is normalised (no quotes, lower case)."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedObject:
+    """The bytes of an object and what the store said of them. `superseded`: not the version that was asked for."""
+
+    body: bytes
+    etag: str | None
+    version_id: str | None
+    key: str
+    superseded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMissing:
+    """The object cannot be read and never will be: `gone` (deleted), `archived`, `too_large`, `forbidden`."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One row of a bucket listing."""
+
+    bucket: str
+    key: str
+    etag: str | None
+    size_bytes: int
+    modified_ms: int
+
+
+class ObjectStore(Protocol):
+    """Reads objects; implementations bound every wait and retry within S3Settings."""
+
+    async def fetch(
+        self, ref: ObjectRef, *, max_bytes: int, alternate_key: str | None = None
+    ) -> FetchedObject | ObjectMissing:
+        """Return the object's bytes, or why there are none.
+
+        With a version: exactly that version. Without: If-Match on the ETag; when it was overwritten, what is there now,
+        marked superseded. On a 404, and only then, `alternate_key` is tried once and accepted if its ETag matches.
+        A body longer than `max_bytes` is not read on: ObjectMissing(`too_large`). Raises ObjectUnavailable,
+        BucketUnavailable or StoreUnavailable after the attempts of the settings.
+        """
+        ...
+
+    def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
+        """Yield the objects below `prefix`, in key order."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+# --- plain Kafka, for command-line services ---
+
+
+class Producer(Protocol):
+    """Publishes outside of a lane (bridge, reconcile, rescore, redrive)."""
+
+    async def send_and_wait(self, topic: str, key: bytes | None, value: bytes) -> Position:
+        """Publish one record and return its position after the broker acknowledged it (acks=all, idempotent).
+
+        Raises BrokerUnavailable.
+        """
+        ...
+
+    async def send_batch(self, records: Sequence[tuple[str, bytes | None, bytes]]) -> None:
+        """Publish records (topic, key, value) and return when all are acknowledged. Raises BrokerUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and release connections."""
+        ...

@@ -1,0 +1,299 @@
+"""All settings: one frozen tree, read once from SIGHTLINE_* variables; docs/configuration.md is generated from it.
+
+The variable of a field is SIGHTLINE_<SECTION>_<FIELD>. An unknown variable with our prefix is an error that names the
+nearest one; secrets print masked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from app.errors import ConfigurationError
+
+PREFIX: Final = "SIGHTLINE_"
+ROOT: Final = Path(__file__).resolve().parents[1]
+# Read by the launcher alone, before Python runs.
+LAUNCHER_VARIABLES: Final = frozenset({"SIGHTLINE_PYTHON"})
+
+
+class Secret(str):
+    """A string that prints masked; `reveal()` gives it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+    __str__ = __repr__
+
+    def reveal(self) -> str:
+        """Return the secret itself, for the one call that needs it."""
+        return str.__str__(self)
+
+
+def setting(default: Any, doc: str) -> Any:
+    """Declare a field with its default and the line that documents it."""
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """The broker, and how our topics lie on it."""
+
+    bootstrap: str = setting("127.0.0.1:9092", "host:port list of the brokers")
+    prefix: str = setting("", "put before every topic and group name; lets several installations share a broker")
+    partitions: int = setting(8, "partitions of each topic; all scoring topics and changelogs share this count")
+    replication: int = setting(1, "replication factor of topics that we create (3 in production)")
+    session_timeout_seconds: float = setting(12.0, "a worker silent for so long loses its partitions")
+    rebalance_timeout_seconds: float = setting(45.0, "how long a rebalance may take")
+    request_timeout_seconds: float = setting(60.0, "of consumer requests; must exceed the rebalance timeout")
+    transaction_timeout_seconds: float = setting(15.0, "a killed worker's open transaction blocks readers so long")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """The schema registry (Confluent API)."""
+
+    url: str = setting("", "base address such as http://127.0.0.1:8081/apis/ccompat/v7; empty: ids.lock is not checked")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """The object store, and which uploads are ours."""
+
+    endpoint: str = setting("", "address of an S3-compatible server; empty: AWS")
+    region: str = setting("us-east-1", "region that requests are signed for")
+    access_key: str = setting("", "access key; empty: the usual credentials chain")
+    secret_key: Secret = setting(Secret(""), "secret key; empty: the usual credentials chain")
+    buckets: tuple[str, ...] = setting((), "only these buckets (comma list); empty: all")
+    prefixes: tuple[str, ...] = setting((), "only keys that start so (comma list); empty: all")
+    suffixes: tuple[str, ...] = setting((), "only keys that end so, case ignored (comma list); empty: all")
+    excluded_prefixes: tuple[str, ...] = setting(("lake/", "archive/"), "never keys that start so: our own writes")
+    trust_etag_buckets: tuple[str, ...] = setting((), "buckets whose equal ETag and size count as equal bytes (risky)")
+    concurrency: int = setting(32, "objects being fetched at once by one worker")
+    connect_timeout_seconds: float = setting(3.0, "to connect")
+    read_timeout_seconds: float = setting(10.0, "without a byte, before a body counts as stalled")
+    object_timeout_seconds: float = setting(60.0, "for one object in all, retries included")
+    attempts: int = setting(3, "GETs of one object before it is deferred")
+    gone_retry_seconds: float = setting(2.0, "one delayed second look before a missing object counts as gone")
+
+
+@dataclass(frozen=True, slots=True)
+class SqsSettings:
+    """The queue that bucket notifications arrive in (`./sightline bridge sqs`)."""
+
+    queue_url: str = setting("", "address of the queue")
+    endpoint: str = setting("", "address of an SQS-compatible server; empty: AWS")
+    wait_seconds: int = setting(10, "long-poll time of one receive, at most 20")
+    visibility_seconds: int = setting(60, "how long a received message stays hidden from other receivers")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """The index of latest outcomes."""
+
+    url: Secret = setting(Secret("redis://127.0.0.1:6379/0"), "address, with credentials when needed")
+    prefix: str = setting("sightline:", "put before every key")
+    image_days: float = setting(30.0, "latest outcome per image is kept so long after its last change; 0: for ever")
+    content_days: float = setting(30.0, "latest scores per content are kept so long; 0: for ever")
+    tombstone_hours: float = setting(24.0, "a removal is remembered so long; must exceed the longest retry")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What an image may be; beyond it the outcome is `rejected`."""
+
+    max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes")
+    max_pixels: int = setting(64_000_000, "width times height")
+    max_side: int = setting(16_384, "width or height, pixels")
+    max_frames: int = setting(500, "frames of an animation (only the first is scored)")
+    decode_seconds: float = setting(15.0, "time to decode one image")
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceSettings:
+    """Models, runtimes and the device."""
+
+    models_dir: Path = setting(ROOT / "models", "folder of <name>/<version>/model.yaml")
+    active: tuple[str, ...] = setting((), "name@version list; a model not named runs its newest version")
+    disabled: tuple[str, ...] = setting((), "names of models that do not run")
+    runtime: str = setting("auto", "auto | onnx | tensorflow: for networks that exist in both")
+    device: str = setting("auto", "auto | cpu | gpu")
+    gpu_index: int = setting(0, "which GPU this worker uses")
+    mixed_precision: bool = setting(False, "float16 on a GPU; the golden check still decides")
+    threads: int = setting(0, "threads of one inference; 0: the number of cores")
+    decode_threads: int = setting(2, "threads that decode and resize")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Bounds of the engine and of a lane."""
+
+    max_in_flight: int = setting(256, "uploads in hand in one worker")
+    max_bytes_in_flight: int = setting(512 * 1024 * 1024, "bytes of objects and pixels in hand in one worker")
+    backfill_in_flight: int = setting(64, "uploads of the backfill lane in hand in one worker")
+    max_batch: int = setting(16, "images in one inference, below a model's own limit")
+    max_delay_ms: int = setting(25, "wait for a fuller batch after its first image")
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """Ordered release of results, and when a lane counts as stuck."""
+
+    release_results: int = setting(200, "results in one transaction at most")
+    release_interval_ms: int = setting(40, "wait for more results before a transaction")
+    drain_seconds: float = setting(15.0, "time to finish open work at a rebalance or stop; the rest is done again")
+    stall_seconds: float = setting(120.0, "a lane that works without progress so long ends the process")
+    tick_seconds: float = setting(15.0, "an event loop that does not tick so long ends the process")
+    dead_letter_ratio: float = setting(0.5, "dead letters among the last 200 records at most, else the worker stops")
+    dead_letter_run: int = setting(100, "dead letters one after another at most, else the worker stops")
+    retries: int = setting(3, "attempts after the first (30 s, 5 min, 1 h), then a dead letter")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """RocksDB tables of the score agent, per partition."""
+
+    block_cache_bytes: int = setting(16 * 1024 * 1024, "block cache of one table partition")
+    write_buffer_bytes: int = setting(8 * 1024 * 1024, "one memtable of one table partition; two at most")
+    max_open_files: int = setting(128, "open files of one table partition")
+    claims_days: float = setting(14.0, "claims are kept so long: longer than any repeat or retry of S3 or Kafka")
+    contents_days: float = setting(90.0, "scores per content are kept so long")
+    embeddings_days: float = setting(2.0, "embeddings are kept so long")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """Moderation rules."""
+
+    path: Path = setting(ROOT / "policies" / "default.yaml", "the policy file")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """One process."""
+
+    id: str = setting("", "stable name of this worker; empty: host name and a free slot")
+    data_dir: Path = setting(ROOT / "var" / "worker", "folder for tables; one per worker below it")
+    http_host: str = setting("127.0.0.1", "address of /metrics and /healthz")
+    http_port: int = setting(0, "their port; 0: a free one, said in the log")
+    log_level: str = setting("info", "debug | info | warning | error")
+    log_format: str = setting("text", "text | json")
+
+
+@dataclass(frozen=True, slots=True)
+class StackSettings:
+    """The local stack of real servers."""
+
+    var_dir: Path = setting(ROOT / "var", "folder for its data, logs and downloads")
+    s3: str = setting("ministack", "ministack | versitygw")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole tree."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    s3: S3Settings = field(default_factory=S3Settings)
+    sqs: SqsSettings = field(default_factory=SqsSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    lane: LaneSettings = field(default_factory=LaneSettings)
+    tables: TableSettings = field(default_factory=TableSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    stack: StackSettings = field(default_factory=StackSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One variable: its name, type, default and meaning."""
+
+    variable: str
+    section: str
+    name: str
+    kind: Any
+    default: Any
+    doc: str
+
+
+def setting_rows() -> Iterator[SettingRow]:
+    """Yield every variable in the order of the tree."""
+    for section_name, section in typing.get_type_hints(Settings).items():
+        hints = typing.get_type_hints(section)
+        for part in dataclasses.fields(section):
+            variable = f"{PREFIX}{section_name}_{part.name}".upper()
+            yield SettingRow(
+                variable, section_name, part.name, hints[part.name], part.default, part.metadata.get("doc", "")
+            )
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the tree that `environment` describes.
+
+    Raises ConfigurationError for an unknown SIGHTLINE_* variable (with the nearest known name) and for a value that is
+    not of its field's type. Reads nothing but its argument.
+    """
+    rows = {row.variable: row for row in setting_rows()}
+    given: dict[str, dict[str, Any]] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable in LAUNCHER_VARIABLES:
+            continue
+        row = rows.get(variable)
+        if row is None:
+            near = difflib.get_close_matches(variable, rows, n=1, cutoff=0.0)
+            raise ConfigurationError(f"unknown setting {variable}; did you mean {near[0]}?")
+        given.setdefault(row.section, {})[row.name] = _parse(row, text)
+    sections = {name: section(**given.get(name, {})) for name, section in typing.get_type_hints(Settings).items()}
+    settings = Settings(**sections)
+    _check(settings)
+    return settings
+
+
+def _parse(row: SettingRow, text: str) -> Any:
+    try:
+        if row.kind is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        if typing.get_origin(row.kind) is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return row.kind(text)
+    except (ValueError, KeyError) as error:
+        kind = getattr(row.kind, "__name__", str(row.kind))
+        raise ConfigurationError(f"{row.variable}={text!r} is not a valid {kind}: {row.doc}") from error
+
+
+def _check(settings: Settings) -> None:
+    """Refuse combinations that cannot work; each sentence says which variable to change."""
+    kafka = settings.kafka
+    if kafka.request_timeout_seconds <= kafka.rebalance_timeout_seconds:
+        raise ConfigurationError(
+            "SIGHTLINE_KAFKA_REQUEST_TIMEOUT_SECONDS must exceed SIGHTLINE_KAFKA_REBALANCE_TIMEOUT_SECONDS: "
+            "a slow join would otherwise be given up and begun again for ever"
+        )
+    if settings.lane.drain_seconds * 2 > kafka.rebalance_timeout_seconds:
+        raise ConfigurationError(
+            "SIGHTLINE_LANE_DRAIN_SECONDS must be at most half of SIGHTLINE_KAFKA_REBALANCE_TIMEOUT_SECONDS"
+        )
+    choices = (
+        ("SIGHTLINE_INFERENCE_RUNTIME", settings.inference.runtime, ("auto", "onnx", "tensorflow")),
+        ("SIGHTLINE_INFERENCE_DEVICE", settings.inference.device, ("auto", "cpu", "gpu")),
+        ("SIGHTLINE_WORKER_LOG_LEVEL", settings.worker.log_level, ("debug", "info", "warning", "error")),
+        ("SIGHTLINE_WORKER_LOG_FORMAT", settings.worker.log_format, ("text", "json")),
+        ("SIGHTLINE_STACK_S3", settings.stack.s3, ("ministack", "versitygw")),
+    )
+    for variable, value, allowed in choices:
+        if value not in allowed:
+            raise ConfigurationError(f"{variable}={value!r}: choose one of {', '.join(allowed)}")
+    for row in setting_rows():
+        value = getattr(getattr(settings, row.section), row.name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
+            raise ConfigurationError(f"{row.variable}={value} must not be negative: {row.doc}")
