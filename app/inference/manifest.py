@@ -1,0 +1,419 @@
+"""`model.yaml`: what a model is, read into frozen values, each complaint with file, line and reason."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from app.errors import ManifestError
+from app.inference.runtime import Fit, ImageInput
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
+_VERSION = re.compile(r"^[0-9]+(\.[0-9]+){0,2}$")
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+
+
+class Kind(StrEnum):
+    """What a model works on."""
+
+    NETWORK = "network"
+    HEAD = "head"
+    CASCADE = "cascade"
+
+
+class Runtime(StrEnum):
+    """What runs the artefact."""
+
+    ONNX = "onnx"
+    KERAS = "keras"
+    SAVED_MODEL = "saved_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A file of the model's folder, or, where `package` is set, a file that an installed Python package ships."""
+
+    path: str
+    sha256: str
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """A micro-batch closes at `max_batch` pictures or `max_delay_ms` after its first."""
+
+    max_batch: int
+    max_delay_ms: int
+
+
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunIf:
+    """The condition of a cascade: the score of another model's label compared with a threshold. No expressions."""
+
+    model: str
+    label: str
+    op: str
+    threshold: float
+
+    def holds(self, value: float) -> bool:
+        """Whether the cascade must run, given the score of `model`'s `label`."""
+        return _OPERATORS[self.op](value, self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What to tell people when a label's score reaches its threshold: a stable code, and advice for the seller."""
+
+    code: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an output may lie from the golden one: of scores absolutely, of embeddings by cosine."""
+
+    scores: float
+    embedding_cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelManifest:
+    """One model version, whole. `folder` is where its files are; equal manifests mean equal scores."""
+
+    name: str
+    version: str
+    kind: Kind
+    runtime: Runtime
+    artefact: Artefact
+    labels: tuple[str, ...]
+    activation: str
+    multi_label: bool
+    thresholds: Mapping[str, float]
+    reasons: Mapping[str, Reason]
+    batch: BatchLimits
+    input: ImageInput | None
+    embedding_of: str
+    embedding_dimensions: int
+    run_if: RunIf | None
+    tolerances: Mapping[str, Tolerance]
+    owner: str
+    licence: str
+    trained_on: str
+    quality: Mapping[str, float]
+    folder: Path
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    twin: str = ""
+    postprocess: str = ""
+    options: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """`name@version`, as logs, activations and rescorings write it."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def preprocessing_version(self) -> str:
+        """Part of a score's cache key. A head has its backbone's, which the registry knows; here it is empty."""
+        return self.input.version if self.input is not None else ""
+
+    def depends_on(self) -> tuple[str, ...]:
+        """Names of the models that must have answered before this one can."""
+        names = (self.embedding_of, self.run_if.model if self.run_if else "")
+        return tuple(name for name in names if name)
+
+
+def artefact_path(manifest: ModelManifest) -> Path:
+    """Where the artefact lies; raises ManifestError where it is absent or its sha256 differs. Reads the whole file."""
+    artefact = manifest.artefact
+    where = manifest.folder / "model.yaml"
+    if artefact.package:
+        spec = importlib.util.find_spec(artefact.package)
+        roots = list(spec.submodule_search_locations or ()) if spec else []
+        if not roots:
+            raise ManifestError(f"{where}: the package {artefact.package!r} that ships the artefact is not installed")
+        path = Path(roots[0]) / artefact.path
+    else:
+        path = manifest.folder / artefact.path
+    if not path.is_file():
+        raise ManifestError(f"{where}: the artefact {artefact.path!r} does not exist")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != artefact.sha256:
+        raise ManifestError(f"{where}: the artefact {artefact.path!r} has sha256 {found}, not {artefact.sha256}")
+    return path
+
+
+class _Section:
+    """One mapping of the file, with the lines of its keys, so that each complaint names its line."""
+
+    def __init__(self, node: yaml.Node, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+        self.line = node.start_mark.line + 1
+        if not isinstance(node, yaml.MappingNode):
+            raise ManifestError(f"{path}:{self.line}: {name or 'the file'} must be a mapping")
+        self.nodes: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            text = str(key.value)
+            if text in self.nodes:
+                raise ManifestError(f"{path}:{key.start_mark.line + 1}: {text!r} is given twice")
+            self.nodes[text] = value
+        self.seen: set[str] = set()
+
+    def fail(self, key: str, reason: str) -> ManifestError:
+        node = self.nodes.get(key)
+        line = node.start_mark.line + 1 if node else self.line
+        full = f"{self.name}.{key}" if self.name else key
+        return ManifestError(f"{self.path}:{line}: {full}: {reason}")
+
+    def has(self, key: str) -> bool:
+        return key in self.nodes
+
+    def value(self, key: str, default: Any = None) -> Any:
+        self.seen.add(key)
+        if key not in self.nodes:
+            if default is None:
+                raise self.fail(key, "is missing")
+            return default
+        return _construct(self.nodes[key])
+
+    def text(self, key: str, default: str | None = None) -> str:
+        found = self.value(key, default)
+        if not isinstance(found, str):
+            raise self.fail(key, f"must be text (quote it), found {found!r}")
+        return found
+
+    def whole(self, key: str, default: int | None = None, low: int = 1, high: int = 1_000_000) -> int:
+        found = self.value(key, default)
+        if isinstance(found, bool) or not isinstance(found, int) or not low <= found <= high:
+            raise self.fail(key, f"must be a whole number from {low} to {high}, found {found!r}")
+        return found
+
+    def number(self, key: str, low: float, high: float) -> float:
+        found = self.value(key)
+        if isinstance(found, bool) or not isinstance(found, int | float) or not low <= found <= high:
+            raise self.fail(key, f"must be a number from {low} to {high}, found {found!r}")
+        return float(found)
+
+    def flag(self, key: str, default: bool) -> bool:
+        found = self.value(key, default) if key in self.nodes else default
+        self.seen.add(key)
+        if not isinstance(found, bool):
+            raise self.fail(key, f"must be true or false, found {found!r}")
+        return found
+
+    def one_of(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        found = self.text(key, default)
+        if found not in allowed:
+            raise self.fail(key, f"must be one of {', '.join(allowed)}, found {found!r}")
+        return found
+
+    def triple(self, key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
+        found = self.value(key, list(default))
+        if not isinstance(found, list) or len(found) != 3 or not all(isinstance(v, int | float) for v in found):
+            raise self.fail(key, f"must be three numbers, found {found!r}")
+        return (float(found[0]), float(found[1]), float(found[2]))
+
+    def section(self, key: str) -> _Section:
+        self.seen.add(key)
+        if key not in self.nodes:
+            raise self.fail(key, "is missing")
+        return _Section(self.nodes[key], self.path, f"{self.name}.{key}" if self.name else key)
+
+    def close(self) -> None:
+        for key in self.nodes:
+            if key not in self.seen:
+                raise self.fail(key, "is not a known key here")
+
+
+def _construct(node: yaml.Node) -> Any:
+    return yaml.safe_load(yaml.serialize(node))
+
+
+def read_manifest(path: Path) -> ModelManifest:
+    """Read `model.yaml`; raises ManifestError (file, line, reason) on anything missing, unknown or impossible."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise ManifestError(f"{path}:{line}: is not YAML: {getattr(error, 'problem', error)}") from error
+    if node is None:
+        raise ManifestError(f"{path}:1: is empty")
+    root = _Section(node, path, "")
+    name, version = root.text("name"), root.text("version")
+    if not _NAME.match(name):
+        raise root.fail("name", f"must be lower case letters, digits and _, found {name!r}")
+    if not _VERSION.match(version):
+        raise root.fail("version", f"must be numbers with dots, found {version!r}")
+    if (path.parent.parent.name, path.parent.name) != (name, version):
+        raise root.fail("name", f"{name}@{version} must lie in a folder {name}/{version}/, not in {path.parent}")
+    kind = Kind(root.one_of("kind", tuple(Kind)))
+    runtime = Runtime(root.one_of("runtime", tuple(Runtime)))
+    labels = _labels(root)
+    manifest = ModelManifest(
+        name=name,
+        version=version,
+        kind=kind,
+        runtime=runtime,
+        artefact=_artefact(root.section("artefact")),
+        labels=labels,
+        activation=root.one_of("activation", ("softmax", "sigmoid", "none")),
+        multi_label=root.flag("multi_label", False),
+        thresholds=_thresholds(root, labels),
+        reasons=_reasons(root, labels),
+        batch=_batch(root.section("batch")),
+        input=_input(root.section("input")) if kind is not Kind.HEAD else None,
+        embedding_of=root.text("embedding_of") if kind is Kind.HEAD else "",
+        embedding_dimensions=_embedding_dimensions(root, kind),
+        run_if=_run_if(root.section("run_if")) if kind is Kind.CASCADE else None,
+        tolerances=_tolerances(root),
+        owner=root.text("owner"),
+        licence=root.text("licence"),
+        trained_on=root.text("trained_on"),
+        quality=_numbers(root, "quality"),
+        folder=path.parent,
+        outputs=_texts(root, "outputs"),
+        twin=root.text("twin", ""),
+        postprocess=root.text("postprocess", ""),
+        options=_numbers(root, "options"),
+    )
+    root.close()
+    return manifest
+
+
+def _labels(root: _Section) -> tuple[str, ...]:
+    found = root.value("labels")
+    if not isinstance(found, list) or not found or not all(isinstance(label, str) and label for label in found):
+        raise root.fail("labels", "must be a list of at least one text")
+    if len(set(found)) != len(found):
+        raise root.fail("labels", "names a label twice")
+    return tuple(found)
+
+
+def _artefact(section: _Section) -> Artefact:
+    path, digest, package = section.text("path"), section.text("sha256"), section.text("package", "")
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise section.fail("path", "must stay inside its folder or package")
+    if not _DIGEST.match(digest):
+        raise section.fail("sha256", "must be 64 lower-case hex digits")
+    section.close()
+    return Artefact(path=path, sha256=digest, package=package)
+
+
+def _thresholds(root: _Section, labels: tuple[str, ...]) -> dict[str, float]:
+    if not root.has("thresholds"):
+        return {}
+    section = root.section("thresholds")
+    for key in section.nodes:
+        if key not in labels:
+            raise section.fail(key, "is not one of the labels")
+    return {key: section.number(key, 0.0, 1.0) for key in section.nodes}
+
+
+def _reasons(root: _Section, labels: tuple[str, ...]) -> dict[str, Reason]:
+    if not root.has("reasons"):
+        return {}
+    section = root.section("reasons")
+    reasons: dict[str, Reason] = {}
+    for key in section.nodes:
+        if key not in labels:
+            raise section.fail(key, "is not one of the labels")
+        inner = section.section(key)
+        reasons[key] = Reason(code=inner.text("code"), advice=inner.text("advice"))
+        inner.close()
+    return reasons
+
+
+def _batch(section: _Section) -> BatchLimits:
+    limits = BatchLimits(
+        max_batch=section.whole("max_batch", high=1024), max_delay_ms=section.whole("max_delay_ms", low=0, high=10_000)
+    )
+    section.close()
+    return limits
+
+
+def _input(section: _Section) -> ImageInput:
+    height, width = section.whole("height", high=4096), section.whole("width", high=4096)
+    found = ImageInput(
+        height=height,
+        width=width,
+        version=section.text("preprocessing_version"),
+        fit=Fit(section.one_of("fit", tuple(Fit), Fit.STRETCH.value)),
+        resize_height=section.whole("resize_height", height, high=4096),
+        resize_width=section.whole("resize_width", width, high=4096),
+        multiple=section.whole("multiple", 1, high=256),
+        colour_order=section.one_of("colour_order", ("rgb", "bgr")),
+        layout=section.one_of("layout", ("nhwc", "nchw"), "nhwc"),
+        mean=section.triple("mean", (0.0, 0.0, 0.0)),
+        scale=section.triple("scale", (1.0, 1.0, 1.0)),
+        statistics=section.flag("statistics", False),
+    )
+    if found.resize_height < height or found.resize_width < width:
+        raise section.fail("resize_height", "must not be smaller than the crop that is taken from it")
+    section.close()
+    return found
+
+
+def _embedding_dimensions(root: _Section, kind: Kind) -> int:
+    if kind is Kind.HEAD:
+        return root.whole("embedding_dimensions", high=8192)
+    return root.whole("embedding_dimensions", 0, low=0, high=8192) if root.has("embedding_dimensions") else 0
+
+
+def _run_if(section: _Section) -> RunIf:
+    condition = RunIf(
+        model=section.text("model"),
+        label=section.text("label"),
+        op=section.one_of("op", tuple(_OPERATORS)),
+        threshold=section.number("threshold", 0.0, 1.0),
+    )
+    section.close()
+    return condition
+
+
+def _tolerances(root: _Section) -> dict[str, Tolerance]:
+    section = root.section("golden")
+    tolerances: dict[str, Tolerance] = {}
+    for key in section.nodes:
+        if key not in tuple(Runtime):
+            raise section.fail(key, f"must be one of {', '.join(Runtime)}")
+        inner = section.section(key)
+        cosine = inner.number("embedding_cosine", 0.0, 1.0) if inner.has("embedding_cosine") else 1.0
+        tolerances[key] = Tolerance(scores=inner.number("scores", 0.0, 1.0), embedding_cosine=cosine)
+        inner.close()
+    if not tolerances:
+        raise root.fail("golden", "needs the tolerance of at least one runtime")
+    return tolerances
+
+
+def _numbers(root: _Section, key: str) -> dict[str, float]:
+    if not root.has(key):
+        return {}
+    section = root.section(key)
+    return {name: section.number(name, -1e9, 1e9) for name in section.nodes}
+
+
+def _texts(root: _Section, key: str) -> dict[str, str]:
+    if not root.has(key):
+        return {}
+    section = root.section(key)
+    return {name: section.text(name) for name in section.nodes}

@@ -1,0 +1,137 @@
+"""All active models, loaded, checked against their golden sets, in the order in which they may run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import ManifestError
+from app.inference.manifest import Kind, ModelManifest, read_manifest
+from app.inference.runtime import LoadedHead, LoadedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceOptions:
+    """How models run on this machine.
+
+    `backbone_runtime` is `onnx`, `tensorflow` or `auto` (TensorFlow where it sees a GPU); `threads` bounds the threads
+    of one inference; `gpu` is the index of this worker's GPU; `mixed_precision` is tried on a GPU and must pass the golden
+    check like everything else; `golden_check` is off only in tools that make golden sets.
+    """
+
+    backbone_runtime: str = "auto"
+    threads: int = 1
+    gpu: int = 0
+    mixed_precision: bool = False
+    golden_check: bool = True
+
+
+def find_manifests(models_dir: Path) -> tuple[ModelManifest, ...]:
+    """Every `<name>/<version>/model.yaml` under the folder, ordered by name and version; raises ManifestError."""
+    if not models_dir.is_dir():
+        raise ManifestError(f"{models_dir}: the models folder does not exist")
+    found = [read_manifest(path) for path in models_dir.glob("*/*/model.yaml")]
+    return tuple(sorted(found, key=lambda manifest: (manifest.name, version_key(manifest.version))))
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Orders versions as numbers: 1.10 after 1.9."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def choose_active(manifests: tuple[ModelManifest, ...], active: Mapping[str, str] | None) -> tuple[ModelManifest, ...]:
+    """The manifests to run: for each name the version that `active` gives, else the highest; in dependency order.
+
+    Raises ManifestError where an active model has no folder, a dependency is absent or circular, or shapes do not fit.
+    """
+    wanted = dict(active or {})
+    chosen: dict[str, ModelManifest] = {}
+    for manifest in manifests:
+        if manifest.name not in wanted or wanted[manifest.name] == manifest.version:
+            chosen[manifest.name] = manifest
+    for name, version in wanted.items():
+        if name not in chosen:
+            raise ManifestError(f"the active model {name}@{version} has no folder models/{name}/{version}/")
+    return _ordered(chosen)
+
+
+def _ordered(chosen: Mapping[str, ModelManifest]) -> tuple[ModelManifest, ...]:
+    done: dict[str, ModelManifest] = {}
+    waiting = dict(chosen)
+    while waiting:
+        ready = [m for m in waiting.values() if all(name in done for name in m.depends_on())]
+        if not ready:
+            names = ", ".join(f"{m.id} (needs {', '.join(m.depends_on())})" for m in waiting.values())
+            raise ManifestError(f"models depend on absent models or on each other: {names}")
+        for manifest in ready:
+            _check_dependency(manifest, done)
+            done[manifest.name] = waiting.pop(manifest.name)
+    return tuple(done.values())
+
+
+def _check_dependency(manifest: ModelManifest, done: Mapping[str, ModelManifest]) -> None:
+    where = manifest.folder / "model.yaml"
+    if manifest.embedding_of:
+        backbone = done[manifest.embedding_of]
+        if backbone.embedding_dimensions != manifest.embedding_dimensions:
+            raise ManifestError(
+                f"{where}: embedding_dimensions: {manifest.embedding_dimensions} is not the "
+                f"{backbone.embedding_dimensions} of {backbone.id}"
+            )
+    if manifest.run_if and manifest.run_if.label not in done[manifest.run_if.model].labels:
+        raise ManifestError(f"{where}: run_if: {manifest.run_if.model} has no label {manifest.run_if.label!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Registry:
+    """The models of this process. Immutable: a new activation loads a new registry.
+
+    `device` says where networks run, for the log and the report: "CPU" or the GPU's name.
+    """
+
+    models: Mapping[str, LoadedNetwork | LoadedHead]
+    manifests: tuple[ModelManifest, ...]
+    device: str
+
+    @staticmethod
+    def load(models_dir: Path, active: Mapping[str, str] | None, options: InferenceOptions) -> Registry:
+        """Load and check all active models. Blocks for seconds; raises ManifestError naming the folder to mend."""
+        from app.inference.loading import load_registry
+
+        return load_registry(models_dir, active, options)
+
+    def networks(self) -> tuple[LoadedNetwork, ...]:
+        """Networks on pixels, each runs on every picture."""
+        return tuple(self.network(m.name) for m in self.manifests if m.kind is Kind.NETWORK)
+
+    def cascades(self) -> tuple[LoadedNetwork, ...]:
+        """Networks on pixels that run where their `run_if` holds; after all networks and heads, in dependency order."""
+        return tuple(self.network(m.name) for m in self.manifests if m.kind is Kind.CASCADE)
+
+    def heads_of(self, network: str) -> tuple[LoadedHead, ...]:
+        """Heads on one network's embedding."""
+        return tuple(self.head(m.name) for m in self.manifests if m.embedding_of == network)
+
+    def network(self, name: str) -> LoadedNetwork:
+        """One network or cascade by name; KeyError where it is not active."""
+        model: LoadedNetwork = self.models[name]  # type: ignore[assignment]  # the manifest's kind decides the protocol
+        return model
+
+    def head(self, name: str) -> LoadedHead:
+        """One head by name; KeyError where it is not active."""
+        model: LoadedHead = self.models[name]  # type: ignore[assignment]  # the manifest's kind decides the protocol
+        return model
+
+    def manifest(self, name: str) -> ModelManifest:
+        """The manifest of an active model; KeyError where it is not active."""
+        return self.models[name].manifest
+
+    def preprocessing_version(self, name: str) -> str:
+        """What a score's cache key holds: a network's own, or for a head that of the network it looks at."""
+        manifest = self.manifest(name)
+        return (
+            self.preprocessing_version(manifest.embedding_of)
+            if manifest.embedding_of
+            else manifest.preprocessing_version
+        )
