@@ -1,0 +1,142 @@
+"""Kafka's admin side: create the topics of app/topics.py and refuse a cluster whose topics are not as declared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.errors import BrokerUnavailable, StartupRefused
+from app.topics import TOPICS, TopicSpec
+
+_REQUEST_TIMEOUT_MS: Final = 15_000
+_POLL_SECONDS: Final = 0.05
+INIT_COMMAND: Final = "./sightline stack init"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLayout:
+    """How one topic lies on a cluster. `config` holds topic settings by Kafka's own names."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+def layout_of(spec: TopicSpec, partitions: int, prefix: str = "") -> TopicLayout:
+    """Return the layout of a row of topics.py: `partitions` unless it is single, `prefix` before its name."""
+    config = {"cleanup.policy": spec.cleanup}
+    if "delete" in spec.cleanup.split(","):
+        config["retention.ms"] = str(spec.retention_ms)
+    return TopicLayout(prefix + spec.name, 1 if spec.single else partitions, config)
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[Any]:
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    try:
+        await client.start()
+        yield client
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable(f"Kafka at {bootstrap} does not answer: {error}") from error
+    finally:
+        await client.close()
+
+
+async def broker_answers(bootstrap: str) -> bool:
+    """Whether a broker that has finished its start serves metadata at `bootstrap`. Never raises for a silent one."""
+    try:
+        async with _admin(bootstrap) as admin:
+            cluster = await admin.describe_cluster()
+            return bool(cluster["brokers"])
+    except BrokerUnavailable:
+        return False
+
+
+async def create_topics(
+    bootstrap: str, specs: Iterable[TopicSpec] = TOPICS, *, partitions: int, prefix: str = "", replication: int = 1
+) -> tuple[str, ...]:
+    """Create what is absent, leave what exists alone, and return the names that were created.
+
+    Raises BrokerUnavailable; StartupRefused when the broker refuses a topic.
+    """
+    from aiokafka.admin import NewTopic
+    from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+    async with _admin(bootstrap) as admin:
+        existing = set(await admin.list_topics())
+        layouts = [layout_of(spec, partitions, prefix) for spec in specs]
+        absent = [layout for layout in layouts if layout.name not in existing]
+        if not absent:
+            return ()
+        answer = await admin.create_topics(
+            [
+                NewTopic(layout.name, layout.partitions, replication, topic_configs=dict(layout.config))
+                for layout in absent
+            ]
+        )
+        for name, code, *message in answer.topic_errors:
+            # Two starters at once: the other one's topic is as good, and is checked afterwards.
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise StartupRefused(f"the broker refuses topic {name}: {for_code(code).__name__} {message}")
+        # The controller has answered, but the broker learns of the topics a little later.
+        async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
+            while not {layout.name for layout in absent} <= set(await admin.list_topics()):  # noqa: ASYNC110 (remote)
+                await asyncio.sleep(_POLL_SECONDS)
+    return tuple(layout.name for layout in absent)
+
+
+async def delete_topics(bootstrap: str, names: Iterable[str]) -> None:
+    """Delete topics; absent ones are ignored. Raises BrokerUnavailable."""
+    async with _admin(bootstrap) as admin:
+        await admin.delete_topics(list(names))
+
+
+async def topic_partitions(bootstrap: str) -> dict[str, int]:
+    """Return the partition count of every topic. Raises BrokerUnavailable."""
+    async with _admin(bootstrap) as admin:
+        return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+
+
+async def check_topics(
+    bootstrap: str, specs: Iterable[TopicSpec] = TOPICS, *, partitions: int, prefix: str = ""
+) -> None:
+    """Return when every topic exists with its partition count and cleanup policy.
+
+    Raises StartupRefused naming the topic, what is wrong and the command that mends it; BrokerUnavailable.
+    """
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+    wanted = [layout_of(spec, partitions, prefix) for spec in specs]
+    async with _admin(bootstrap) as admin:
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        for layout in wanted:
+            if layout.name not in counts:
+                raise StartupRefused(f"topic {layout.name} does not exist at {bootstrap}; run `{INIT_COMMAND}`")
+            if counts[layout.name] != layout.partitions:
+                raise StartupRefused(
+                    f"topic {layout.name} has {counts[layout.name]} partitions, expected {layout.partitions}; "
+                    "set SIGHTLINE_KAFKA_PARTITIONS to the true count, or delete the topic and run "
+                    f"`{INIT_COMMAND}` (tables are partitioned with it, so a count is never changed in place)"
+                )
+        answers = await admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, layout.name, {"cleanup.policy": ""}) for layout in wanted]
+        )
+    policies = {
+        resource[3]: {entry[0]: str(entry[1]) for entry in resource[4]}
+        for answer in answers
+        for resource in answer.resources
+    }
+    for layout in wanted:
+        expected, found = layout.config["cleanup.policy"], policies[layout.name].get("cleanup.policy", "")
+        if set(expected.split(",")) != set(found.split(",")):
+            raise StartupRefused(
+                f"topic {layout.name} has cleanup.policy={found}, expected {expected}; run `kafka-configs "
+                f"--bootstrap-server {bootstrap} --alter --topic {layout.name} "
+                f"--add-config cleanup.policy=[{expected}]`"
+            )

@@ -1,0 +1,174 @@
+"""Kafka and the schema registry as locked files from Maven Central: coordinates and sha256 in `maven.lock`.
+
+Every file is checked against its digest before each use, so neither a truncated download nor a changed jar is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from app.errors import StartupRefused
+
+LOCK_FILE: Final = Path(__file__).with_name("maven.lock")
+# Told what happens, one line at a time.
+Report = Callable[[str], None]
+KAFKA: Final = "kafka"
+REGISTRY: Final = "registry"
+
+# What `./sightline stack lock` resolves, each root by itself: resolved together, the managed versions of one root's
+# parent pom would replace the other's (kafka-clients 3.8.0 in a 4.1.1 broker).
+ROOTS: Final[tuple[tuple[str, str, bool], ...]] = (
+    (KAFKA, "org.apache.kafka:kafka_2.13:4.1.1", True),
+    # Kafka's pom names no slf4j binding; without one the broker logs nothing.
+    (KAFKA, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", False),
+    (REGISTRY, "io.apicurio:apicurio-registry-app:tar.gz:all:2.6.13.Final", False),
+)
+# Downloads are many small files; more threads than this gained nothing against the mirror's latency.
+_DOWNLOAD_THREADS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """One line of the lock: its set, `group:artifact:packaging[:classifier]:version`, digest and size."""
+
+    group: str
+    coordinate: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file in the cache."""
+        _, artifact, packaging, *classifier, version = self.coordinate.split(":")
+        return "-".join((artifact, version, *classifier)) + f".{packaging}"
+
+
+def read_lock(path: Path = LOCK_FILE) -> tuple[LockedFile, ...]:
+    """Return all lines of the lock; StartupRefused names a line that cannot be read."""
+    locked = []
+    for line in path.read_text().splitlines():
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 4 or len(words[2]) != 64 or not words[3].isdigit() or words[1].count(":") not in (3, 4):
+            raise StartupRefused(f"{path.name}: cannot read the line {line!r}; restore the file from version control")
+        locked.append(LockedFile(words[0], words[1], words[2], int(words[3])))
+    return tuple(locked)
+
+
+def fetch(group: str, cache: Path, report: Report, lock: Path = LOCK_FILE) -> tuple[Path, ...]:
+    """Return the paths of all files of `group`, downloaded where absent, each verified.
+
+    Blocks (network, disk). Raises StartupRefused when a file cannot be downloaded or does not match its digest; such a
+    file is removed, so the next start downloads it again.
+    """
+    files = [locked for locked in read_lock(lock) if locked.group == group]
+    cache.mkdir(parents=True, exist_ok=True)
+    absent = [locked for locked in files if not (cache / locked.file_name).exists()]
+    if absent:
+        megabytes = sum(locked.size_bytes for locked in absent) / 1e6
+        report(f"downloading {len(absent)} files ({megabytes:.0f} MB) of {group} from Maven Central, first use only")
+        with (
+            tempfile.TemporaryDirectory(prefix="partial-", dir=cache) as partial,
+            ThreadPoolExecutor(_DOWNLOAD_THREADS) as pool,
+        ):
+            list(pool.map(lambda locked: _download(locked, cache, Path(partial)), absent))
+    for locked in files:
+        _verify(locked, cache / locked.file_name)
+    return tuple(cache / locked.file_name for locked in files)
+
+
+def unpack(archive: Path, target: Path) -> Path:
+    """Unpack a verified `tar.gz` into `target` once and return `target`; a half-unpacked folder never remains."""
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=target.parent) as partial:
+        with tarfile.open(archive) as tar:
+            tar.extractall(partial, filter="data")
+        inner = Path(partial) / "content"
+        inner.mkdir()
+        for child in [path for path in Path(partial).iterdir() if path != inner]:
+            child.rename(inner / child.name)
+        if not target.exists():
+            inner.rename(target)
+    return target
+
+
+def write_lock(cache: Path, path: Path = LOCK_FILE) -> int:
+    """Resolve ROOTS anew, download everything, write the lock and return its number of files. Blocks for a while."""
+    from jgo.maven import MavenContext, PythonResolver
+
+    lines = ["# set, coordinate, sha256, bytes. Made by `./sightline stack lock`; verified at every start."]
+    with tempfile.TemporaryDirectory(prefix="resolve-", dir=_made(cache)) as folder:
+        context = MavenContext(repo_cache=Path(folder), timeout=60)
+        for group, root, transitive in ROOTS:
+            coordinates = [root]
+            if transitive:
+                inputs, found = PythonResolver().resolve([context.create_dependency(root)])
+                coordinates = [
+                    f"{part.groupId}:{part.artifactId}:{part.type}:{part.version}"
+                    for part in sorted([*inputs, *found], key=lambda part: (part.groupId, part.artifactId))
+                    if part.scope in (None, "compile", "runtime")
+                ]
+            for coordinate in coordinates:
+                source = _resolve(_explicit(coordinate), Path(folder))
+                lines.append(f"{group} {_explicit(coordinate)} {_sha256(source)} {source.stat().st_size}")
+    path.write_text("\n".join(lines) + "\n")
+    return len(lines) - 1
+
+
+def _explicit(coordinate: str) -> str:
+    parts = coordinate.split(":")
+    return coordinate if len(parts) > 3 else ":".join((*parts[:2], "jar", parts[2]))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _resolve(coordinate: str, repository: Path) -> Path:
+    from jgo.maven import MavenContext
+
+    group, artifact, packaging, *classifier, version = coordinate.split(":")
+    component = MavenContext(repo_cache=repository, timeout=60).project(group, artifact).at_version(version)
+    return Path(component.artifact(classifier[0] if classifier else "", packaging).resolve())
+
+
+def _download(locked: LockedFile, cache: Path, partial: Path) -> None:
+    import requests
+
+    try:
+        source = _resolve(locked.coordinate, partial / locked.file_name)
+    except (OSError, RuntimeError, requests.RequestException) as error:
+        raise StartupRefused(
+            f"cannot download {locked.coordinate} from Maven Central ({type(error).__name__}); "
+            "check the network (HTTPS_PROXY is honoured) and start again"
+        ) from error
+    _verify(locked, source)
+    # A rename inside the cache: the file is either absent or whole.
+    shutil.move(source, cache / locked.file_name)
+
+
+def _verify(locked: LockedFile, path: Path) -> None:
+    actual = _sha256(path)
+    if actual != locked.sha256:
+        path.unlink(missing_ok=True)
+        raise StartupRefused(
+            f"{locked.file_name} has sha256 {actual[:12]}…, but maven.lock says {locked.sha256[:12]}…; the file was "
+            "removed, start again to download it anew; if that repeats, do not trust the source"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+"""Apache Kafka: one KRaft node, broker and controller, on loopback, with settings for transactions on one node."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Final
+
+from app.errors import StartupRefused
+from app.stack import jars, jvm
+from app.stack.options import StackOptions
+from app.stack.ports import HOST
+from app.stack.processes import ServerCommand
+
+_HEAP_MEGABYTES: Final = 512
+_FORMAT_SECONDS: Final = 60
+
+_PROPERTIES: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data_dir}
+# Topics are declared in app/topics.py; a mistyped name must fail, not appear.
+auto.create.topics.enable=false
+# One node: every internal topic has one replica, and few partitions, each of which is a folder to open at first use.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+min.insync.replicas=1
+# Tests join groups often and let members die.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# A killed worker's open transaction ends within its own timeout plus one of these.
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# After a kill -9 the node must not wait long for its own former session.
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
+num.network.threads=2
+num.io.threads=4
+num.recovery.threads.per.data.dir=2
+log.segment.bytes=67108864
+log.cleaner.threads=1
+# The default of 128 MB would be a quarter of the heap.
+log.cleaner.dedupe.buffer.size=16777216
+log.retention.hours=168
+log.retention.check.interval.ms=60000
+controlled.shutdown.enable=false
+"""
+
+_LOGGING: Final = """\
+status=error
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{ISO8601} %-5p %m (%c{1})%n
+rootLogger.level=info
+rootLogger.appenderRef.console.ref=console
+logger.quiet.name=org.apache.kafka.common.config.AbstractConfig
+logger.quiet.level=warn
+"""
+
+
+def kafka_command(options: StackOptions, classpath: tuple[Path, ...], port: int, controller_port: int) -> ServerCommand:
+    """Write the broker's configuration, format its storage on first use, and return how to start it. Blocks.
+
+    A later start on the same folder keeps its records, also on another port.
+    """
+    folder = options.data_dir / "kafka"
+    data_dir = folder / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    properties = folder / "server.properties"
+    properties.write_text(_PROPERTIES.format(host=HOST, port=port, controller_port=controller_port, data_dir=data_dir))
+    logging = folder / "log4j2.properties"
+    logging.write_text(_LOGGING)
+    java_options = (f"-Dlog4j2.configurationFile={logging}", "-Xms256m")
+    if not (data_dir / "meta.properties").exists():
+        _format(properties, classpath, java_options, options.log_dir / "kafka.log")
+    command = jvm.java_command(classpath, "kafka.Kafka", heap_megabytes=_HEAP_MEGABYTES, options=java_options)
+    return ServerCommand("kafka", (*command, str(properties)), options.log_dir / "kafka.log", folder)
+
+
+def kafka_classpath(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
+    """Return the broker's verified jars, downloaded where absent. Blocks; raises StartupRefused."""
+    return jars.fetch(jars.KAFKA, options.tools_dir / "maven", report)
+
+
+def _format(properties: Path, classpath: tuple[Path, ...], java_options: tuple[str, ...], log_file: Path) -> None:
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = jvm.java_command(
+        classpath, "kafka.tools.StorageTool", heap_megabytes=128, options=(*java_options[:1], "-XX:TieredStopAtLevel=1")
+    )
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        done = subprocess.run(
+            [*command, "format", "--cluster-id", cluster_id, "--config", str(properties)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=_FORMAT_SECONDS,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise StartupRefused(f"cannot format Kafka's storage (exit code {done.returncode}); see {log_file}")

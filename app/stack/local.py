@@ -1,0 +1,409 @@
+"""The local stack as a Python object: `async with LocalStack(StackOptions()) as stack`.
+
+Servers start side by side and each is ready only when it serves and holds what we need there: Kafka its topics, the
+registry its schemas, MiniStack its bucket and queue. Each can be killed, frozen and restarted by itself; it keeps its
+port, and what it keeps on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+from app.adapters import kafka_admin
+from app.adapters.registry import SchemaRegistry, refuse_other_ids, register_all
+from app.adapters.s3_admin import StoreAccess, create_bucket, notify_queue
+from app.errors import Retryable, StartupRefused
+from app.stack import kafka, probes, redis_server, registry_server, store_servers
+from app.stack.jars import Report
+from app.stack.options import ACCESS_KEY, REGION, SECRET_KEY, StackOptions, StoreKind
+from app.stack.ports import HOST, PortLease, lease_port
+from app.stack.processes import (
+    ServerCommand,
+    ServerProcess,
+    end_stale,
+    identify_process,
+    living_owner,
+)
+from app.stack.state import ServerState, StackState, remove_state, save_state
+from app.topics import TOPICS, UPLOADS, TopicSpec
+
+KAFKA: Final = "kafka"
+REGISTRY: Final = "registry"
+REDIS: Final = "redis"
+_PROBE_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    process: ServerProcess
+    endpoint: str
+    answers: Callable[[], Awaitable[bool]]
+    furnish: Callable[[], Awaitable[None]]
+    leases: tuple[PortLease, ...]
+
+
+def _silent(_line: str) -> None:
+    """Report nothing."""
+
+
+class LocalStack:
+    """Real servers on loopback for as long as the `async with` block. Not thread-safe; one stack per `var_dir`.
+
+    Enter it from a thread that outlives it (the main one): on Linux the servers die with the thread that started them.
+    """
+
+    def __init__(self, options: StackOptions | None = None, report: Report = _silent) -> None:
+        self.options = options if options is not None else StackOptions()
+        self._report = report
+        self._servers: dict[str, _Server] = {}
+        self._lock: IO[str] | None = None
+        self._queue_url = ""
+        self._topics_made = asyncio.Event()
+
+    # Endpoints
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap address, host:port."""
+        return self._servers[KAFKA].endpoint
+
+    @property
+    def registry_url(self) -> str:
+        """Base of the registry's Confluent API."""
+        return self._servers[REGISTRY].endpoint
+
+    @property
+    def redis_url(self) -> str:
+        """Address of database 0."""
+        return self._servers[REDIS].endpoint
+
+    @property
+    def s3_endpoint(self) -> str:
+        """Address of the S3 server."""
+        return self._servers[self.options.s3].endpoint
+
+    @property
+    def s3(self) -> StoreAccess:
+        """Address and keys of the S3 server."""
+        return StoreAccess(self.s3_endpoint, ACCESS_KEY, SECRET_KEY, REGION)
+
+    @property
+    def sqs_endpoint(self) -> str:
+        """Address of SQS; empty where S3 notifies Kafka itself."""
+        return self.s3_endpoint if self.options.s3 == "ministack" else ""
+
+    @property
+    def queue_url(self) -> str:
+        """The queue with the notifications of the bucket; empty where S3 notifies Kafka itself."""
+        return self._queue_url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The endpoints as SIGHTLINE_* variables."""
+        found: dict[str, str] = {}
+        if KAFKA in self._servers:
+            found["SIGHTLINE_KAFKA_BOOTSTRAP"] = self.kafka
+            found["SIGHTLINE_KAFKA_PARTITIONS"] = str(self.options.partitions)
+            if self.options.topic_prefix:
+                found["SIGHTLINE_KAFKA_PREFIX"] = self.options.topic_prefix
+        if REGISTRY in self._servers:
+            found["SIGHTLINE_REGISTRY_URL"] = self.registry_url
+        if REDIS in self._servers:
+            found["SIGHTLINE_REDIS_URL"] = self.redis_url
+        if self.options.s3 in self._servers:
+            found["SIGHTLINE_S3_ENDPOINT"] = self.s3_endpoint
+            found["SIGHTLINE_S3_ACCESS_KEY"] = ACCESS_KEY
+            found["SIGHTLINE_S3_SECRET_KEY"] = SECRET_KEY
+            found["SIGHTLINE_S3_REGION"] = REGION
+        if self._queue_url:
+            found["SIGHTLINE_SQS_ENDPOINT"] = self.sqs_endpoint
+            found["SIGHTLINE_SQS_QUEUE_URL"] = self._queue_url
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The servers of this stack."""
+        return tuple(self._servers)
+
+    def pid_of(self, name: str) -> int | None:
+        """The pid of a server while it runs."""
+        return self._servers[name].process.pid
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        """Start everything; on any failure everything that was started is ended. Raises StartupRefused."""
+        try:
+            await self._prepare()
+            await self._start_all()
+            self._save()
+        except BaseException:
+            await self._end_all()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end_all()
+
+    async def wait_for_exit(self) -> str:
+        """Wait until a server ends by itself and return a sentence about it."""
+        while True:
+            for name, server in self._servers.items():
+                if server.process.exit_code is not None:
+                    log_file = server.process.how.log_file
+                    return f"{name} ended by itself (exit code {server.process.exit_code}); see {log_file}"
+            await asyncio.sleep(0.5)
+
+    # Faults
+
+    async def kill(self, name: str) -> None:
+        """End a server with SIGKILL and wait until it is gone; its data and port stay."""
+        await self._servers[name].process.stop(kill=True)
+
+    async def stop(self, name: str) -> None:
+        """End a server in its orderly way."""
+        await self._servers[name].process.stop()
+
+    def pause(self, name: str) -> None:
+        """Freeze a server (SIGSTOP)."""
+        self._servers[name].process.send(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let a frozen server go on (SIGCONT)."""
+        self._servers[name].process.send(signal.SIGCONT)
+
+    async def restart(self, name: str) -> None:
+        """Start a server again on the same port and data, after ending it if it runs; return when it is ready."""
+        server = self._servers[name]
+        await server.process.stop()
+        server.process.start()
+        await self._until_ready(name, server)
+        self._save()
+
+    # What tests need beside the standard topics and bucket
+
+    async def create_topics(
+        self, prefix: str = "", *, partitions: int | None = None, specs: Iterable[TopicSpec] = TOPICS
+    ) -> tuple[str, ...]:
+        """Create every topic of `specs` with `prefix` before its name; return the names that were created."""
+        count = self.options.partitions if partitions is None else partitions
+        return await kafka_admin.create_topics(self.kafka, specs, partitions=count, prefix=prefix)
+
+    async def notify_queue(self, bucket: str, queue: str) -> str:
+        """Create a bucket whose notifications go to a queue (MiniStack); return the queue's address."""
+        return await notify_queue(self.s3, bucket, queue)
+
+    async def add_versitygw(self, name: str, topic: str, bucket: str) -> StoreAccess:
+        """Start one more versitygw named `name` with `bucket`, whose notifications go to the existing `topic`."""
+        binary = await asyncio.to_thread(store_servers.versitygw_binary, self.options, self._report)
+        await self._start_versitygw(name, binary, topic, bucket, None)
+        return StoreAccess(self._servers[name].endpoint, ACCESS_KEY, SECRET_KEY, REGION)
+
+    async def remove(self, name: str) -> None:
+        """End a server that was added and forget it."""
+        server = self._servers.pop(name)
+        await server.process.stop(kill=True)
+        for lease in server.leases:
+            lease.release()
+
+    # Inside
+
+    async def _prepare(self) -> None:
+        options = self.options
+        options.pid_dir.mkdir(parents=True, exist_ok=True)
+        lock = (options.pid_dir / "stack.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            owner = living_owner(options.pid_dir)
+            by = f" (pid {owner.pid})" if owner is not None else ""
+            raise StartupRefused(
+                f"a stack already runs in {options.var_dir}{by}; use it, or end it with `./sightline stack down`"
+            ) from error
+        self._lock = lock
+        remove_state(options.var_dir)
+        for name in await end_stale(options.pid_dir):
+            self._report(f"ended {name}, left over from a stack that was killed")
+        free_bytes = shutil.disk_usage(options.var_dir).free
+        if free_bytes < options.min_free_bytes:
+            raise StartupRefused(
+                f"only {free_bytes / 1e9:.1f} GB free at {options.var_dir}, the stack needs "
+                f"{options.min_free_bytes / 1e9:.1f} GB; free some space or set SIGHTLINE_STACK_VAR_DIR to another disk"
+            )
+        if options.fresh:
+            shutil.rmtree(options.data_dir, ignore_errors=True)
+
+    async def _start_all(self) -> None:
+        options = self.options
+        steps: list[Coroutine[Any, Any, None]] = []
+        if options.with_redis:
+            steps.append(self._start_redis())
+        if options.with_kafka:
+            steps.append(self._start_kafka())
+        if options.with_registry:
+            steps.append(self._start_registry())
+        if options.with_s3:
+            steps.append(self._start_store(options.s3))
+        tasks = [asyncio.create_task(step) for step in steps]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start_kafka(self) -> None:
+        classpath = await asyncio.to_thread(kafka.kafka_classpath, self.options, self._report)
+        broker, controller = lease_port(self.options.kafka_port, "Kafka"), lease_port(None, "Kafka's controller")
+        how = await asyncio.to_thread(kafka.kafka_command, self.options, classpath, broker.port, controller.port)
+        endpoint = f"{HOST}:{broker.port}"
+
+        async def answers() -> bool:
+            return await probes.accepts(broker.port) and await kafka_admin.broker_answers(endpoint)
+
+        async def furnish() -> None:
+            wanted = {"partitions": self.options.partitions, "prefix": self.options.topic_prefix}
+            made = await kafka_admin.create_topics(endpoint, **wanted)  # type: ignore[arg-type]
+            await kafka_admin.check_topics(endpoint, **wanted)  # type: ignore[arg-type]
+            self._report(f"topics: {len(made)} created, {len(TOPICS)} checked")
+            self._topics_made.set()
+
+        await self._launch(KAFKA, how, endpoint, answers, furnish, broker, controller)
+
+    async def _start_registry(self) -> None:
+        folder = await asyncio.to_thread(registry_server.registry_folder, self.options, self._report)
+        lease = lease_port(self.options.registry_port, "the schema registry")
+        endpoint = registry_server.registry_url(lease.port)
+
+        async def answers() -> bool:
+            if not await probes.accepts(lease.port):
+                return False
+            async with SchemaRegistry(endpoint) as registry:
+                return await registry.answers()
+
+        async def furnish() -> None:
+            async with SchemaRegistry(endpoint) as registry:
+                registered = await register_all(registry)
+            refuse_other_ids(registered)
+            self._report(f"schemas: {len({found.answered_id for found in registered})} registered, ids as in ids.lock")
+
+        how = registry_server.registry_command(self.options, folder, lease.port)
+        await self._launch(REGISTRY, how, endpoint, answers, furnish, lease)
+
+    async def _start_redis(self) -> None:
+        lease = lease_port(self.options.redis_port, "Redis")
+        how = redis_server.redis_command(self.options, lease.port)
+        await self._launch(
+            REDIS, how, f"redis://{HOST}:{lease.port}/0", lambda: probes.redis_answers(lease.port), _nothing, lease
+        )
+
+    async def _start_store(self, kind: StoreKind) -> None:
+        match kind:
+            case "ministack":
+                await self._start_ministack()
+            case "versitygw":
+                # Built while Kafka starts; started after the topic of its notifications exists.
+                binary = await asyncio.to_thread(store_servers.versitygw_binary, self.options, self._report)
+                await self._topics_made.wait()
+                topic = self.options.topic_prefix + UPLOADS
+                await self._start_versitygw("versitygw", binary, topic, self.options.bucket, self.options.s3_port)
+
+    async def _start_ministack(self) -> None:
+        lease = lease_port(self.options.s3_port, "S3")
+        endpoint = f"http://{HOST}:{lease.port}"
+
+        async def furnish() -> None:
+            access = StoreAccess(endpoint, ACCESS_KEY, SECRET_KEY, REGION)
+            self._queue_url = await notify_queue(access, self.options.bucket, self.options.queue)
+            self._report(store_servers.MINISTACK_NOTICE)
+
+        await self._launch(
+            "ministack",
+            store_servers.ministack_command(self.options, lease.port),
+            endpoint,
+            lambda: probes.http_answers(lease.port, "/_ministack/health"),
+            furnish,
+            lease,
+        )
+
+    async def _start_versitygw(self, name: str, binary: Any, topic: str, bucket: str, port: int | None) -> None:
+        lease = lease_port(port, "S3")
+        endpoint = f"http://{HOST}:{lease.port}"
+
+        async def furnish() -> None:
+            await create_bucket(StoreAccess(endpoint, ACCESS_KEY, SECRET_KEY, REGION), bucket)
+
+        how = store_servers.versitygw_command(self.options, binary, lease.port, self.kafka, topic, name)
+        await self._launch(name, how, endpoint, lambda: probes.http_answers(lease.port), furnish, lease)
+
+    async def _launch(
+        self,
+        name: str,
+        how: ServerCommand,
+        endpoint: str,
+        answers: Callable[[], Awaitable[bool]],
+        furnish: Callable[[], Awaitable[None]],
+        *leases: PortLease,
+    ) -> None:
+        server = _Server(ServerProcess(how, self.options.pid_dir), endpoint, answers, furnish, leases)
+        self._servers[name] = server
+        server.process.start()
+        await self._until_ready(name, server)
+
+    async def _until_ready(self, name: str, server: _Server) -> None:
+        started = time.monotonic()
+        while not await server.answers():
+            if server.process.exit_code is not None:
+                raise StartupRefused(
+                    f"{name} ended while starting (exit code {server.process.exit_code}): "
+                    f"{server.process.last_lines()}; see {server.process.how.log_file}"
+                )
+            if time.monotonic() - started > self.options.ready_seconds:
+                raise StartupRefused(
+                    f"{name} was not ready after {self.options.ready_seconds:.0f} s; see {server.process.how.log_file}"
+                )
+            await asyncio.sleep(_PROBE_SECONDS)
+        self._report(f"{name} ready at {server.endpoint} after {time.monotonic() - started:.1f} s")
+        try:
+            await server.furnish()
+        except Retryable as error:
+            raise StartupRefused(f"{name} stopped answering while it was set up: {error}") from error
+
+    def _save(self) -> None:
+        servers = tuple(
+            ServerState(name, server.process.pid or 0, server.endpoint, str(server.process.how.log_file))
+            for name, server in self._servers.items()
+        )
+        owner = identify_process(os.getpid())
+        save_state(self.options.var_dir, StackState(owner, self.options.s3, self.environment, servers))
+
+    async def _end_all(self) -> None:
+        # S3 first: it notifies Kafka. The others do not know each other.
+        with suppress(OSError):
+            remove_state(self.options.var_dir)
+        names = list(reversed(self._servers))
+        await asyncio.gather(*(self._servers[name].process.stop() for name in names))
+        for server in self._servers.values():
+            for lease in server.leases:
+                lease.release()
+        self._servers.clear()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+async def _nothing() -> None:
+    """Furnish nothing."""

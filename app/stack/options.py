@@ -1,0 +1,56 @@
+"""What a local stack is asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from app.settings import ROOT
+
+StoreKind = Literal["ministack", "versitygw"]
+
+# Loopback-only servers of one developer; the keys keep nobody out, the clients merely need some.
+ACCESS_KEY: Final = "sightline"
+SECRET_KEY: Final = "sightline-secret"
+REGION: Final = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """Where and how a stack runs. A port of None takes any free one."""
+
+    var_dir: Path = ROOT / "var"
+    tools_dir: Path = ROOT / ".tools"
+    s3: StoreKind = "ministack"
+    bucket: str = "images"
+    queue: str = "sightline-uploads"
+    partitions: int = 8
+    topic_prefix: str = ""
+    kafka_port: int | None = None
+    registry_port: int | None = None
+    redis_port: int | None = None
+    s3_port: int | None = None
+    min_free_bytes: int = 2_000_000_000
+    # A cold page cache on a busy 2-core machine needed 20 s; what takes three times that has failed.
+    ready_seconds: float = 60.0
+    fresh: bool = False
+    with_kafka: bool = True
+    with_registry: bool = True
+    with_redis: bool = True
+    with_s3: bool = True
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the servers keep their data."""
+        return self.var_dir / "stack"
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the servers' logs are kept."""
+        return self.var_dir / "log"
+
+    @property
+    def pid_dir(self) -> Path:
+        """Where the pid files lie."""
+        return self.var_dir / "run"

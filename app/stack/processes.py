@@ -1,0 +1,190 @@
+"""Server processes: started under guard, known by pid and start time, ended with their parent or at the next start.
+
+A pid alone names nobody: pids are reused. A pid together with the process's start time (and the boot) does, so a file
+`<name>.pid` that survives a kill -9 of the parent tells for certain whether the process is still ours to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_GUARD: Final = Path(__file__).with_name("guard.py")
+# Linux alone has it.
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_POLL_SECONDS: Final = 0.05
+# Kafka flushes and closes its logs in about 2 s; a server that needs longer is killed and recovers at its next start.
+_TERMINATE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process of this boot of this machine."""
+
+    pid: int
+    started: str
+
+    def alive(self) -> bool:
+        """Whether exactly this process still runs (a zombie does not)."""
+        try:
+            return identify_process(self.pid) == self and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def identify_process(pid: int) -> ProcessIdentity:
+    """Return the identity of the running process `pid`; raises psutil.NoSuchProcess."""
+    if _BOOT_ID.exists():
+        # Clock ticks since boot: unlike psutil's create_time they do not move when the wall clock is set.
+        try:
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            boot = _BOOT_ID.read_text().strip()
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise psutil.NoSuchProcess(pid) from error
+        return ProcessIdentity(pid, f"{boot}:{after_name[19]}")
+    return ProcessIdentity(pid, f"{psutil.Process(pid).create_time():.2f}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCommand:
+    """How to start one server. `environment` is added to a minimal one; the log file is appended to."""
+
+    name: str
+    command: tuple[str, ...]
+    log_file: Path
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class ServerProcess:
+    """One running server. Not thread-safe; start it from the thread that lives as long as the stack.
+
+    (The kernel's parent-death signal follows the thread that started the child.)
+    """
+
+    def __init__(self, how: ServerCommand, pid_folder: Path) -> None:
+        self.how = how
+        self._pid_file = pid_folder / f"{how.name}.pid"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid while the process runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code once it ended; negative for a signal."""
+        return None if self._process is None else self._process.poll()
+
+    def start(self) -> None:
+        """Start the server; returns at once. It must not be running."""
+        if self.pid is not None:
+            raise ValueError(f"{self.how.name} already runs")
+        kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        guarded = (sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), "--", *self.how.command)
+        self.how.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.how.directory.mkdir(parents=True, exist_ok=True)
+        with self.how.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                guarded,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.how.directory,
+                env={**environment, **self.how.environment},
+                # Its own session: Ctrl-C goes to the parent alone, which ends the servers in order.
+                start_new_session=True,
+            )
+        write_pid_file(self._pid_file, identify_process(self._process.pid), identify_process(os.getpid()))
+
+    def send(self, signal_number: signal.Signals) -> None:
+        """Send a signal to the running process; nothing when it has ended."""
+        if self.pid is not None:
+            os.kill(self.pid, signal_number)
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """End the process (TERM and, past the deadline, KILL; or KILL at once) and wait until it is gone."""
+        if self.pid is not None:
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGKILL if kill else signal.SIGTERM)
+            if not await ended(lambda: self.pid is None, _TERMINATE_SECONDS):
+                self.send(signal.SIGKILL)
+                await ended(lambda: self.pid is None, _TERMINATE_SECONDS)
+        self._pid_file.unlink(missing_ok=True)
+
+    def last_lines(self, count: int = 5) -> str:
+        """The end of its log, for a sentence that explains a failed start."""
+        try:
+            tail = self.how.log_file.read_bytes()[-8192:].decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return " | ".join(line.strip() for line in tail.splitlines()[-count:] if line.strip())
+
+
+async def ended(condition: Callable[[], bool], within_seconds: float) -> bool:
+    """Wait until `condition` holds, at most `within_seconds`; return whether it does."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_seconds
+    while not condition():
+        if loop.time() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True
+
+
+def write_pid_file(path: Path, process: ProcessIdentity, owner: ProcessIdentity) -> None:
+    """Record that `owner` started `process`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = {"pid": process.pid, "started": process.started, "owner_pid": owner.pid, "owner_started": owner.started}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(body))
+    partial.replace(path)
+
+
+def read_pid_file(path: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
+    """Return (process, owner), or None for a file that is absent or was never written whole."""
+    try:
+        body = json.loads(path.read_text())
+        return (
+            ProcessIdentity(int(body["pid"]), str(body["started"])),
+            ProcessIdentity(int(body["owner_pid"]), str(body["owner_started"])),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def living_owner(pid_folder: Path) -> ProcessIdentity | None:
+    """Return the process that runs a stack in this folder, if there is one other than this process."""
+    for path in sorted(pid_folder.glob("*.pid")):
+        found = read_pid_file(path)
+        if found is not None and found[1].pid != os.getpid() and found[1].alive():
+            return found[1]
+    return None
+
+
+async def end_stale(pid_folder: Path) -> tuple[str, ...]:
+    """End every recorded process whose owner is dead; return their names. Others' processes are never touched."""
+    names = []
+    for path in sorted(pid_folder.glob("*.pid")):
+        found = read_pid_file(path)
+        if found is not None and found[0].alive():
+            process, owner = found
+            if owner.alive():
+                continue
+            os.kill(process.pid, signal.SIGKILL)
+            await ended(lambda gone=process: not gone.alive(), _TERMINATE_SECONDS)  # type: ignore[misc]
+            names.append(path.stem)
+        path.unlink(missing_ok=True)
+    return tuple(names)

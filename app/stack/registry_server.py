@@ -1,0 +1,41 @@
+"""Apicurio Registry in memory. It forgets its schemas at every stop; each start registers them from schemas/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from app.errors import StartupRefused
+from app.stack import jars, jvm
+from app.stack.options import StackOptions
+from app.stack.ports import HOST
+from app.stack.processes import ServerCommand
+
+_HEAP_MEGABYTES: Final = 384
+
+
+def registry_folder(options: StackOptions, report: jars.Report) -> Path:
+    """Return the unpacked registry, downloaded and verified where absent. Blocks; raises StartupRefused."""
+    (archive,) = jars.fetch(jars.REGISTRY, options.tools_dir / "maven", report)
+    return jars.unpack(archive, options.tools_dir / archive.name.removesuffix(".tar.gz"))
+
+
+def registry_command(options: StackOptions, folder: Path, port: int) -> ServerCommand:
+    """Return how to start the registry on `port`."""
+    runners = sorted(folder.glob("*-runner.jar"))
+    if not runners:
+        raise StartupRefused(f"{folder} holds no registry; remove that folder and start again")
+    quarkus = (
+        f"-Dquarkus.http.host={HOST}",
+        f"-Dquarkus.http.port={port}",
+        "-Dquarkus.log.console.color=false",
+        # Short-lived and idle: the second compiler would only cost start-up time.
+        "-XX:TieredStopAtLevel=1",
+    )
+    command = jvm.jar_command(runners[0], heap_megabytes=_HEAP_MEGABYTES, options=quarkus)
+    return ServerCommand("registry", tuple(command), options.log_dir / "registry.log", options.data_dir / "registry")
+
+
+def registry_url(port: int) -> str:
+    """The base address of the Confluent API."""
+    return f"http://{HOST}:{port}/apis/ccompat/v7"

@@ -1,0 +1,71 @@
+"""What a running stack tells the other verbs: its endpoints as SIGHTLINE_* variables, in `<var>/stack.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.stack.processes import ProcessIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """One server of the running stack."""
+
+    name: str
+    pid: int
+    endpoint: str
+    log_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    """A running stack. `environment` holds defaults for settings, beneath the caller's own environment."""
+
+    owner: ProcessIdentity
+    s3_kind: str
+    environment: Mapping[str, str]
+    servers: tuple[ServerState, ...]
+
+
+def state_file(var_dir: Path) -> Path:
+    """Where the state of a stack under `var_dir` lies."""
+    return var_dir / "stack.json"
+
+
+def load_state(var_dir: Path) -> StackState | None:
+    """Return the state of the stack that runs under `var_dir`, or None when none does (also after its kill -9)."""
+    try:
+        body = json.loads(state_file(var_dir).read_text())
+        state = StackState(
+            owner=ProcessIdentity(int(body["owner"]["pid"]), str(body["owner"]["started"])),
+            s3_kind=str(body["s3_kind"]),
+            environment={str(name): str(value) for name, value in body["environment"].items()},
+            servers=tuple(ServerState(**server) for server in body["servers"]),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return state if state.owner.alive() else None
+
+
+def save_state(var_dir: Path, state: StackState) -> None:
+    """Publish `state` atomically."""
+    body = {
+        "owner": {"pid": state.owner.pid, "started": state.owner.started},
+        "s3_kind": state.s3_kind,
+        "environment": dict(state.environment),
+        "servers": [
+            {"name": server.name, "pid": server.pid, "endpoint": server.endpoint, "log_file": server.log_file}
+            for server in state.servers
+        ],
+    }
+    partial = state_file(var_dir).with_suffix(".partial")
+    partial.write_text(json.dumps(body, indent=1) + "\n")
+    partial.replace(state_file(var_dir))
+
+
+def remove_state(var_dir: Path) -> None:
+    """Say that no stack runs."""
+    state_file(var_dir).unlink(missing_ok=True)

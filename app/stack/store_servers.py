@@ -1,0 +1,89 @@
+"""S3 servers: MiniStack (S3 and SQS in memory, a stand-in) and versitygw (files on disk, notifies Kafka itself)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from app.errors import StartupRefused
+from app.stack.jars import Report
+from app.stack.options import ACCESS_KEY, SECRET_KEY, StackOptions
+from app.stack.ports import HOST
+from app.stack.processes import ServerCommand
+
+VERSITYGW_MODULE: Final = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+_BUILD_SECONDS: Final = 900
+
+MINISTACK_NOTICE: Final = (
+    "MiniStack keeps objects in memory, checks no signatures and is a stand-in; "
+    "`./sightline stack up --s3 versitygw` runs a real S3 server on disk (needs Go once)"
+)
+
+
+def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs") -> ServerCommand:
+    """Return how to start MiniStack on `port`."""
+    folder = options.data_dir / "ministack"
+    environment = {
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "EDGE_PORT": str(port),
+        "SERVICES": services,
+        "LOG_LEVEL": "WARNING",
+        "TMPDIR": str(folder),
+    }
+    command = (sys.executable, "-m", "ministack")
+    return ServerCommand("ministack", command, options.log_dir / "ministack.log", folder, environment)
+
+
+def versitygw_binary(options: StackOptions, report: Report) -> Path:
+    """Return the versitygw binary, built once with Go. Blocks for minutes on first use; raises StartupRefused."""
+    tools = options.tools_dir
+    binary = tools / "versitygw"
+    if binary.exists():
+        return binary
+    go = shutil.which("go")
+    if go is None:
+        raise StartupRefused(
+            "versitygw is built from source and Go is missing: install Go 1.24 or later, "
+            "or use `--s3 ministack`, which needs nothing"
+        )
+    report("building versitygw with Go, first use only (about 3 minutes)")
+    tools.mkdir(parents=True, exist_ok=True)
+    log_file = options.log_dir / "versitygw-build.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        done = subprocess.run(
+            [go, "install", VERSITYGW_MODULE],
+            env={**os.environ, "GOBIN": str(tools.resolve()), "GOFLAGS": "-buildvcs=false"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=_BUILD_SECONDS,
+            check=False,
+        )
+    if done.returncode != 0 or not binary.exists():
+        raise StartupRefused(f"Go could not build {VERSITYGW_MODULE}; see {log_file}, or use `--s3 ministack`")
+    return binary
+
+
+def versitygw_command(
+    options: StackOptions, binary: Path, port: int, bootstrap: str, topic: str, name: str = "versitygw"
+) -> ServerCommand:
+    """Return how to start versitygw on `port`, sending its notifications to `topic`, which must exist before."""
+    folder = (options.data_dir / name).resolve()
+    for child in ("data", "versions"):
+        (folder / child).mkdir(parents=True, exist_ok=True)
+    event_filter = folder / "filter.json"
+    event_filter.write_text(json.dumps({"s3:ObjectCreated:*": True, "s3:ObjectRemoved:*": True}))
+    command = (
+        # Every path absolute: the server changes into its data folder.
+        *(str(binary.resolve()), "--port", f"{HOST}:{port}", "--quiet"),
+        *("--event-kafka-url", bootstrap, "--event-kafka-topic", topic, "--event-filter", str(event_filter)),
+        *("posix", "--versioning-dir", str(folder / "versions"), str(folder / "data")),
+    )
+    environment = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+    return ServerCommand(name, command, options.log_dir / f"{name}.log", folder, environment)
