@@ -1,0 +1,30 @@
+"""`./sightline docs`: the generated pages of docs/."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+
+    @cli.command("docs")
+    def docs(
+        check: Annotated[
+            bool, typer.Option("--check", help="Change nothing; exit 1 when a page is not up to date.")
+        ] = False,
+    ) -> None:
+        """Write docs/configuration.md, topics.md and metrics.md from the code that declares them."""
+        from app.services.docs import DOCS_DIR, generated_pages, stale_pages
+
+        stale = stale_pages(DOCS_DIR)
+        if check:
+            for name in stale:
+                typer.echo(f"docs/{name} is not what the code says: run `make docs` and commit it", err=True)
+            raise typer.Exit(1 if stale else 0)
+        pages = generated_pages()
+        for name in stale:
+            (DOCS_DIR / name).write_text(pages[name], encoding="utf-8")
+        typer.echo(f"{len(pages)} pages, {len(stale)} written")
