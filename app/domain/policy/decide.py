@@ -1,0 +1,150 @@
+"""From a prediction to the flag it deserves, if any.
+
+A live upload is flagged when its decision is published at all. A rescored one is published only when its decision
+differs from the one before. What "before" was travels inside the task and the prediction (`previous`): the scores of
+then, and beside them up to two entries under reserved model names that no model can have:
+
+* `outcome.past`: the outcome of then, when it was not `scored` (label: the outcome; `skipped`: its reason);
+* `decision.past`: what `moderate` had decided then (labels: the rules with severity/100; `skipped`: the action;
+  `version`: the policy version). Without it the decision of then is this policy's on the scores of then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.policy.evaluate import Decision, Subject, evaluate
+from app.domain.policy.rules import NO_ACTION, Policy, is_published
+from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, RuleMatch
+
+# A dot is in no model name (app/inference/manifest.py), so these never meet one.
+PAST_OUTCOME: Final = "outcome.past"
+PAST_DECISION: Final = "decision.past"
+FLAGGED: Final = "flagged"
+CLEARED: Final = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was known of an image before its rescoring. `action` is None where the decision of then is not known."""
+
+    subject: Subject
+    action: str | None
+    rules: tuple[str, ...]
+
+
+def past_outcome(outcome: str, reason: str) -> ModelScores:
+    """Return the `previous` entry that says how an upload without scores ended."""
+    return ModelScores(PAST_OUTCOME, "", "", (LabelScore(outcome, 1.0),), (), cached=False, skipped=reason)
+
+
+def past_decision(action: str, policy_version: str, rules: tuple[tuple[str, int], ...]) -> ModelScores:
+    """Return the `previous` entry that says what had been decided, with (rule, severity) of each matched rule."""
+    labels = tuple(LabelScore(rule, severity / 100) for rule, severity in rules)
+    return ModelScores(PAST_DECISION, policy_version, "", labels, (), cached=False, skipped=action)
+
+
+def past_of(previous: tuple[ModelScores, ...]) -> Past:
+    """Return what the `previous` of a prediction tells."""
+    outcome, reason, action = "scored", "", None
+    rules: tuple[str, ...] = ()
+    scores = []
+    for entry in previous:
+        if entry.model == PAST_OUTCOME:
+            outcome, reason = entry.labels[0].label if entry.labels else "rejected", entry.skipped
+        elif entry.model == PAST_DECISION:
+            action, rules = entry.skipped, tuple(label.label for label in entry.labels)
+        else:
+            scores.append(entry)
+    return Past(Subject(outcome, reason, tuple(scores)), action, rules)
+
+
+def subject_of(prediction: ImagePrediction) -> Subject:
+    """Return what rules are applied to.
+
+    A rescoring by some models alone leaves the others' scores of then in force: else the flags that rest on them would
+    be taken back by a model that never judged them.
+    """
+    fresh = {entry.model for entry in prediction.scores}
+    carried = () if prediction.job_id is None else past_of(prediction.previous).subject.scores
+    kept = tuple(entry for entry in carried if entry.model not in fresh)
+    return Subject(prediction.outcome, prediction.reason, (*prediction.scores, *(kept if prediction.scores else ())))
+
+
+def flag_for(
+    policy: Policy, prediction: ImagePrediction, position: Position, decided_at_ms: int
+) -> FlaggedImage | None:
+    """Return the flag to publish for `prediction`, or None. Deterministic but for `decided_at_ms`."""
+    decision = evaluate(policy, subject_of(prediction))
+    if prediction.job_id is None or not prediction.previous:
+        if not is_published(decision.action):
+            return None
+        return _flag(policy, prediction, position, decided_at_ms, decision, None)
+    past = past_of(prediction.previous)
+    action, rules = _past_decision(policy, past)
+    fresh_rules = tuple(sorted(found.rule for found in _published(decision)))
+    fresh_action = decision.action if is_published(decision.action) else NO_ACTION
+    if (fresh_action, fresh_rules) == (action, rules):
+        return None
+    if fresh_action == NO_ACTION and prediction.outcome != "scored":
+        # Only scores take a flag back: an image that cannot be read any more has not become harmless.
+        return None
+    return _flag(policy, prediction, position, decided_at_ms, decision, (action, rules))
+
+
+def _past_decision(policy: Policy, past: Past) -> tuple[str, tuple[str, ...]]:
+    if past.action is not None:
+        return past.action, tuple(sorted(past.rules))
+    decision = evaluate(policy, past.subject)
+    if not is_published(decision.action):
+        return NO_ACTION, ()
+    return decision.action, tuple(sorted(found.rule for found in _published(decision)))
+
+
+def _published(decision: Decision) -> tuple[RuleMatch, ...]:
+    return tuple(found for found in decision.matches if is_published(found.action))
+
+
+def _flag(
+    policy: Policy,
+    prediction: ImagePrediction,
+    position: Position,
+    decided_at_ms: int,
+    decision: Decision,
+    before: tuple[str, tuple[str, ...]] | None,
+) -> FlaggedImage:
+    matches = _published(decision)
+    return FlaggedImage(
+        flag_id=flag_id_of(prediction.upload_id, policy),
+        upload_id=prediction.upload_id,
+        bucket=prediction.bucket,
+        key=prediction.key,
+        version_id=prediction.version_id,
+        etag=prediction.etag,
+        sha256=prediction.sha256,
+        state=FLAGGED if matches else CLEARED,
+        action=decision.action if matches else NO_ACTION,
+        severity=max((found.severity for found in matches), default=0),
+        rules=matches,
+        policy=policy.name,
+        policy_version=policy.full_version,
+        changed=before is not None,
+        previous_action="" if before is None else before[0],
+        previous_rules=() if before is None else before[1],
+        job_id=prediction.job_id,
+        superseded=prediction.superseded,
+        dialect=prediction.dialect,
+        order_key=prediction.order_key,
+        event_time_ms=prediction.event_time_ms,
+        scored_at_ms=prediction.scored_at_ms,
+        decided_at_ms=decided_at_ms,
+        prediction=position,
+    )
+
+
+def flag_id_of(upload_id: str, policy: Policy) -> str:
+    """Return the identity of the decision of one policy version on one upload's outcome."""
+    parts = ("flag", upload_id, policy.name, policy.full_version)
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]

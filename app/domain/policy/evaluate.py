@@ -1,0 +1,157 @@
+"""Applies a policy to one outcome and says in words why each rule matched or did not."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from app.domain.policy.rules import (
+    NO_ACTION,
+    AllOf,
+    AnyOf,
+    Condition,
+    OutcomeTest,
+    Policy,
+    Rule,
+    ScoreTest,
+    stronger,
+)
+from schemas.records import ModelScores, RuleCondition, RuleMatch
+
+# The model name under which a rule about the outcome itself shows in a flag's conditions.
+OUTCOME_MODEL: Final = "outcome"
+_COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+_IN_WORDS: Final[Mapping[str, str]] = {">=": "at or above", ">": "above", "<=": "at or below", "<": "below"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What rules are about: an outcome with its reason, and the scores of each model."""
+
+    outcome: str
+    reason: str
+    scores: tuple[ModelScores, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The strongest action of all rules that matched (`none` without any), and those rules, strongest first."""
+
+    action: str
+    severity: int
+    matches: tuple[RuleMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleReport:
+    """One rule re-applied: whether it matched, and a sentence for people either way."""
+
+    rule: str
+    action: str
+    severity: int
+    matched: bool
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """One tested condition: whether it held, what it compared, and the words for it."""
+
+    held: bool
+    conditions: tuple[RuleCondition, ...]
+    words: str
+
+
+_Scores = Mapping[tuple[str, str], tuple[ModelScores, float]]
+
+
+def evaluate(policy: Policy, subject: Subject) -> Decision:
+    """Return the decision of `policy` on `subject`. Pure: the same arguments give the same decision."""
+    known = _by_label(subject)
+    matches = []
+    for rule in policy.rules:
+        checked = _check(rule.when, subject, known)
+        if checked.held:
+            words = _sentence(rule, checked)
+            matches.append(RuleMatch(rule.id, rule.action, rule.severity, words, checked.conditions))
+    action, severity = NO_ACTION, 0
+    for found in matches:
+        if stronger(found.action, action):
+            action = found.action
+        severity = max(severity, found.severity)
+    matches.sort(key=lambda found: -found.severity)
+    return Decision(action, severity, tuple(matches))
+
+
+def report_rules(policy: Policy, subject: Subject) -> tuple[RuleReport, ...]:
+    """Return every rule of `policy` with its result on `subject`, in the file's order."""
+    known = _by_label(subject)
+    reports = []
+    for rule in policy.rules:
+        checked = _check(rule.when, subject, known)
+        words = _sentence(rule, checked) if checked.held else f"no match: {checked.words}"
+        reports.append(RuleReport(rule.id, rule.action, rule.severity, checked.held, words))
+    return tuple(reports)
+
+
+def _sentence(rule: Rule, checked: _Checked) -> str:
+    return f"{rule.action}: {checked.words}" + (f" ({rule.description})" if rule.description else "")
+
+
+def _by_label(subject: Subject) -> _Scores:
+    return {(scores.model, label.label): (scores, label.value) for scores in subject.scores for label in scores.labels}
+
+
+def _check(condition: Condition, subject: Subject, known: _Scores) -> _Checked:
+    match condition:
+        case ScoreTest():
+            return _check_score(condition, known)
+        case OutcomeTest():
+            return _check_outcome(condition, subject)
+        case AllOf(parts):
+            checked = [_check(part, subject, known) for part in parts]
+            failed = [part for part in checked if not part.held]
+            if failed:
+                return _Checked(False, (), " and ".join(part.words for part in failed))
+            held = tuple(found for part in checked for found in part.conditions)
+            return _Checked(True, held, " and ".join(part.words for part in checked))
+        case AnyOf(parts):
+            checked = [_check(part, subject, known) for part in parts]
+            holding = [part for part in checked if part.held]
+            if not holding:
+                return _Checked(False, (), ", ".join(part.words for part in checked))
+            held = tuple(found for part in holding for found in part.conditions)
+            return _Checked(True, held, " and ".join(part.words for part in holding))
+        case _:
+            assert_never(condition)
+
+
+def _check_score(test: ScoreTest, known: _Scores) -> _Checked:
+    found = known.get((test.model, test.label))
+    if found is None:
+        return _Checked(False, (), f"{test.model} {test.label} has no score")
+    scores, value = found
+    held = _COMPARE[test.op](value, test.threshold)
+    words = (
+        f"{test.model} {test.label} {value:.3f} is {'' if held else 'not '}{_IN_WORDS[test.op]} {test.threshold:g}"
+        f" (version {scores.version}{', cached' if scores.cached else ''}{', gate only' if scores.skipped else ''})"
+    )
+    condition = RuleCondition(
+        test.model, scores.version, test.label, value, test.op, test.threshold, cached=scores.cached
+    )
+    return _Checked(held, (condition,), words)
+
+
+def _check_outcome(test: OutcomeTest, subject: Subject) -> _Checked:
+    held = subject.outcome == test.outcome and (not test.reasons or subject.reason in test.reasons)
+    label = subject.outcome + (f" {subject.reason}" if subject.reason else "")
+    wanted = test.outcome + (f" {' or '.join(test.reasons)}" if test.reasons else "")
+    words = f"the outcome is {label}" if held else f"the outcome is {label}, not {wanted}"
+    return _Checked(held, (RuleCondition(OUTCOME_MODEL, "", label, 1.0, "is", 1.0, cached=False),), words)

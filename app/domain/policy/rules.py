@@ -1,0 +1,111 @@
+"""What a policy is: values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+NO_ACTION: Final = "none"
+# Weakest first. `advise` speaks to the seller through the prediction's reasons and flags nothing; the others are flags.
+ACTIONS: Final = ("advise", "notify", "review", "block")
+_PUBLISHED: Final = frozenset({"notify", "review", "block"})
+OUTCOMES: Final = ("scored", "rejected", "gone")
+OPS: Final = (">=", ">", "<=", "<")
+
+
+def is_published(action: str) -> bool:
+    """Whether a decision for `action` goes to the flagged topic."""
+    return action in _PUBLISHED
+
+
+def stronger(action: str, other: str) -> bool:
+    """Whether `action` outranks `other`; `none` is the weakest."""
+    return _rank(action) > _rank(other)
+
+
+def _rank(action: str) -> int:
+    return ACTIONS.index(action) + 1 if action in ACTIONS else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTest:
+    """Holds when the label's score stands in relation `op` to `threshold`; a score that is absent never holds."""
+
+    model: str
+    label: str
+    op: str
+    threshold: float
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTest:
+    """Holds when the outcome is `outcome` and, where `reasons` are given, its reason is one of them."""
+
+    outcome: str
+    reasons: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Holds when every part holds."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Holds when at least one part holds."""
+
+    parts: tuple[Condition, ...]
+
+
+Condition = ScoreTest | OutcomeTest | AllOf | AnyOf
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `severity` is 1 to 100, for queues to sort by; `line` is where it stands in its file."""
+
+    id: str
+    description: str
+    action: str
+    severity: int
+    when: Condition
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyCase:
+    """One row of the policy's own table test: given this outcome and these scores, expect this action.
+
+    `rules` is None where the case does not say which rules must match.
+    """
+
+    name: str
+    outcome: str
+    reason: str
+    scores: tuple[tuple[str, str, float], ...]
+    expect: str
+    rules: tuple[str, ...] | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy file, read. `digest` covers everything that decides (not comments, not tests)."""
+
+    name: str
+    version: str
+    digest: str
+    description: str
+    rules: tuple[Rule, ...]
+    cases: tuple[PolicyCase, ...]
+    source: str
+    text: str
+
+    @property
+    def full_version(self) -> str:
+        """Version and digest, as flags carry it: two files that decide differently never share it."""
+        return f"{self.version}+{self.digest[:12]}"

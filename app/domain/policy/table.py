@@ -1,0 +1,48 @@
+"""Runs the table test that a policy file carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.domain.policy.evaluate import Subject, evaluate
+from app.domain.policy.rules import Policy, PolicyCase
+from schemas.records import LabelScore, ModelScores
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFailure:
+    """One case that did not come out as the file expects, with its line and what happened instead."""
+
+    case: str
+    line: int
+    reason: str
+
+
+def run_cases(policy: Policy) -> tuple[CaseFailure, ...]:
+    """Return the cases of `policy` that fail; empty when all hold."""
+    failures = []
+    for case in policy.cases:
+        decision = evaluate(policy, _subject(case))
+        matched = {found.rule for found in decision.matches}
+        if decision.action != case.expect:
+            because = "; ".join(found.explanation for found in decision.matches) or "no rule matched"
+            reason = f"expected {case.expect}, got {decision.action} ({because})"
+            failures.append(CaseFailure(case.name, case.line, reason))
+        elif case.rules is not None and matched != set(case.rules):
+            reason = f"expected rules {_names(set(case.rules))}, matched {_names(matched)}"
+            failures.append(CaseFailure(case.name, case.line, reason))
+    return tuple(failures)
+
+
+def _names(rules: set[str]) -> str:
+    return ", ".join(sorted(rules)) or "none"
+
+
+def _subject(case: PolicyCase) -> Subject:
+    labels: dict[str, list[LabelScore]] = {}
+    for model, label, value in case.scores:
+        labels.setdefault(model, []).append(LabelScore(label, value))
+    scores = tuple(
+        ModelScores(model, "test", "", tuple(found), (), cached=False, skipped="") for model, found in labels.items()
+    )
+    return Subject(case.outcome, case.reason, scores)
