@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from schemas.records import Position, Record
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, Position, Record
+
+_R = TypeVar("_R")
 
 
 class Clock(Protocol):
@@ -117,6 +119,22 @@ class LaneStatus(Protocol):
         ...
 
 
+class RecordCodec(Protocol):
+    """Records to and from the wire. Pure computation; safe to share between tasks."""
+
+    def encode(self, record: Record) -> bytes:
+        """Return the framed bytes of `record` in the newest version of its schema."""
+        ...
+
+    def decode(self, value: bytes | None) -> Record:
+        """Return the record in `value`. Raises Poison(`not_avro` | `unknown_schema_id` | `undecodable`)."""
+        ...
+
+    def decode_as(self, value: bytes | None, record: type[_R]) -> _R:
+        """Return the record in `value`, which must be a `record`; else Poison(`unexpected_record`)."""
+        ...
+
+
 class Tables(Protocol):
     """Keyed state beside a partition. Reads are local and synchronous (microseconds)."""
 
@@ -130,6 +148,51 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+# --- the index of latest outcomes ---
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One fact for the index, with the bytes that it had on its topic (they are what the index keeps)."""
+
+    record: ImagePrediction | ImageRemoved | FlaggedImage
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedImage:
+    """What the index knows of one bucket/key.
+
+    `prediction` is the latest outcome, None when the image was removed (`removed_at_ms` is then the removal's event
+    time). `flag` is the latest decision on that very upload; a rescoring that changed nothing leaves it in force.
+    """
+
+    bucket: str
+    key: str
+    prediction: ImagePrediction | None
+    flag: FlaggedImage | None
+    removed_at_ms: int | None
+
+
+class Index(Sink, Protocol):
+    """The latest outcome per image and per content. Every wait is bounded.
+
+    Applying an entry twice, or entries in any order, ends in the same state (app/domain/standing.py is the order).
+    """
+
+    async def apply(self, entries: Sequence[IndexEntry]) -> None:
+        """Apply `entries` and return when all are stored. Raises IndexUnavailable; some may then be stored."""
+        ...
+
+    async def image(self, bucket: str, key: str) -> IndexedImage | None:
+        """Return what is known of bucket/key, None for nothing. Raises IndexUnavailable."""
+        ...
+
+    async def content(self, sha256: str) -> ImagePrediction | None:
+        """Return the latest outcome of these bytes under any key, None for nothing. Raises IndexUnavailable."""
         ...
 
 
