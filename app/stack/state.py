@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.settings import ROOT
 from app.stack.processes import ProcessIdentity
 
 
@@ -62,6 +63,7 @@ def save_state(var_dir: Path, state: StackState) -> None:
         ],
     }
     partial = state_file(var_dir).with_suffix(".partial")
+    partial.touch(mode=0o600)
     partial.write_text(json.dumps(body, indent=1) + "\n")
     partial.replace(state_file(var_dir))
 
@@ -69,3 +71,13 @@ def save_state(var_dir: Path, state: StackState) -> None:
 def remove_state(var_dir: Path) -> None:
     """Say that no stack runs."""
     state_file(var_dir).unlink(missing_ok=True)
+
+
+def with_running_stack(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` with the endpoints of the running stack beneath it, where one runs; else a copy.
+
+    What the caller set himself wins. The stack is looked for under SIGHTLINE_STACK_VAR_DIR, else under var/.
+    """
+    var_dir = Path(environment.get("SIGHTLINE_STACK_VAR_DIR", ROOT / "var"))
+    state = load_state(var_dir)
+    return {**(state.environment if state is not None else {}), **environment}

@@ -1,0 +1,40 @@
+"""Regeneration of schemas/ids.lock: a fresh registry numbers the schemas; released lines must come out unchanged."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from app.adapters.avro import SCHEMA_DIR, SchemaVersion, released_schemas
+from app.adapters.registry import SchemaRegistry, refuse_other_ids, register_all
+from app.stack.jars import Report
+from app.stack.local import LocalStack
+from app.stack.options import StackOptions
+
+
+def unreleased_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:
+    """Return the schema files that ids.lock does not name, by record and version, with id 0."""
+    released = {(schema.record, schema.version) for schema in released_schemas(folder)}
+    found = sorted((path.parent.name, int(path.stem)) for path in folder.glob("*/*.avsc"))
+    return tuple(
+        SchemaVersion(record, version, 0, (folder / record / f"{version}.avsc").read_text())
+        for record, version in found
+        if (record, version) not in released
+    )
+
+
+async def extend_lock(report: Report, folder: Path = SCHEMA_DIR) -> tuple[str, ...]:
+    """Start a registry, register what is released and then what is not, append the new lines and return them.
+
+    Raises StartupRefused when a released schema comes out with another id: its file was edited or the order changed.
+    """
+    with tempfile.TemporaryDirectory(prefix="sightline-schemas-") as var_dir:
+        options = StackOptions(var_dir=Path(var_dir), with_kafka=False, with_redis=False, with_s3=False)
+        async with LocalStack(options, report) as stack, SchemaRegistry(stack.registry_url) as registry:
+            refuse_other_ids(await register_all(registry, released_schemas(folder)))
+            answered = await register_all(registry, unreleased_schemas(folder))
+    lines = tuple(f"{found.answered_id} {found.schema.record}/{found.schema.version}" for found in answered)
+    if lines:
+        with (folder / "ids.lock").open("a") as lock:
+            lock.write("".join(f"{line}\n" for line in lines))
+    return lines
