@@ -1,0 +1,30 @@
+"""Bucket notifications of every dialect and envelope, read into one form.
+
+`parse_message` is the whole interface: it never raises, whatever the bytes are. docs/events.md tells the rules.
+"""
+
+from app.domain.events.model import (
+    Created,
+    Event,
+    Ignored,
+    Malformed,
+    Parsed,
+    Removed,
+    TestEvent,
+)
+from app.domain.events.parser import MAX_ENVELOPES, MAX_MESSAGE_BYTES, MAX_RECORDS, parse_message, single_record_message
+
+__all__ = [
+    "MAX_ENVELOPES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_RECORDS",
+    "Created",
+    "Event",
+    "Ignored",
+    "Malformed",
+    "Parsed",
+    "Removed",
+    "TestEvent",
+    "parse_message",
+    "single_record_message",
+]

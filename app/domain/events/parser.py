@@ -1,0 +1,166 @@
+"""From the bytes of a message to its events: envelopes off, each record on its own, nothing raised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from app.domain.events import dialects, spans
+from app.domain.events.fields import BadField
+from app.domain.events.model import Event, Ignored, Malformed, Parsed, TestEvent
+
+# SNS in SQS in EventBridge is three; one more for a bridge that wraps again.
+MAX_ENVELOPES: Final = 4
+# S3 sends at most 64 KB, SQS carries at most 1 MiB, and that is also Kafka's default limit of a message.
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+# AWS sends one record a message. 4,000 of the shortest real records fill a megabyte; a message of more is no notification,
+# and as many dead letters as it has braces would fill a disk.
+MAX_RECORDS: Final = 4_000
+
+_SNS_SET_UP: Final = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
+
+
+def parse_message(value: bytes | None) -> tuple[Parsed, ...]:
+    """Return everything that one message says, in its order. Never raises.
+
+    None (a tombstone) and a message without records say nothing. A record that cannot be read is one Malformed among
+    its neighbours; where it is the only one, it carries the whole message (part -1).
+    """
+    if value is None:
+        return ()
+    if len(value) > MAX_MESSAGE_BYTES:
+        return (_whole(value, "message_too_large", f"{len(value)} bytes, at most {MAX_MESSAGE_BYTES} are read"),)
+    try:
+        text = value.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return (_whole(value, "not_json", f"not UTF-8: {error.reason} at byte {error.start}"),)
+    events: list[Event] = []
+    for event in _message(text, 0, None):
+        events.append(event)
+        if len(events) > MAX_RECORDS:
+            return (_whole(value, "too_many_records", f"more than {MAX_RECORDS} records in one message"),)
+    if len(events) == 1 and isinstance(events[0], Malformed):
+        return (Parsed(-1, replace(events[0], value=value)),)
+    return tuple(Parsed(part, event) for part, event in enumerate(events))
+
+
+def single_record_message(record: bytes) -> bytes:
+    """Return a message that holds `record`, the bytes of a Malformed that had neighbours, alone."""
+    return b'{"Records":[' + record + b"]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """One element of a Records array and the array's text; its own text is cut out only when something is wrong."""
+
+    array_text: str
+    index: int
+
+    def bytes(self) -> bytes:
+        try:
+            text = spans.record_texts(self.array_text)[self.index]
+        except RecursionError:
+            text = self.array_text  # nested to the very limit: its neighbours come with it
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Event]:
+    """Yield the events of one JSON text. `element` is the innermost record that this text stood in."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        yield _malformed(BadField("not_json", f"not JSON: {type(error).__name__}: {str(error)[:200]}"), element, text)
+        return
+    try:
+        inner, one, records = _open(body)
+    except BadField as error:
+        yield _malformed(error, element, text, body)
+        return
+    if inner is not None or "detail-type" in body:
+        envelopes += 1
+        if envelopes > MAX_ENVELOPES:
+            yield _malformed(BadField("too_many_envelopes", f"more than {MAX_ENVELOPES} envelopes"), element, text)
+            return
+    if inner is not None:
+        yield from _message(inner, envelopes, element)
+    if one is not None:
+        yield one
+    for index, record in enumerate(records):
+        yield from _record(record, envelopes, _Element(text, index))
+
+
+def _open(body: Any) -> tuple[str | None, Event | None, list[Any]]:
+    """Return what a message holds: the text inside its envelope, one event, or a list of records."""
+    if not isinstance(body, dict):
+        raise BadField("not_an_s3_event", "the message is not a JSON object")
+    if "Records" in body:
+        if not isinstance(body["Records"], list):
+            raise BadField("not_an_s3_event", "Records is not a list")
+        return None, None, body["Records"]
+    if body.get("Type") == "Notification" and "Message" in body:
+        return _text(body["Message"], "Message"), None, []
+    if isinstance(body.get("Type"), str) and body["Type"] in _SNS_SET_UP:
+        return None, Ignored("sns", body["Type"]), []
+    if "detail-type" in body and "detail" in body:
+        return None, dialects.read_eventbridge(body), []
+    if body.get("Event") == "s3:TestEvent":
+        bucket = body.get("Bucket")
+        return None, TestEvent(bucket if isinstance(bucket, str) else ""), []
+    raise BadField("not_an_s3_event", "neither Records nor an envelope of SNS, SQS or EventBridge")
+
+
+def _record(record: Any, envelopes: int, element: _Element) -> Iterator[Event]:
+    try:
+        if not isinstance(record, dict):
+            raise BadField("not_an_s3_event", "a record is not an object")
+        if record.get("eventSource") == "aws:sqs":
+            inner = _text(record.get("body"), "body")
+        elif record.get("EventSource") == "aws:sns":
+            sns = record.get("Sns")
+            inner = _text(sns.get("Message") if isinstance(sns, dict) else None, "Sns.Message")
+        else:
+            yield dialects.read_record(record)
+            return
+        if envelopes + 1 > MAX_ENVELOPES:
+            raise BadField("too_many_envelopes", f"more than {MAX_ENVELOPES} envelopes")
+    except BadField as error:
+        yield _malformed(error, element, "", {"Records": [record]})
+        return
+    yield from _message(inner, envelopes + 1, element)
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise BadField("not_an_s3_event", f"the envelope's {name} is not text")
+    return value
+
+
+def _malformed(error: BadField, element: _Element | None, text: str, body: Any = None) -> Malformed:
+    bucket, key = _named(body)
+    value = element.bytes() if element is not None else text.encode("utf-8", "surrogatepass")
+    return Malformed(error.reason, error.detail, value, bucket, key)
+
+
+def _whole(value: bytes, reason: str, detail: str) -> Parsed:
+    return Parsed(-1, Malformed(reason, detail, value, None, None))
+
+
+def _named(body: Any) -> tuple[str | None, str | None]:
+    """Return bucket and key of something broken as far as they can be made out, for the operator's eyes only."""
+    records = body.get("Records") if isinstance(body, dict) else None
+    record = records[0] if isinstance(records, list) and records else body
+    if not isinstance(record, dict):
+        return None, None
+    part = record.get("s3", record.get("detail"))
+    if not isinstance(part, dict):
+        return None, None
+    bucket, thing = part.get("bucket"), part.get("object")
+    name = bucket.get("name") if isinstance(bucket, dict) else None
+    key = thing.get("key") if isinstance(thing, dict) else None
+    return _short(name), _short(key)
+
+
+def _short(value: Any) -> str | None:
+    return value.encode("utf-8", "replace").decode()[:1024] if isinstance(value, str) else None

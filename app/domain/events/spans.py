@@ -1,0 +1,46 @@
+"""Where the elements of a JSON object's `Records` array lie in its text, so that a bad one keeps its own bytes."""
+
+from __future__ import annotations
+
+import json
+
+_DECODER = json.JSONDecoder()
+_SPACE = " \t\n\r"
+
+
+def record_texts(text: str) -> list[str]:
+    """Return the text of each element of the top-level `Records` array of `text`, which has been parsed before.
+
+    As in parsing, the last member of that name counts.
+    """
+    found: list[str] = []
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, _skip(text, at) + 1)
+        if name == "Records" and text[at] == "[":
+            found, at = _elements(text, at)
+        else:
+            _, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, at)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found
+
+
+def _elements(text: str, at: int) -> tuple[list[str], int]:
+    found: list[str] = []
+    at = _skip(text, at + 1)
+    while text[at] != "]":
+        _, end = _DECODER.raw_decode(text, at)
+        found.append(text[at:end])
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found, at + 1
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _SPACE:
+        at += 1
+    return at

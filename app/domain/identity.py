@@ -1,0 +1,158 @@
+"""Names that are computed, never given: the same event yields the same ids wherever and however often it is read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from app.domain.events import dialects
+from app.domain.events.fields import is_hex
+from app.domain.events.model import Created, Removed
+from app.topics import TOPICS
+from schemas.records import ImageTask, Position
+
+_ID_BYTES: Final = 16
+_ORDER_WIDTH: Final = 32
+_COUNTER_WIDTH: Final = 16
+_TIME_WIDTH: Final = 15
+
+
+def _digest(kind: str, *parts: str | None) -> str:
+    """Hash length-delimited parts, so that no two lists of parts run together; absent differs from empty."""
+    state = hashlib.blake2b(digest_size=_ID_BYTES, person=kind.encode()[:16])
+    for part in parts:
+        encoded = b"" if part is None else part.encode()
+        state.update(b"-" if part is None else b"%d:" % len(encoded))
+        state.update(encoded)
+    return state.hexdigest()
+
+
+def _distinguishing_time(dialect: str, sequencer: str | None, event_time_ms: int) -> str | None:
+    # versitygw counts from 1 again after every restart, so its counter alone would name two uploads alike.
+    return str(event_time_ms) if sequencer is None or dialect == dialects.VERSITYGW else None
+
+
+def upload_id(
+    *,
+    bucket: str,
+    key: str,
+    version_id: str | None,
+    etag: str | None,
+    sequencer: str | None,
+    dialect: str,
+    event_time_ms: int,
+    job_id: str | None = None,
+) -> str:
+    """Return the identity of one outcome: equal for every repeat of one event, through whatever envelope it came.
+
+    The dialect itself is no part of it: the same event by SQS and by EventBridge is one upload.
+    """
+    return _digest(
+        "upload",
+        bucket,
+        key,
+        version_id or etag,
+        sequencer,
+        _distinguishing_time(dialect, sequencer, event_time_ms),
+        job_id,
+    )
+
+
+def upload_id_of(event: Created) -> str:
+    """Return the identity of the upload that `event` tells."""
+    return upload_id(
+        bucket=event.bucket,
+        key=event.key,
+        version_id=event.version_id,
+        etag=event.etag,
+        sequencer=event.sequencer,
+        dialect=event.dialect,
+        event_time_ms=event.event_time_ms,
+    )
+
+
+def rescore_upload_id(original_upload_id: str, job_id: str) -> str:
+    """Return the identity of the outcome that job `job_id` gives to an upload that has one already."""
+    return _digest("rescore", original_upload_id, job_id)
+
+
+def listed_upload_id(bucket: str, key: str, etag: str | None, modified_ms: int) -> str:
+    """Return the identity of an upload that is known from a bucket listing alone (docs/adr on reconcile)."""
+    return _digest("listed", bucket, key, etag, str(modified_ms))
+
+
+def object_id(bucket: str, key: str, etag: str | None, version_id: str | None) -> str:
+    """Return the identity of an object's content under its key, without saying when it was put there.
+
+    A listing knows no version ids, so the ETag comes first: both a notification and a listing of one object yield it.
+    """
+    return _digest("object", bucket, key, etag or version_id)
+
+
+def object_id_of(task: ImageTask) -> str:
+    """Return the object identity of `task`: the second claim key of reconcile and of late notifications."""
+    return object_id(task.bucket, task.key, task.etag, task.version_id)
+
+
+def removal_id(event: Removed) -> str:
+    """Return the identity of one removal."""
+    time = _distinguishing_time(event.dialect, event.sequencer, event.event_time_ms)
+    return _digest("removal", event.bucket, event.key, event.version_id, event.sequencer, time)
+
+
+def order_key(dialect: str, sequencer: str | None, event_time_ms: int) -> str:
+    """Return what orders events of one bucket, key and dialect when compared as text; empty: orders nothing."""
+    if sequencer is None or not is_hex(sequencer):
+        return ""
+    match dialect:
+        case dialects.VERSITYGW:
+            # A counter of the server's process: larger means later until a restart, then only time tells.
+            if event_time_ms <= 0:
+                return ""
+            return f"{event_time_ms:0{_TIME_WIDTH}d}.{int(sequencer, 16):0{_COUNTER_WIDTH}X}"
+        case dialects.CEPH:
+            # RGW dumps a struct of two little-endian 32-bit numbers, seconds and nanoseconds.
+            if len(sequencer) != 16:
+                return ""
+            seconds, nanoseconds = bytes.fromhex(sequencer[:8])[::-1], bytes.fromhex(sequencer[8:])[::-1]
+            return (seconds + nanoseconds).hex().upper()
+        case _:
+            return sequencer.ljust(_ORDER_WIDTH, "0")
+
+
+def order_key_of(event: Created | Removed) -> str:
+    """Return the order key of `event`."""
+    return order_key(event.dialect, event.sequencer, event.event_time_ms)
+
+
+def image_key(bucket: str, key: str) -> bytes:
+    """Return the Kafka key of everything that is about one image: its predictions, flags and removals."""
+    return f"{bucket}/{key}".encode()
+
+
+def content_hint(etag: str | None, bucket: str, key: str) -> bytes:
+    """Return the Kafka key of a task: it brings equal bytes to one partition where the ETag tells, and is never trusted."""
+    return etag.encode() if etag else image_key(bucket, key)
+
+
+def task_key(task: ImageTask) -> bytes:
+    """Return the Kafka key of `task` on every topic that it travels."""
+    return content_hint(task.etag, task.bucket, task.key)
+
+
+def declared_topic(name: str) -> str:
+    """Return the name that app/topics.py gives a topic whose name may begin with an installation's prefix."""
+    for spec in TOPICS:
+        if name.endswith(spec.name):
+            return spec.name
+    return name
+
+
+def letter_id(source: Position, part: int, agent: str) -> str:
+    """Return the identity of a dead letter: one for each bad record of each message, whoever computes it."""
+    return _digest("letter", agent, declared_topic(source.topic), str(source.partition), str(source.offset), str(part))
+
+
+def letter_key(source: Position) -> bytes:
+    """Return the Kafka key of dead letters of one source position."""
+    return f"{declared_topic(source.topic)}/{source.partition}/{source.offset}".encode()

@@ -1,0 +1,66 @@
+"""Building dead letters, for every agent alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.domain import identity
+from app.ports import Output, SourceRecord
+from app.topics import DEAD_LETTERS
+from schemas.records import DeadLetter
+
+# The one stated exception to the 16 KB limit of our records. A broker's default limit is 1,048,588 bytes a message:
+# 900 KiB of value, 16 KiB of key and the 5 KB of everything else stay below it, and below aiokafka's default of 1 MiB a
+# request. S3 sends at most 64 KB and SQS carries at most 1 MiB, so next to nothing is ever cut.
+MAX_VALUE_BYTES: Final = 900 * 1024
+MAX_KEY_BYTES: Final = 16 * 1024
+MAX_DETAIL_CHARACTERS: Final = 500
+
+POISON: Final = "poison"
+USED_UP: Final = "used_up"
+
+
+def dead_letter(
+    record: SourceRecord,
+    *,
+    agent: str,
+    kind: str,
+    reason: str,
+    detail: str,
+    now_ms: int,
+    part: int = -1,
+    value: bytes | None = None,
+    attempts: int = 1,
+    first_seen_ms: int | None = None,
+    upload_id: str | None = None,
+    bucket: str | None = None,
+    object_key: str | None = None,
+    job_id: str | None = None,
+) -> Output:
+    """Return the dead letter of `record`, or of its part `part` whose bytes are `value`.
+
+    `kind` is POISON (cannot be read) or USED_UP (all attempts failed). The value is cut at MAX_VALUE_BYTES and then says
+    its true length; such a letter is redriven from its source position while the topic still holds it.
+    """
+    original = record.value if value is None else value
+    letter = DeadLetter(
+        letter_id=identity.letter_id(record.position, part, agent),
+        source=record.position,
+        part=part,
+        source_timestamp_ms=max(0, record.timestamp_ms),
+        agent=agent,
+        kind=kind,
+        reason=reason,
+        detail=detail[:MAX_DETAIL_CHARACTERS],
+        attempts=attempts,
+        upload_id=upload_id,
+        bucket=bucket,
+        object_key=object_key,
+        key=record.key if record.key is None or len(record.key) <= MAX_KEY_BYTES else None,
+        value=None if original is None else original[:MAX_VALUE_BYTES],
+        value_bytes=0 if original is None else len(original),
+        first_seen_ms=max(0, record.timestamp_ms) if first_seen_ms is None else first_seen_ms,
+        dead_at_ms=now_ms,
+        job_id=job_id,
+    )
+    return Output(DEAD_LETTERS, identity.letter_key(record.position), letter)

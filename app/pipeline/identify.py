@@ -1,0 +1,129 @@
+"""Identify: from bucket notifications to upload tasks, removals and dead letters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, assert_never
+
+from app.domain import identity
+from app.domain.events import Created, Ignored, Malformed, Parsed, Removed, TestEvent, parse_message
+from app.domain.filters import UploadFilter
+from app.domain.retries import FIRST_ATTEMPT, LIVE
+from app.pipeline.dead_letters import POISON, dead_letter
+from app.ports import Clock, Completion, Output, SourceRecord
+from app.topics import REMOVED, TASKS
+from schemas.records import ImageRemoved, ImageTask, Position
+
+AGENT: Final = "identify"
+
+
+class IdentifyProcessor:
+    """Turns each record of `s3.uploads` into what it says; pure but for the clock.
+
+    `counts` tells since the start how often each kind was met: created, removed, filtered, ignored, test, tombstone,
+    malformed. Repeats of one event give equal upload ids; score drops them at its claims.
+    """
+
+    def __init__(self, uploads: UploadFilter, clock: Clock) -> None:
+        self._uploads = uploads
+        self._clock = clock
+        self.counts: Counter[str] = Counter()
+
+    async def process(self, record: SourceRecord) -> Completion:
+        """Return tasks, removals and dead letters in the order of the message's records. Never raises, never waits."""
+        if record.value is None:
+            self.counts["tombstone"] += 1
+            return Completion()
+        outputs = []
+        letters = 0
+        now_ms = self._clock.now_ms()
+        for parsed in parse_message(record.value):
+            output = self._output(record, parsed, now_ms)
+            if output is not None:
+                outputs.append(output)
+                letters += isinstance(parsed.event, Malformed)
+        return Completion(outputs=tuple(outputs), dead_letters=letters)
+
+    def _output(self, record: SourceRecord, parsed: Parsed, now_ms: int) -> Output | None:
+        match parsed.event:
+            case Created() as event:
+                if not self._uploads.admits(event.bucket, event.key):
+                    self.counts["filtered"] += 1
+                    return None
+                self.counts["created"] += 1
+                task = task_of(event, record.position, now_ms)
+                return Output(TASKS, identity.task_key(task), task)
+            case Removed() as event:
+                if not self._uploads.admits(event.bucket, event.key):
+                    self.counts["filtered"] += 1
+                    return None
+                self.counts["removed"] += 1
+                removal = removal_of(event, record.position)
+                return Output(REMOVED, identity.image_key(event.bucket, event.key), removal)
+            case Malformed() as event:
+                self.counts["malformed"] += 1
+                return dead_letter(
+                    record,
+                    agent=AGENT,
+                    kind=POISON,
+                    reason=event.reason,
+                    detail=event.detail,
+                    now_ms=now_ms,
+                    part=parsed.part,
+                    value=event.value,
+                    bucket=event.bucket,
+                    object_key=event.key,
+                )
+            case Ignored():
+                self.counts["ignored"] += 1
+                return None
+            case TestEvent():
+                self.counts["test"] += 1
+                return None
+            case never:
+                assert_never(never)
+
+
+def task_of(event: Created, source: Position, now_ms: int) -> ImageTask:
+    """Return the first attempt at scoring the upload that `event` tells."""
+    return ImageTask(
+        upload_id=identity.upload_id_of(event),
+        bucket=event.bucket,
+        key=event.key,
+        alternate_key=event.alternate_key,
+        version_id=event.version_id,
+        etag=event.etag,
+        size_bytes=event.size_bytes,
+        dialect=event.dialect,
+        event_name=event.event_name,
+        sequencer=event.sequencer,
+        order_key=identity.order_key_of(event),
+        event_time_ms=event.event_time_ms,
+        identified_at_ms=now_ms,
+        source=source,
+        lane=LIVE,
+        attempt=FIRST_ATTEMPT,
+        not_before_ms=0,
+        defer_reason="",
+        job_id=None,
+        known_sha256=None,
+        models=(),
+        force=False,
+        previous=(),
+    )
+
+
+def removal_of(event: Removed, source: Position) -> ImageRemoved:
+    """Return the removal that `event` tells."""
+    return ImageRemoved(
+        removal_id=identity.removal_id(event),
+        bucket=event.bucket,
+        key=event.key,
+        version_id=event.version_id,
+        delete_marker=event.delete_marker,
+        dialect=event.dialect,
+        sequencer=event.sequencer,
+        order_key=identity.order_key_of(event),
+        event_time_ms=event.event_time_ms,
+        source=source,
+    )

@@ -1,0 +1,61 @@
+"""Retry: deferred uploads wait here until they are due, then go back to the lane they came from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.domain import identity, retries
+from app.errors import Poison
+from app.pipeline.dead_letters import POISON, dead_letter
+from app.ports import Clock, Completion, LaneStatus, Output, RecordCodec, SourceRecord
+from schemas.records import ImageTask
+
+AGENT: Final = "retry"
+# Wall clocks jump, monotonic ones do not: the due time is looked at again at least this often.
+_LONGEST_NAP_SECONDS: Final = 30.0
+
+
+class RetryProcessor:
+    """Holds each task of a retry topic until it is due, then sends it on, its attempt unchanged, under the same key.
+
+    A topic has one delay, so its head is always the next one due and nothing waits behind a later one.
+    """
+
+    def __init__(self, codec: RecordCodec, clock: Clock, status: LaneStatus) -> None:
+        self._codec = codec
+        self._clock = clock
+        self._status = status
+        self._waiting = 0
+
+    async def process(self, record: SourceRecord) -> Completion:
+        """Return the task for its lane once it is due; a record that is no task is a dead letter at once."""
+        try:
+            task = self._codec.decode_as(record.value, ImageTask)
+        except Poison as error:
+            letter = dead_letter(
+                record,
+                agent=AGENT,
+                kind=POISON,
+                reason=error.reason,
+                detail=error.detail,
+                now_ms=self._clock.now_ms(),
+            )
+            return Completion(outputs=(letter,), dead_letters=1)
+        await self._until(retries.due_ms(task, record.timestamp_ms))
+        return Completion(outputs=(Output(retries.lane_topic(task), identity.task_key(task), task),))
+
+    async def _until(self, due_ms: int) -> None:
+        if self._clock.now_ms() >= due_ms:
+            return
+        self._waiting += 1
+        self._status.waiting("not-due")
+        try:
+            while (left_ms := due_ms - self._clock.now_ms()) > 0:
+                await self._clock.sleep(min(left_ms / 1000, _LONGEST_NAP_SECONDS))
+        finally:
+            self._waiting -= 1
+            # One that became due is released while others still wait: the lane is idle by intent, not stuck.
+            if self._waiting:
+                self._status.waiting("not-due")
+            else:
+                self._status.working()
