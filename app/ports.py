@@ -65,10 +65,18 @@ class Claim:
 
     Taken at release, in source order: a stored claim of another position with the same or a higher attempt makes this
     record a repeat (no output); a lower stored attempt is taken over.
+    `app.domain.claims.decide(row, claim)` is that decision, on the row `claims.row_key(upload_id, object_id)` of table
+    `uploads`; what it returns to be stored is written, and its changelog record awaited, before the commit.
     """
 
     upload_id: str
     attempt: int
+    # The second key (app/domain/claims.py decides with it): the object's identity without a time, empty for a job; the
+    # upload's event time; and, of a task that reconcile made from a listing, the event times it stands for.
+    object_id: str = ""
+    event_time_ms: int = 0
+    covers_from_ms: int | None = None
+    covers_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,11 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """One upload to be scored: identity, where the object is, and how this attempt came to be."""
+    """One upload to be scored: identity, where the object is, and how this attempt came to be.
+
+    With `covers_from_ms` and `covers_until_ms` it was found in a bucket listing, and stands for the one upload of this
+    object whose event time lies between them.
+    """
 
     upload_id: str
     bucket: str
@@ -91,6 +95,8 @@ class ImageTask:
     models: tuple[str, ...]
     force: bool
     previous: tuple[ModelScores, ...]
+    covers_from_ms: int | None = None
+    covers_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def image_key(bucket: str, key: str) -> bytes:
 
 
 def content_hint(etag: str | None, bucket: str, key: str) -> bytes:
-    """Return the Kafka key of a task: it brings equal bytes to one partition where the ETag tells, and is never trusted."""
+    """Return the Kafka key of a task: brings equal bytes to one partition where the ETag tells; never trusted."""
     return etag.encode() if etag else image_key(bucket, key)
 
 

@@ -39,8 +39,8 @@ def dead_letter(
 ) -> Output:
     """Return the dead letter of `record`, or of its part `part` whose bytes are `value`.
 
-    `kind` is POISON (cannot be read) or USED_UP (all attempts failed). The value is cut at MAX_VALUE_BYTES and then says
-    its true length; such a letter is redriven from its source position while the topic still holds it.
+    `kind` is POISON (cannot be read) or USED_UP (all attempts failed). The value is cut at MAX_VALUE_BYTES and then
+    says its true length; such a letter is redriven from its source position while the topic still holds it.
     """
     original = record.value if value is None else value
     letter = DeadLetter(

@@ -1,4 +1,4 @@
-"""Single fields of a notification: text, keys, ETags, sizes, times. Each reader returns the value or raises BadField."""
+"""Single fields of a notification: text, keys, ETags, sizes, times. A reader returns the value or raises BadField."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def size(value: Any) -> int | None:
 
 
 def time_ms(value: Any) -> int:
-    """Return an ISO 8601 time as Unix milliseconds, 0 when absent or not a time: it orders and identifies nothing then."""
+    """Return an ISO 8601 time as Unix milliseconds, 0 when absent or not a time: it orders nothing then."""
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return 0

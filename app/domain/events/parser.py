@@ -15,8 +15,8 @@ from app.domain.events.model import Event, Ignored, Malformed, Parsed, TestEvent
 MAX_ENVELOPES: Final = 4
 # S3 sends at most 64 KB, SQS carries at most 1 MiB, and that is also Kafka's default limit of a message.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
-# AWS sends one record a message. 4,000 of the shortest real records fill a megabyte; a message of more is no notification,
-# and as many dead letters as it has braces would fill a disk.
+# AWS sends one record a message. 4,000 of the shortest real records fill a megabyte; a message of more is no
+# notification, and as many dead letters as it has braces would fill a disk.
 MAX_RECORDS: Final = 4_000
 
 _SNS_SET_UP: Final = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
