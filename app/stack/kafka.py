@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import shutil
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Final
@@ -85,9 +88,18 @@ def kafka_command(options: StackOptions, classpath: tuple[Path, ...], port: int,
     logging.write_text(_LOGGING)
     java_options = (f"-Dlog4j2.configurationFile={logging}", "-Xms256m")
     if not (data_dir / "meta.properties").exists():
-        _format(properties, classpath, java_options, options.log_dir / "kafka.log")
-    command = jvm.java_command(classpath, "kafka.Kafka", heap_megabytes=_HEAP_MEGABYTES, options=java_options)
-    return ServerCommand("kafka", (*command, str(properties)), options.log_dir / "kafka.log", folder)
+        _format(options, properties, classpath, data_dir, java_options[0])
+    archive = jvm.class_archive(options.tools_dir, "kafka", classpath)
+    command = jvm.java_command(
+        classpath, "kafka.Kafka", heap_megabytes=_HEAP_MEGABYTES, options=(*java_options, *archive.options)
+    )
+    return ServerCommand(
+        "kafka",
+        (*command, str(properties)),
+        options.log_dir / "kafka.log",
+        folder,
+        after_orderly_stop=archive.keep,
+    )
 
 
 def kafka_classpath(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
@@ -95,12 +107,33 @@ def kafka_classpath(options: StackOptions, report: jars.Report) -> tuple[Path, .
     return jars.fetch(jars.KAFKA, options.tools_dir / "maven", report)
 
 
-def _format(properties: Path, classpath: tuple[Path, ...], java_options: tuple[str, ...], log_file: Path) -> None:
+def _format(options: StackOptions, properties: Path, classpath: tuple[Path, ...], data_dir: Path, logging: str) -> None:
+    """Copy a formatted, empty storage into `data_dir`, made by Kafka's own tool once for each version of its jars.
+
+    All stacks of this checkout so share one cluster id, which nothing local minds; the tool is a JVM of 2 CPU seconds.
+    """
+    key = hashlib.sha256("\n".join(path.name for path in classpath).encode()).hexdigest()[:12]
+    template = options.tools_dir / f"kafka-storage-{key}"
+    if not template.exists():
+        _make_template(options, properties, classpath, data_dir, logging)
+        with tempfile.TemporaryDirectory(prefix="partial-", dir=options.tools_dir) as partial:
+            shutil.copytree(data_dir, Path(partial) / "storage")
+            if not template.exists():
+                (Path(partial) / "storage").rename(template)
+    else:
+        shutil.copytree(template, data_dir, dirs_exist_ok=True)
+
+
+def _make_template(
+    options: StackOptions, properties: Path, classpath: tuple[Path, ...], data_dir: Path, logging: str
+) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = jvm.java_command(
-        classpath, "kafka.tools.StorageTool", heap_megabytes=128, options=(*java_options[:1], "-XX:TieredStopAtLevel=1")
+        classpath, "kafka.tools.StorageTool", heap_megabytes=128, options=(logging, "-XX:TieredStopAtLevel=1")
     )
+    log_file = options.log_dir / "kafka.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
         done = subprocess.run(
             [*command, "format", "--cluster-id", cluster_id, "--config", str(properties)],

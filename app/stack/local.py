@@ -300,7 +300,7 @@ class LocalStack:
             refuse_other_ids(registered)
             self._report(f"schemas: {len({found.answered_id for found in registered})} registered, ids as in ids.lock")
 
-        how = registry_server.registry_command(self.options, folder, lease.port)
+        how = await asyncio.to_thread(registry_server.registry_command, self.options, folder, lease.port)
         await self._launch(REGISTRY, how, endpoint, answers, furnish, lease)
 
     async def _start_redis(self) -> None:

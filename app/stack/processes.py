@@ -23,8 +23,9 @@ _GUARD: Final = Path(__file__).with_name("guard.py")
 # Linux alone has it.
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _POLL_SECONDS: Final = 0.05
-# Kafka flushes and closes its logs in about 2 s; a server that needs longer is killed and recovers at its next start.
-_TERMINATE_SECONDS: Final = 10.0
+# Kafka closes its logs in about 2 s, and once writes its class archive; a server that needs longer is killed and
+# recovers at its next start.
+_TERMINATE_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class ServerCommand:
     log_file: Path
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    after_orderly_stop: Callable[[], None] | None = None
 
 
 class ServerProcess:
@@ -122,6 +124,8 @@ class ServerProcess:
             if not await ended(lambda: self.pid is None, _TERMINATE_SECONDS):
                 self.send(signal.SIGKILL)
                 await ended(lambda: self.pid is None, _TERMINATE_SECONDS)
+            elif not kill and self.how.after_orderly_stop is not None:
+                self.how.after_orderly_stop()
         self._pid_file.unlink(missing_ok=True)
 
     def last_lines(self, count: int = 5) -> str:

@@ -21,7 +21,7 @@ def registry_folder(options: StackOptions, report: jars.Report) -> Path:
 
 
 def registry_command(options: StackOptions, folder: Path, port: int) -> ServerCommand:
-    """Return how to start the registry on `port`."""
+    """Return how to start the registry on `port`. May block a second on first use."""
     runners = sorted(folder.glob("*-runner.jar"))
     if not runners:
         raise StartupRefused(f"{folder} holds no registry; remove that folder and start again")
@@ -32,8 +32,15 @@ def registry_command(options: StackOptions, folder: Path, port: int) -> ServerCo
         # Short-lived and idle: the second compiler would only cost start-up time.
         "-XX:TieredStopAtLevel=1",
     )
-    command = jvm.jar_command(runners[0], heap_megabytes=_HEAP_MEGABYTES, options=quarkus)
-    return ServerCommand("registry", tuple(command), options.log_dir / "registry.log", options.data_dir / "registry")
+    archive = jvm.class_archive(options.tools_dir, "registry", runners[:1])
+    command = jvm.jar_command(runners[0], heap_megabytes=_HEAP_MEGABYTES, options=(*quarkus, *archive.options))
+    return ServerCommand(
+        "registry",
+        tuple(command),
+        options.log_dir / "registry.log",
+        options.data_dir / "registry",
+        after_orderly_stop=archive.keep,
+    )
 
 
 def registry_url(port: int) -> str:
