@@ -1,0 +1,337 @@
+"""The object store over HTTP: signed GETs with aiohttp on the hot path, aiobotocore for credentials and listing.
+
+Why not one of the two for both: docs/adr/0004-hot-get.md. What each answer of the store means is decided in
+app/adapters/s3_answers.py and health is judged in app/adapters/s3_health.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, read_answer
+from app.adapters.s3_health import BucketHealth, Judgement
+from app.adapters.sigv4 import AccessKeys, Signer, encoded_path
+from app.errors import BucketUnavailable, ConfigurationError, ObjectUnavailable, StoreUnavailable
+from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
+from app.settings import S3Settings
+
+_CHUNK_BYTES = 256 * 1024
+# An error document is a few hundred bytes; what is longer is not one.
+_MAX_ERROR_BYTES = 64 * 1024
+# Back-off before GET n of one object: full jitter up to this times 2^(n-1), so retries of many do not march in step.
+_BACKOFF_SECONDS = 0.2
+_MAX_BACKOFF_SECONDS = 3.0
+_SHORTENED_DETAIL = 300
+# A 403 of one object is its own only where another of its bucket was read so lately.
+_READABLE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A whole body within the limit."""
+
+    content: bytes
+    etag: str | None
+    version_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _TooLarge:
+    """A body beyond the limit; not read on."""
+
+    detail: str
+
+
+class S3ObjectStore:
+    """ObjectStore on S3 or a compatible server. Belongs to the event loop that first uses it; every wait is bounded."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+        self._signers: dict[str, Signer] = {}
+        self._regions: dict[str, str] = {}
+        self._credentials: Any = None
+        self._health = BucketHealth(self._probe_bucket, self._probe_store)
+        self._slots = asyncio.Semaphore(settings.concurrency)
+
+    async def fetch(
+        self, ref: ObjectRef, *, max_bytes: int, alternate_key: str | None = None
+    ) -> FetchedObject | ObjectMissing:
+        """See ObjectStore. A fetch waits for one of `concurrency` slots first; its time limit counts from then."""
+        async with self._slots:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(self._settings.object_timeout_seconds):
+                    return await self._fetch(ref, max_bytes, alternate_key, began)
+            except TimeoutError as error:
+                text = f"no whole body of {ref.bucket}/{ref.key} in {self._settings.object_timeout_seconds:g} s"
+                raise await self._blame(ref, began, text) from error
+
+    async def _fetch(
+        self, ref: ObjectRef, max_bytes: int, alternate_key: str | None, began: float
+    ) -> FetchedObject | ObjectMissing:
+        condition = None if ref.version_id else ref.etag
+        key, superseded, looked_elsewhere = ref.key, False, False
+        while True:
+            answer = await self._get(ref, key, condition, max_bytes, began)
+            match answer:
+                case _Body():
+                    self._health.succeeded(ref.bucket)
+                    if ref.etag and answer.etag and not ref.version_id:
+                        # Servers that ignore If-Match exist; the ETag of what came tells all the same.
+                        superseded = answer.etag != ref.etag
+                    return FetchedObject(answer.content, answer.etag, answer.version_id, key, superseded)
+                case _TooLarge():
+                    self._health.succeeded(ref.bucket)
+                    return ObjectMissing("too_large", answer.detail)
+                case Overwritten() if looked_elsewhere:
+                    # Another object lives under the other reading of the key: the upload itself is gone.
+                    return ObjectMissing("gone", "404 under its key, another ETag under the other reading of it")
+                case Overwritten():
+                    condition, superseded = None, True
+                case Gone() if alternate_key is not None and not looked_elsewhere and ref.etag and not superseded:
+                    key, looked_elsewhere, condition = alternate_key, True, ref.etag
+                case Gone():
+                    self._health.answered(ref.bucket)
+                    return ObjectMissing("gone", answer.detail)
+                case Refused():
+                    self._health.answered(ref.bucket)
+                    return ObjectMissing(answer.reason, answer.detail)
+                case Denied():
+                    return await self._denied(ref, answer, began)
+                case Failed():
+                    raise await self._blame(ref, began, answer.detail, answer.scope)
+
+    async def _get(
+        self, ref: ObjectRef, key: str, condition: str | None, max_bytes: int, began: float
+    ) -> _Body | _TooLarge | Answer:
+        """GET until an answer that another GET would not change, `attempts` times at most."""
+        failed = Failed("not asked")
+        for attempt in range(1, max(1, self._settings.attempts) + 1):
+            if attempt > 1:
+                limit = min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _MAX_BACKOFF_SECONDS)
+                await asyncio.sleep(random.uniform(0, limit))
+            answer = await self._get_once(ref, key, condition, max_bytes)
+            if not isinstance(answer, Failed):
+                return answer
+            failed = answer
+            if not failed.retry:
+                break
+        return failed
+
+    async def _get_once(
+        self, ref: ObjectRef, key: str, condition: str | None, max_bytes: int
+    ) -> _Body | _TooLarge | Answer:
+        headers = {"if-match": f'"{condition}"'} if condition else {}
+        query = f"versionId={quote(ref.version_id, safe='-._~')}" if ref.version_id else ""
+        try:
+            async with await self._request("GET", ref.bucket, key, query, headers) as response:
+                if response.status == 200:
+                    return await _read_body(response, max_bytes)
+                text = (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace")
+                region = response.headers.get("x-amz-bucket-region")
+                if region and region != self._region(ref.bucket):
+                    self._regions[ref.bucket] = region
+                    return Failed(f"the bucket lies in region {region}")
+                return read_answer(response.status, text, response.headers, versioned=ref.version_id is not None)
+        except (aiohttp.ClientError, OSError) as error:
+            return Failed(f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL])
+
+    async def _request(
+        self, method: str, bucket: str, key: str, query: str, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        session = self._open()
+        origin, path = self._address(bucket, key)
+        region = self._region(bucket)
+        signer = self._signers.get(region)
+        if signer is None:
+            signer = self._signers[region] = Signer(region)
+        host = urlsplit(origin).netloc
+        keys = await self._keys()
+        signed = signer.headers(keys, host, path, query, time.time(), method) if keys else {}
+        url = URL(f"{origin}{path}?{query}" if query else f"{origin}{path}", encoded=True)
+        return await session.request(method, url, headers={**headers, **signed}, allow_redirects=False)
+
+    def _region(self, bucket: str) -> str:
+        return self._regions.get(bucket, self._settings.region)
+
+    def _address(self, bucket: str, key: str) -> tuple[str, str]:
+        if self._settings.endpoint:
+            return self._settings.endpoint.rstrip("/"), encoded_path(*([bucket, key] if key else [bucket]))
+        domain = f"s3.{self._region(bucket)}.amazonaws.com"
+        if not bucket or "." in bucket:  # a dot breaks the certificate of the virtual host
+            return f"https://{domain}", encoded_path(*([bucket, key] if key else [bucket]))
+        return f"https://{bucket}.{domain}", encoded_path(key)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(
+                total=None,  # asyncio.timeout around all attempts of one object
+                sock_connect=self._settings.connect_timeout_seconds,
+                sock_read=self._settings.read_timeout_seconds,
+            )
+            # Probes must not queue behind the fetches that they judge.
+            connector = aiohttp.TCPConnector(limit=self._settings.concurrency + 4, keepalive_timeout=20)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                # Objects stored with Content-Encoding come as they are stored: their sha256 is of those bytes.
+                auto_decompress=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def _keys(self) -> AccessKeys | None:
+        if self._settings.access_key:
+            return AccessKeys(self._settings.access_key, self._settings.secret_key.reveal())
+        if self._credentials is None:
+            self._credentials = await _chain_credentials()
+        frozen = await self._credentials.get_frozen_credentials()
+        return AccessKeys(frozen.access_key, frozen.secret_key, frozen.token)
+
+    async def _denied(self, ref: ObjectRef, answer: Denied, began: float) -> ObjectMissing:
+        """Tell an object that is denied from one that is deleted and from a bucket that is closed to us."""
+        judgement = await self._health.judge(ref.bucket, began, ask=True)
+        readable = self._health.succeeded_within(ref.bucket, _READABLE_SECONDS)
+        if judgement is Judgement.OBJECT and readable:
+            # We may list the bucket, so a deleted object would have answered 404: this one is closed to us.
+            return ObjectMissing("forbidden", answer.detail)
+        if judgement is Judgement.BUCKET_DENIED and readable:
+            # Without s3:ListBucket a deleted object answers 403; other objects of the bucket are readable.
+            return ObjectMissing("gone", f"{answer.detail} where listing is not allowed")
+        if judgement is Judgement.OBJECT:
+            # Nothing was readable lately: more likely a policy that somebody will mend than a single closed object.
+            judgement = Judgement.BUCKET_DENIED
+        raise _error(judgement, ref, answer.detail)
+
+    async def _blame(
+        self, ref: ObjectRef, began: float, detail: str, scope: str = "unknown"
+    ) -> ObjectUnavailable | BucketUnavailable | StoreUnavailable:
+        """Return the error for an object that could not be read: its own, its bucket's or the store's."""
+        if scope == "bucket":
+            return BucketUnavailable(f"{ref.bucket}: {detail}")
+        if scope == "credentials":
+            return StoreUnavailable(detail)
+        return _error(await self._health.judge(ref.bucket, began), ref, detail)
+
+    async def _probe_bucket(self, bucket: str) -> int | None:
+        """Return the status of a HEAD of `bucket`, None where nothing answers."""
+        return await self._probe("HEAD", bucket, "")
+
+    async def _probe_store(self) -> int | None:
+        return await self._probe("GET", "", "")
+
+    async def _probe(self, method: str, bucket: str, key: str) -> int | None:
+        limit = self._settings.connect_timeout_seconds + self._settings.read_timeout_seconds
+        try:
+            async with asyncio.timeout(limit):
+                async with await self._request(method, bucket, key, "", {}) as response:
+                    return response.status
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
+        """See ObjectStore. Raises BucketUnavailable or StoreUnavailable."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            async with self._client() as client:
+                pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+                async for page in pages:
+                    for row in page.get("Contents", ()):
+                        yield ListedObject(
+                            bucket=bucket,
+                            key=row["Key"],
+                            etag=normalised_etag(row.get("ETag")),
+                            size_bytes=int(row["Size"]),
+                            modified_ms=int(row["LastModified"].timestamp() * 1000),
+                        )
+        except ClientError as error:
+            raise BucketUnavailable(f"cannot list {bucket}: {error}") from error
+        except (BotoCoreError, TimeoutError, OSError) as error:
+            raise StoreUnavailable(f"cannot list {bucket}: {error}") from error
+
+    def _client(self) -> Any:
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
+        settings = self._settings
+        return get_session().create_client(
+            "s3",
+            endpoint_url=settings.endpoint or None,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key or None,
+            aws_secret_access_key=settings.secret_key.reveal() or None,
+            config=AioConfig(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"} if settings.endpoint else {},
+                connect_timeout=settings.connect_timeout_seconds,
+                read_timeout=settings.read_timeout_seconds,
+                retries={"max_attempts": settings.attempts, "mode": "standard"},
+            ),
+        )
+
+    async def close(self) -> None:
+        """Release connections; a later call opens them again."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> _Body | _TooLarge:
+    """Return the whole body; a body shorter than its length raises aiohttp.ClientPayloadError."""
+    announced = response.content_length
+    if announced is not None and announced > max_bytes:
+        response.close()
+        return _TooLarge(f"{announced} bytes, at most {max_bytes}")
+    parts: list[bytes] = []
+    total = 0
+    async for part in response.content.iter_chunked(_CHUNK_BYTES):
+        total += len(part)
+        if total > max_bytes:
+            response.close()
+            return _TooLarge(f"more than {max_bytes} bytes")
+        parts.append(part)
+    if announced is not None and total != announced:
+        raise aiohttp.ClientPayloadError(f"{total} of {announced} bytes")
+    etag = normalised_etag(response.headers.get("ETag"))
+    return _Body(parts[0] if len(parts) == 1 else b"".join(parts), etag, response.headers.get("x-amz-version-id"))
+
+
+def normalised_etag(text: str | None) -> str | None:
+    """Return an ETag without quotes, in lower case; None for none."""
+    return text.strip().strip('"').lower() or None if text else None
+
+
+def _error(
+    judgement: Judgement, ref: ObjectRef, detail: str
+) -> ObjectUnavailable | BucketUnavailable | StoreUnavailable:
+    match judgement:
+        case Judgement.OBJECT:
+            return ObjectUnavailable(f"{ref.bucket}/{ref.key}: {detail}")
+        case Judgement.BUCKET | Judgement.BUCKET_DENIED:
+            return BucketUnavailable(f"{ref.bucket}: {detail}")
+        case Judgement.STORE:
+            return StoreUnavailable(detail)
+
+
+async def _chain_credentials() -> Any:
+    """Return the credentials of the usual chain: environment, files, web identity, container, instance."""
+    from aiobotocore.session import get_session
+
+    credentials = await get_session().get_credentials()
+    if credentials is None:
+        raise ConfigurationError(
+            "no S3 credentials: set SIGHTLINE_S3_ACCESS_KEY and SIGHTLINE_S3_SECRET_KEY, or use the AWS chain"
+        )
+    return credentials

@@ -1,0 +1,89 @@
+"""What an S3 answer other than 200 means for one object. Pure; the table of docs/semantics.md in code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_CODE = re.compile(r"<Code>\s*([A-Za-z0-9._-]{1,80})\s*</Code>")
+_SLOW = frozenset(
+    {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "OperationAborted"}
+)
+_CREDENTIALS = frozenset(
+    {
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "RequestTimeTooSkewed",
+        "AuthorizationHeaderMalformed",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """No such object or version, or a delete marker."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overwritten:
+    """Another object lies under the key than the one asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The object exists and cannot be read, whoever asks again: `archived`."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """403: the object, the bucket, or a deleted object in a bucket that may not be listed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Reading failed. `scope` is what is known to be at fault: `bucket`, `credentials`, or `unknown`."""
+
+    detail: str
+    scope: str = "unknown"
+    retry: bool = True
+
+
+Answer = Gone | Overwritten | Refused | Denied | Failed
+
+
+def read_answer(status: int, text: str, headers: Mapping[str, str], *, versioned: bool) -> Answer:
+    """Return what `status` with the error document `text` means."""
+    found = _CODE.search(text)
+    code = found.group(1) if found else ""
+    detail = f"{status} {code}".strip()
+    if status == 412:
+        return Overwritten()
+    if code in _CREDENTIALS:
+        return Failed(detail, "credentials", retry=False)
+    if status == 404:
+        if code == "NoSuchBucket":
+            return Failed(detail, "bucket", retry=False)
+        if code in ("NoSuchKey", "NoSuchVersion") or headers.get("x-amz-delete-marker") == "true":
+            return Gone(detail)
+        # Not an answer of S3: a proxy or a wrong address must not make objects count as deleted.
+        return Failed(f"{detail} without an S3 error code")
+    if status == 405 and versioned:
+        return Gone(f"{detail}: a delete marker")
+    if status == 400 and versioned and code in ("NoSuchVersion", "InvalidArgument", "InvalidVersionId"):
+        return Gone(f"{detail}: no such version")
+    if status == 403:
+        if code == "InvalidObjectState":
+            return Refused("archived", detail)
+        return Denied(detail)
+    return Failed(detail, retry=status >= 500 or status in (408, 409, 425, 429) or code in _SLOW)

@@ -1,0 +1,72 @@
+"""Who is to blame when an object cannot be read: the object, its bucket, or the store as a whole.
+
+What other fetches saw meanwhile decides where it can; otherwise one probe for all who ask at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+
+class Judgement(Enum):
+    """What fails."""
+
+    OBJECT = "object"
+    BUCKET = "bucket"
+    BUCKET_DENIED = "bucket_denied"
+    STORE = "store"
+
+
+class BucketHealth:
+    """Notes which buckets answered when, and judges. Belongs to one event loop."""
+
+    def __init__(
+        self, probe_bucket: Callable[[str], Awaitable[int | None]], probe_store: Callable[[], Awaitable[int | None]]
+    ) -> None:
+        self._probe_bucket = probe_bucket
+        self._probe_store = probe_store
+        self._answered: dict[str, float] = {}
+        self._succeeded: dict[str, float] = {}
+        self._probes: dict[str, asyncio.Task[Judgement]] = {}
+
+    def succeeded(self, bucket: str) -> None:
+        """Note that an object of `bucket` was read."""
+        self._succeeded[bucket] = self._answered[bucket] = time.monotonic()
+
+    def answered(self, bucket: str) -> None:
+        """Note that `bucket` gave a sensible answer, if not a body."""
+        self._answered[bucket] = time.monotonic()
+
+    def succeeded_within(self, bucket: str, seconds: float) -> bool:
+        """Whether an object of `bucket` was read in the last `seconds`."""
+        last = self._succeeded.get(bucket)
+        return last is not None and time.monotonic() - last <= seconds
+
+    async def judge(self, bucket: str, since: float, *, ask: bool = False) -> Judgement:
+        """Return who is to blame for a failure in `bucket` of a fetch that began at `since` (monotonic).
+
+        `ask`: probe the bucket even if another object of it was read meanwhile.
+        """
+        if not ask and self._succeeded.get(bucket, 0.0) > since:
+            return Judgement.OBJECT
+        probe = self._probes.get(bucket)
+        if probe is None:
+            probe = self._probes[bucket] = asyncio.create_task(self._ask(bucket, since))
+            probe.add_done_callback(lambda _: self._probes.pop(bucket, None))
+        return await asyncio.shield(probe)
+
+    async def _ask(self, bucket: str, since: float) -> Judgement:
+        status = await self._probe_bucket(bucket)
+        if status is not None and status < 400:
+            return Judgement.OBJECT
+        if status == 403:
+            return Judgement.BUCKET_DENIED
+        if status is not None and status < 500:
+            return Judgement.BUCKET
+        if any(moment > since for name, moment in self._answered.items() if name != bucket):
+            return Judgement.BUCKET
+        status = await self._probe_store()
+        return Judgement.STORE if status is None or status >= 500 else Judgement.BUCKET

@@ -1,0 +1,72 @@
+"""AWS Signature Version 4 for requests without a body, as the hot GET needs it: about 20 us where botocore takes 330.
+
+Checked against botocore's own signer in the tests, and by versitygw, which refuses a wrong signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from urllib.parse import quote
+
+_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKeys:
+    """One set of credentials; `token` is set for temporary ones."""
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"AccessKeys({self.access_key!r}, '***')"
+
+
+def encoded_path(*parts: str) -> str:
+    """Return the path of `parts` as S3 wants it in URL and signature: each byte but unreserved ones and / escaped."""
+    return "/" + "/".join(quote(part, safe="/-._~") for part in parts)
+
+
+class Signer:
+    """Signs for one region and service. Not tied to a loop; holds one day's derived key."""
+
+    def __init__(self, region: str, service: str = "s3") -> None:
+        self._region = region
+        self._service = service
+        self._derived: tuple[str, str, bytes] | None = None
+
+    def headers(
+        self, keys: AccessKeys, host: str, path: str, query: str, now_seconds: float, method: str = "GET"
+    ) -> dict[str, str]:
+        """Return the headers that make the request valid for some minutes. `path` and `query` are already escaped.
+
+        The query's parameters must be in the order of their names.
+        """
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_seconds))
+        day = moment[:8]
+        headers = {"x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": moment}
+        if keys.token:
+            headers["x-amz-security-token"] = keys.token
+        signed = ";".join(("host", *headers))
+        lines = "".join(f"{name}:{value}\n" for name, value in (("host", host), *headers.items()))
+        request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{_EMPTY_SHA256}"
+        scope = f"{day}/{self._region}/{self._service}/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        signature = hmac.new(self._key(keys, day), text.encode(), hashlib.sha256).hexdigest()
+        headers["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
+        )
+        return headers
+
+    def _key(self, keys: AccessKeys, day: str) -> bytes:
+        if self._derived is not None and self._derived[:2] == (day, keys.secret_key):
+            return self._derived[2]
+        derived = f"AWS4{keys.secret_key}".encode()
+        for part in (day, self._region, self._service, "aws4_request"):
+            derived = hmac.new(derived, part.encode(), hashlib.sha256).digest()
+        self._derived = (day, keys.secret_key, derived)
+        return derived
