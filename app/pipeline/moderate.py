@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from app import topics
+from app.domain.identity import image_key
 from app.domain.policy import Policy, flag_for
 from app.errors import Poison
-from app.pipeline.unreadable import unreadable
+from app.pipeline.dead_letters import POISON, dead_letter
 from app.ports import Clock, Completion, Output, RecordCodec, SourceRecord
 from schemas.records import ControlRecord, ImagePrediction
 
@@ -42,11 +43,13 @@ class ModerateProcessor:
         try:
             prediction = self._codec.decode_as(record.value, ImagePrediction)
         except Poison as poison:
-            letter = unreadable(record, AGENT, poison, now_ms)
-            return Completion(outputs=(*outputs, *letter.outputs), dead_letters=letter.dead_letters)
+            outputs.append(
+                dead_letter(record, agent=AGENT, kind=POISON, reason=poison.reason, detail=poison.detail, now_ms=now_ms)
+            )
+            return Completion(outputs=tuple(outputs), dead_letters=1)
         flag = flag_for(self._policy, prediction, record.position, now_ms)
         if flag is not None:
-            outputs.append(Output(topics.FLAGGED, f"{flag.bucket}/{flag.key}".encode(), flag))
+            outputs.append(Output(topics.FLAGGED, image_key(flag.bucket, flag.key), flag))
         return Completion(outputs=tuple(outputs))
 
 

@@ -1,0 +1,95 @@
+"""The memory twin of the index: the same rule of order, no expiry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.domain.standing import Standing, content_standing, removes_one_version, replaces, same_upload, standing_of
+from app.errors import IndexUnavailable
+from app.ports import IndexedImage, IndexEntry
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
+
+_Image = tuple[str, str]
+
+
+class MemoryIndex:
+    """An `Index` in dictionaries. `available` set to False makes it answer as a Redis that is away."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self.batches: list[int] = []
+        self._images: dict[_Image, tuple[Standing, ImagePrediction | None]] = {}
+        self._flags: dict[_Image, tuple[Standing, FlaggedImage]] = {}
+        self._contents: dict[str, tuple[Standing, ImagePrediction]] = {}
+        self._erased: set[tuple[str, str, str]] = set()
+
+    async def apply(self, entries: Sequence[IndexEntry]) -> None:
+        """Apply `entries`; see `Index`."""
+        self._check()
+        self.batches.append(len(entries))
+        for entry in entries:
+            record = entry.record
+            image = (record.bucket, record.key)
+            standing = standing_of(record)
+            match record:
+                case ImagePrediction():
+                    self._put_outcome(image, standing, record)
+                case FlaggedImage():
+                    held = self._flags.get(image)
+                    if not self._is_erased(image, standing) and (held is None or replaces(standing, held[0])):
+                        self._flags[image] = (standing, record)
+                case ImageRemoved():
+                    self._remove(image, standing, record)
+
+    def _put_outcome(self, image: _Image, standing: Standing, prediction: ImagePrediction) -> None:
+        held = self._images.get(image)
+        if not self._is_erased(image, standing) and (held is None or replaces(standing, held[0])):
+            self._images[image] = (standing, prediction)
+        if prediction.sha256:
+            of_content = content_standing(prediction)
+            known = self._contents.get(prediction.sha256)
+            if known is None or replaces(of_content, known[0]):
+                self._contents[prediction.sha256] = (of_content, prediction)
+
+    def _remove(self, image: _Image, standing: Standing, removal: ImageRemoved) -> None:
+        held = self._images.get(image)
+        if removes_one_version(removal):
+            self._erased.add((*image, standing.version_id))
+            if held is not None and held[1] is not None and held[0].version_id == standing.version_id:
+                del self._images[image]
+                self._flags.pop(image, None)
+            return
+        flag = self._flags.get(image)
+        if flag is not None and replaces(standing, flag[0]):
+            del self._flags[image]
+        if held is None or replaces(standing, held[0]):
+            self._images[image] = (standing, None)
+
+    def _is_erased(self, image: _Image, standing: Standing) -> bool:
+        return bool(standing.version_id) and (*image, standing.version_id) in self._erased
+
+    async def image(self, bucket: str, key: str) -> IndexedImage | None:
+        """Return what is known of bucket/key; see `Index`."""
+        self._check()
+        held = self._images.get((bucket, key))
+        if held is None:
+            return None
+        standing, prediction = held
+        if prediction is None:
+            return IndexedImage(bucket, key, None, None, standing.event_time_ms)
+        flag = self._flags.get((bucket, key))
+        current = flag[1] if flag is not None and same_upload(flag[0], standing) else None
+        return IndexedImage(bucket, key, prediction, current, None)
+
+    async def content(self, sha256: str) -> ImagePrediction | None:
+        """Return the latest outcome of these bytes; see `Index`."""
+        self._check()
+        held = self._contents.get(sha256)
+        return None if held is None else held[1]
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _check(self) -> None:
+        if not self.available:
+            raise IndexUnavailable("the memory index was made unavailable")
