@@ -12,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from app.adapters.avro import SCHEMA_DIR
+from app.adapters.avro import SCHEMA_DIR, Codec
 from schemas.records import RECORDS, Record
 
 EXAMPLES_DIR = SCHEMA_DIR / "examples"
@@ -48,3 +48,19 @@ def _built(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not a {kind}")
     return value
+
+
+def write_golden_bytes() -> list[str]:
+    """Write the `.hex` of every newest example that has none; a golden file that exists is never touched."""
+    written = []
+    for path in example_paths():
+        golden = path.with_suffix(".hex")
+        if not golden.exists():
+            text = Codec().encode(example_record(path.name.split(".")[0], path.read_text(encoding="utf-8"))).hex()
+            golden.write_text("".join(f"{text[at : at + 120]}\n" for at in range(0, len(text), 120)))
+            written.append(golden.name)
+    return written
+
+
+if __name__ == "__main__":
+    print(*write_golden_bytes() or ["nothing to write"])
