@@ -92,14 +92,11 @@ def unpack(archive: Path, target: Path) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=target.parent) as partial:
+        content = Path(partial) / "content"
         with tarfile.open(archive) as tar:
-            tar.extractall(partial, filter="data")
-        inner = Path(partial) / "content"
-        inner.mkdir()
-        for child in [path for path in Path(partial).iterdir() if path != inner]:
-            child.rename(inner / child.name)
+            tar.extractall(content, filter="data")
         if not target.exists():
-            inner.rename(target)
+            content.rename(target)
     return target
 
 

@@ -391,7 +391,8 @@ class LocalStack:
         save_state(self.options.var_dir, StackState(owner, self.options.s3, self.environment, servers))
 
     async def _end_all(self) -> None:
-        # S3 first: it notifies Kafka. The others do not know each other.
+        if self._lock is None:
+            return  # refused before anything began: what runs there is another stack's
         with suppress(OSError):
             remove_state(self.options.var_dir)
         names = list(reversed(self._servers))
@@ -400,9 +401,8 @@ class LocalStack:
             for lease in server.leases:
                 lease.release()
         self._servers.clear()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.close()
+        self._lock = None
 
 
 async def _nothing() -> None:

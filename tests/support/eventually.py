@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    condition: Callable[[], T | Awaitable[T]],
-    within_seconds: float = 10.0,
+    condition: Callable[[], Awaitable[T | None]],
+    within_seconds: float = ...,
     *,
-    every_seconds: float = 0.05,
-    message: str = "",
-) -> T:
+    every_seconds: float = ...,
+    message: str = ...,
+) -> T: ...
+
+
+@overload
+async def eventually(
+    condition: Callable[[], T | None], within_seconds: float = ..., *, every_seconds: float = ..., message: str = ...
+) -> T: ...
+
+
+async def eventually(
+    condition: Callable[[], Any], within_seconds: float = 10.0, *, every_seconds: float = 0.05, message: str = ""
+) -> Any:
     """Return the first truthy value of `condition`, plain or async.
 
     An AssertionError inside `condition` counts as not yet. Past the deadline the last one is raised again, else an
@@ -26,7 +38,7 @@ async def eventually(
     deadline = loop.time() + within_seconds
     while True:
         failure: AssertionError | None = None
-        value: T | None = None
+        value: Any = None
         try:
             found = condition()
             value = await found if inspect.isawaitable(found) else found

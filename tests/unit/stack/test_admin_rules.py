@@ -1,0 +1,37 @@
+"""Pure parts of the Kafka and registry set-up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.adapters.avro import released_schemas
+from app.adapters.kafka_admin import layout_of
+from app.adapters.registry import RegisteredSchema, refuse_other_ids, subject_of
+from app.errors import StartupRefused
+from app.topics import CONTROL, DAY_MS, EMBEDDINGS_CHANGELOG, TASKS, spec_of
+
+
+def test_layouts_follow_the_rows() -> None:
+    tasks = layout_of(spec_of(TASKS), 8, "p.")
+    assert (tasks.name, tasks.partitions) == ("p.image.tasks.v1", 8)
+    assert tasks.config == {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
+    control = layout_of(spec_of(CONTROL), 8)
+    assert (control.partitions, control.config) == (1, {"cleanup.policy": "compact"})
+    changelog = layout_of(spec_of(EMBEDDINGS_CHANGELOG), 8)
+    assert changelog.config == {"cleanup.policy": "compact,delete", "retention.ms": str(2 * DAY_MS)}
+
+
+def test_each_record_has_one_subject() -> None:
+    subjects = [subject_of(schema) for schema in released_schemas()]
+    assert subjects[0] == "io.sightline.ImageTask"
+    assert len(set(subjects)) == len({json.loads(schema.text)["name"] for schema in released_schemas()})
+
+
+def test_a_registry_with_other_ids_is_refused_by_name() -> None:
+    first, second = released_schemas()[:2]
+    agreed = RegisteredSchema(subject_of(first), first, first.schema_id)
+    refuse_other_ids([agreed])
+    with pytest.raises(StartupRefused, match=rf"numbers {second.record}/{second.version} 99, but .* pins 2"):
+        refuse_other_ids([agreed, RegisteredSchema(subject_of(second), second, 99)])
