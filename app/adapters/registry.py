@@ -17,7 +17,6 @@ import aiohttp
 from app.adapters.avro import SchemaVersion, released_schemas
 from app.errors import Retryable, StartupRefused
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
 _HEADERS: Final = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
 
 
@@ -50,12 +49,13 @@ def subject_of(schema: SchemaVersion) -> str:
 class SchemaRegistry:
     """A client. `url` is the base of the Confluent API, for Apicurio `http://host:port/apis/ccompat/v7`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_seconds: float = 15.0) -> None:
         self._url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, headers=_HEADERS)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, headers=_HEADERS)
         return self
 
     async def __aexit__(
