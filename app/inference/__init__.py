@@ -1,0 +1,1 @@
+"""Manifest, registry, engine; one file per runtime."""

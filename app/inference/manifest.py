@@ -119,7 +119,7 @@ class ModelManifest:
     quality: Mapping[str, float]
     folder: Path
     outputs: Mapping[str, str] = field(default_factory=dict)
-    twin: str = ""
+    twin: Artefact | None = None
     postprocess: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
 
@@ -139,9 +139,9 @@ class ModelManifest:
         return tuple(name for name in names if name)
 
 
-def artefact_path(manifest: ModelManifest) -> Path:
-    """Where the artefact lies; raises ManifestError where it is absent or its sha256 differs. Reads the whole file."""
-    artefact = manifest.artefact
+def artefact_path(manifest: ModelManifest, artefact: Artefact | None = None) -> Path:
+    """Where the artefact (or the twin's) lies; raises ManifestError where it is absent or its sha256 differs."""
+    artefact = artefact or manifest.artefact
     where = manifest.folder / "model.yaml"
     if artefact.package:
         spec = importlib.util.find_spec(artefact.package)
@@ -292,7 +292,7 @@ def read_manifest(path: Path) -> ModelManifest:
         quality=_numbers(root, "quality"),
         folder=path.parent,
         outputs=_texts(root, "outputs"),
-        twin=root.text("twin", ""),
+        twin=_artefact(root.section("twin")) if root.has("twin") else None,
         postprocess=root.text("postprocess", ""),
         options=_numbers(root, "options"),
     )

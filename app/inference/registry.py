@@ -13,17 +13,19 @@ from app.inference.runtime import LoadedHead, LoadedNetwork
 
 @dataclass(frozen=True, slots=True)
 class InferenceOptions:
-    """How models run on this machine.
+    """How models run on this machine, as the settings' `inference` says.
 
-    `backbone_runtime` is `onnx`, `tensorflow` or `auto` (TensorFlow where it sees a GPU); `threads` bounds the threads
-    of one inference; `gpu` is the index of this worker's GPU; `mixed_precision` is tried on a GPU and must pass the golden
-    check like everything else; `golden_check` is off only in tools that make golden sets.
+    `runtime` is `onnx`, `tensorflow` or `auto` (TensorFlow on a GPU, else ONNX Runtime) for networks that exist in
+    both; `device` is `auto`, `cpu` or `gpu`; `gpu_index` is this worker's own GPU; `threads` bounds one inference (0:
+    the number of cores). `golden_check` is off only in tools that make golden sets.
     """
 
-    backbone_runtime: str = "auto"
-    threads: int = 1
-    gpu: int = 0
+    runtime: str = "auto"
+    device: str = "auto"
+    gpu_index: int = 0
     mixed_precision: bool = False
+    threads: int = 0
+    disabled: tuple[str, ...] = ()
     golden_check: bool = True
 
 
@@ -40,20 +42,32 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def choose_active(manifests: tuple[ModelManifest, ...], active: Mapping[str, str] | None) -> tuple[ModelManifest, ...]:
+def choose_active(
+    manifests: tuple[ModelManifest, ...], active: Mapping[str, str] | None, disabled: tuple[str, ...] = ()
+) -> tuple[ModelManifest, ...]:
     """The manifests to run: for each name the version that `active` gives, else the highest; in dependency order.
+
+    A disabled model takes those along that depend on it.
 
     Raises ManifestError where an active model has no folder, a dependency is absent or circular, or shapes do not fit.
     """
     wanted = dict(active or {})
     chosen: dict[str, ModelManifest] = {}
     for manifest in manifests:
+        if manifest.name in disabled:
+            continue
         if manifest.name not in wanted or wanted[manifest.name] == manifest.version:
             chosen[manifest.name] = manifest
     for name, version in wanted.items():
-        if name not in chosen:
+        if name not in chosen and name not in disabled:
             raise ManifestError(f"the active model {name}@{version} has no folder models/{name}/{version}/")
-    return _ordered(chosen)
+    return _ordered(_without_orphans(chosen, {m.name for m in manifests if m.name in disabled}))
+
+
+def _without_orphans(chosen: Mapping[str, ModelManifest], gone: set[str]) -> dict[str, ModelManifest]:
+    orphans = {name for name, manifest in chosen.items() if gone.intersection(manifest.depends_on())}
+    kept = {name: manifest for name, manifest in chosen.items() if name not in orphans}
+    return _without_orphans(kept, orphans) if orphans else kept
 
 
 def _ordered(chosen: Mapping[str, ModelManifest]) -> tuple[ModelManifest, ...]:

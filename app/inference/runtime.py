@@ -114,6 +114,11 @@ class LoadedNetwork(Protocol):
         """The model's own description."""
         ...
 
+    @property
+    def runtime(self) -> str:
+        """`onnx`, `keras` or `saved_model`: what really runs it, which may be the twin of what the manifest names."""
+        ...
+
     def infer(self, batch: Sequence[ModelInput]) -> ModelOutput:
         """Score prepared pictures."""
         ...
@@ -128,6 +133,11 @@ class LoadedHead(Protocol):
     @property
     def manifest(self) -> ModelManifest:
         """The model's own description."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """`keras` or `onnx`."""
         ...
 
     def infer(self, embeddings: Sequence[QuantisedEmbedding]) -> ModelOutput:

@@ -1,0 +1,65 @@
+"""From manifests to loaded models: picks each one's runtime and refuses what does not answer as its golden set says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.inference.golden import check_head, check_network
+from app.inference.manifest import Kind, ModelManifest, Runtime
+from app.inference.registry import InferenceOptions, Registry, choose_active, find_manifests
+from app.inference.runtime import LoadedHead, LoadedNetwork
+
+
+def load_registry(models_dir: Path, active: Mapping[str, str] | None, options: InferenceOptions) -> Registry:
+    """What `Registry.load` promises."""
+    manifests = choose_active(find_manifests(models_dir), active, options.disabled)
+    device = choose_device(options)
+    models: dict[str, LoadedNetwork | LoadedHead] = {}
+    for manifest in manifests:
+        models[manifest.name] = load_model(manifest, options, device)
+    registry = Registry(models=models, manifests=manifests, device=device)
+    if options.golden_check:
+        for network in (*registry.networks(), *registry.cascades()):
+            check_network(network)
+        for name in [manifest.name for manifest in manifests if manifest.kind is Kind.HEAD]:
+            check_head(registry.head(name))
+    return registry
+
+
+def choose_device(options: InferenceOptions) -> str:
+    """The device that networks run on: a GPU's name where one is wanted and TensorFlow sees it, else "CPU".
+
+    TensorFlow is only imported where a GPU could be the answer. Raises ManifestError where one is demanded and absent.
+    """
+    if options.device == "cpu" or (options.device == "auto" and options.runtime == "onnx"):
+        return "CPU"
+    from app.inference.tensorflow import claim_gpu, gpu_present
+
+    if options.device == "auto" and not gpu_present():
+        return "CPU"
+    return claim_gpu(options.gpu_index)
+
+
+def load_model(manifest: ModelManifest, options: InferenceOptions, device: str) -> LoadedNetwork | LoadedHead:
+    """Load one model without its golden check; raises ManifestError."""
+    if manifest.kind is Kind.HEAD:
+        from app.inference.tensorflow import load_head
+
+        return load_head(manifest, options.threads)
+    if wants_tensorflow(manifest, options, device):
+        from app.inference.tensorflow import load_network
+
+        return load_network(manifest, mixed_precision=options.mixed_precision and device != "CPU")
+    from app.inference.onnx import load_onnx
+
+    return load_onnx(manifest, options.threads)
+
+
+def wants_tensorflow(manifest: ModelManifest, options: InferenceOptions, device: str) -> bool:
+    """Whether a network runs on TensorFlow: because its artefact is, or because its twin is and the choice says so."""
+    if manifest.runtime is not Runtime.ONNX:
+        return True
+    if not manifest.twin:
+        return False
+    return options.runtime == "tensorflow" or (options.runtime == "auto" and device != "CPU")

@@ -1,0 +1,73 @@
+"""What every runtime does around its own call: normalise, group by shape, put rows back in order, name the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from app.errors import ManifestError
+from app.inference.embedding import QuantisedEmbedding, quantise
+from app.inference.manifest import ModelManifest
+from app.inference.preprocessing import normalise
+from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
+from schemas.records import Region
+
+Postprocess = Callable[[Floats, ModelManifest], tuple[float, tuple[Region, ...]]]
+"""From one picture's output map to its score and where: what a manifest's `postprocess` names."""
+
+
+def infer_by_shape(
+    manifest: ModelManifest,
+    spec: ImageInput,
+    run: Callable[[Floats], dict[str, Floats]],
+    postprocess: Postprocess | None,
+    batch: Sequence[ModelInput],
+) -> ModelOutput:
+    """Run a batch whose pictures may differ in shape, and put the results back into the batch's order."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, one in enumerate(batch):
+        groups.setdefault(one.pixels.shape, []).append(index)
+    scores = np.zeros((len(batch), len(manifest.labels)), dtype=np.float32)
+    embeddings: dict[int, QuantisedEmbedding] = {}
+    regions: list[tuple[Region, ...]] = [()] * len(batch)
+    for indices in groups.values():
+        outputs = run(normalise([batch[index].pixels for index in indices], spec))
+        for row, index in enumerate(indices):
+            if postprocess is not None:
+                scores[index, 0], regions[index] = postprocess(outputs["scores"][row], manifest)
+            else:
+                scores[index] = pick_scores(outputs["scores"][row], manifest)
+            if "embedding" in outputs:
+                embeddings[index] = quantise(with_statistics(outputs["embedding"][row].reshape(-1), batch[index]))
+    return ModelOutput(
+        scores=scores,
+        embeddings=tuple(embeddings[index] for index in range(len(batch))) if embeddings else None,
+        regions=tuple(regions) if postprocess is not None else None,
+    )
+
+
+def pick_scores(values: Floats, manifest: ModelManifest) -> Floats:
+    """The columns of the manifest's labels: `first_score` skips columns that are no label (open_nsfw's "safe")."""
+    first = int(manifest.options.get("first_score", 0))
+    return values.reshape(-1)[first : first + len(manifest.labels)]
+
+
+def with_statistics(embedding: Floats, one: ModelInput) -> Floats:
+    """The embedding that is kept: the network's own values, then the picture's statistics."""
+    return embedding if one.statistics is None else np.concatenate([embedding, one.statistics])
+
+
+def find_postprocess(manifest: ModelManifest) -> Postprocess | None:
+    """What the manifest's `postprocess` names; raises ManifestError where nobody knows it."""
+    match manifest.postprocess:
+        case "":
+            return None
+        case "text_regions":
+            from app.inference.text_regions import text_regions
+
+            return text_regions
+        case unknown:
+            raise ManifestError(
+                f"{manifest.folder / 'model.yaml'}: postprocess: {unknown!r} is not known: text_regions"
+            )

@@ -1,0 +1,255 @@
+"""TensorFlow: Keras heads, and the backbone's twin for GPUs. The only file of this package that names tensorflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.errors import ManifestError
+from app.inference.embedding import QuantisedEmbedding, matrix
+from app.inference.manifest import ModelManifest, Runtime, artefact_path
+from app.inference.outputs import find_postprocess, infer_by_shape
+from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
+
+log = logging.getLogger(__name__)
+
+
+def gpu_present() -> bool:
+    """Whether TensorFlow sees a GPU. Imports TensorFlow: seconds."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def claim_gpu(index: int) -> str:
+    """Make this process see one GPU alone, growing its memory as needed; returns the GPU's name.
+
+    Must run before any TensorFlow computation. Raises ManifestError where that GPU does not exist.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not 0 <= index < len(gpus):
+        raise ManifestError(
+            f"SIGHTLINE_INFERENCE_GPU_INDEX={index}: TensorFlow sees {len(gpus)} GPU(s) on this machine"
+        )
+    tf.config.set_visible_devices(gpus[index], "GPU")
+    tf.config.experimental.set_memory_growth(gpus[index], True)
+    details = tf.config.experimental.get_device_details(gpus[index])
+    return str(details.get("device_name", gpus[index].name))
+
+
+def bound_threads(threads: int) -> None:
+    """Bound TensorFlow's own thread pools; without effect once TensorFlow has computed something."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads or os.cpu_count() or 1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        log.debug("TensorFlow is already running; its threads stay as they are")
+
+
+class KerasHead:
+    """A Keras model on embeddings. See LoadedHead for the contract."""
+
+    def __init__(self, manifest: ModelManifest, path: Path) -> None:
+        import tensorflow as tf
+
+        model = _load_keras(manifest, path)
+        wanted = (None, manifest.embedding_dimensions)
+        if tuple(model.input_shape) != wanted or tuple(model.output_shape) != (None, len(manifest.labels)):
+            raise ManifestError(
+                f"{manifest.folder}: {path.name} maps {model.input_shape} to {model.output_shape}, "
+                f"the manifest says {wanted} to {(None, len(manifest.labels))}"
+            )
+        self._manifest = manifest
+        signature = [tf.TensorSpec(wanted, tf.float32)]
+        self._call: Callable[[Floats], Any] = tf.function(
+            lambda rows: model(rows, training=False), input_signature=signature
+        )
+        # Traced here, so that the first batch does not wait for it.
+        self._call(np.zeros((1, manifest.embedding_dimensions), dtype=np.float32))
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """The model's own description."""
+        return self._manifest
+
+    @property
+    def runtime(self) -> str:
+        """Which tolerance of the golden set applies."""
+        return Runtime.KERAS.value
+
+    def infer(self, embeddings: Sequence[QuantisedEmbedding]) -> ModelOutput:
+        """Score embeddings."""
+        if not embeddings:
+            return ModelOutput(scores=np.zeros((0, len(self._manifest.labels)), dtype=np.float32))
+        return ModelOutput(scores=np.asarray(self._call(matrix(embeddings)), dtype=np.float32))
+
+
+class TensorflowNetwork:
+    """A network or cascade on TensorFlow. See LoadedNetwork for the contract."""
+
+    def __init__(self, manifest: ModelManifest, spec: ImageInput, call: Callable[[Floats], Any], runtime: str) -> None:
+        self._manifest = manifest
+        self._spec = spec
+        self._call = call
+        self._runtime = runtime
+        self._postprocess = find_postprocess(manifest)
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """The model's own description."""
+        return self._manifest
+
+    @property
+    def runtime(self) -> str:
+        """Which tolerance of the golden set applies."""
+        return self._runtime
+
+    def infer(self, batch: Sequence[ModelInput]) -> ModelOutput:
+        """Score prepared pictures."""
+        return infer_by_shape(self._manifest, self._spec, self._run, self._postprocess, batch)
+
+    def _run(self, values: Floats) -> dict[str, Floats]:
+        found = self._call(values)
+        if not isinstance(found, dict):
+            found = {"scores": found}
+        names = self._manifest.outputs or {"scores": "scores"}
+        return {role: np.asarray(found[name], dtype=np.float32) for role, name in names.items()}
+
+
+def load_head(manifest: ModelManifest, threads: int) -> KerasHead:
+    """Load a Keras head; raises ManifestError."""
+    if manifest.runtime is not Runtime.KERAS:
+        raise ManifestError(f"{manifest.folder / 'model.yaml'}: runtime: a head runs on keras, not {manifest.runtime}")
+    bound_threads(threads)
+    return KerasHead(manifest, artefact_path(manifest))
+
+
+def load_network(manifest: ModelManifest, *, mixed_precision: bool) -> TensorflowNetwork:
+    """Load a Keras model, a SavedModel, or the TensorFlow twin of an ONNX network; raises ManifestError."""
+    import tensorflow as tf
+
+    if manifest.input is None:
+        raise ManifestError(f"{manifest.folder / 'model.yaml'}: input: is missing")
+    match manifest.runtime:
+        case Runtime.ONNX:
+            if manifest.twin is None:
+                raise ManifestError(
+                    f"{manifest.folder / 'model.yaml'}: twin: is missing, so it cannot run on TensorFlow"
+                )
+            model = build_twin(artefact_path(manifest, manifest.twin), mixed_precision=mixed_precision)
+            call = tf.function(lambda values: model(values, training=False), reduce_retracing=True)
+            return TensorflowNetwork(manifest, manifest.input, call, Runtime.KERAS.value)
+        case Runtime.KERAS:
+            loaded = _load_keras(manifest, artefact_path(manifest))
+            call = tf.function(lambda values: loaded(values, training=False), reduce_retracing=True)
+            return TensorflowNetwork(manifest, manifest.input, call, manifest.runtime.value)
+        case Runtime.SAVED_MODEL:
+            # The digest is of the graph; the variables beside it are checked by the golden set.
+            saved = tf.saved_model.load(str(artefact_path(manifest).parent))
+            serve = saved.signatures["serving_default"]
+            name = next(iter(serve.structured_input_signature[1]))
+            return TensorflowNetwork(
+                manifest, manifest.input, lambda values: serve(**{name: tf.constant(values)}), manifest.runtime.value
+            )
+
+
+def _load_keras(manifest: ModelManifest, path: Path) -> Any:
+    import keras
+
+    try:
+        # safe_mode: no lambda, no pickled code in an artefact.
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ManifestError(f"{manifest.folder}: Keras cannot load {path.name}: {error}") from error
+
+
+def build_twin(path: Path, *, mixed_precision: bool = False) -> Any:
+    """Build the Keras graph of the backbone from its ONNX weights, with the embedding taps; channels last.
+
+    Outputs are float32 also in mixed precision. Raises ManifestError on an ONNX operator that it does not know.
+    """
+    import keras
+    import onnx
+    from onnx import numpy_helper
+
+    from app.inference.backbone import EMBEDDING, with_taps
+
+    graph = with_taps(onnx.load(str(path))).graph
+    weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    layers = keras.layers
+    policy = "mixed_float16" if mixed_precision else "float32"
+    source = keras.Input(shape=(224, 224, 3), dtype="float32")
+    values: dict[str, Any] = {graph.input[0].name: source}
+    for node in graph.node:
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        inputs = [values[name] for name in node.input if name in values]
+        constants = [weights[name] for name in node.input if name in weights]
+        values[node.output[0]] = _layer(layers, node.op_type, attributes, inputs, constants, policy)
+    outputs = {graph.output[0].name: values[graph.output[0].name], EMBEDDING: values[EMBEDDING]}
+    return keras.Model(source, outputs)
+
+
+def _layer(
+    layers: Any, op: str, attributes: dict[str, Any], inputs: list[Any], constants: list[Any], policy: str
+) -> Any:
+    match op:
+        case "Transpose":
+            return inputs[0]  # the twin stays channels last
+        case "Conv":
+            padded = _padded(layers, inputs[0], attributes, policy)
+            kernel = np.transpose(constants[0], (2, 3, 1, 0))
+            layer = layers.Conv2D(
+                kernel.shape[3],
+                kernel.shape[:2],
+                strides=attributes.get("strides", (1, 1)),
+                padding="valid",
+                dtype=policy,
+            )
+            result = layer(padded)
+            layer.set_weights([kernel, constants[1]])
+            return result
+        case "Relu":
+            return layers.ReLU(dtype=policy)(inputs[0])
+        case "Add" if constants:
+            return inputs[0] + constants[0]
+        case "Add":
+            return layers.Add(dtype=policy)(inputs)
+        case "MaxPool":
+            # Padding with zeros equals padding with -inf here: the values come out of a ReLU.
+            padded = _padded(layers, inputs[0], attributes, policy)
+            return layers.MaxPooling2D(attributes["kernel_shape"], strides=attributes["strides"], dtype=policy)(padded)
+        case "AveragePool" | "GlobalAveragePool":
+            return layers.GlobalAveragePooling2D(dtype="float32")(inputs[0])
+        case "Reshape" | "Flatten":
+            return inputs[0]  # pooling already dropped the spatial axes
+        case "Sqrt":
+            import keras
+
+            return keras.ops.sqrt(inputs[0])
+        case "Concat":
+            return layers.Concatenate(axis=-1, dtype="float32")(inputs)
+        case "MatMul":
+            layer = layers.Dense(constants[0].shape[1], use_bias=False, dtype="float32")
+            result = layer(inputs[0])
+            layer.set_weights([constants[0]])
+            return result
+        case "Softmax":
+            return layers.Softmax(dtype="float32")(inputs[0])
+        case _:
+            raise ManifestError(f"the TensorFlow twin does not know the ONNX operator {op}")
+
+
+def _padded(layers: Any, value: Any, attributes: dict[str, Any], policy: str) -> Any:
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    if not any((top, left, bottom, right)):
+        return value
+    return layers.ZeroPadding2D(((top, bottom), (left, right)), dtype=policy)(value)
