@@ -210,7 +210,8 @@ def _header(standing: Standing) -> bytes:
         standing.id,
         standing.version_id,
     )
-    return ("\t".join(fields) + "\n").encode()
+    # An event may name anything a version; a separator inside a field must not break the line.
+    return ("\t".join(field.replace("\t", " ").replace("\n", " ") for field in fields) + "\n").encode()
 
 
 def _split(value: bytes) -> tuple[Standing, bytes]:

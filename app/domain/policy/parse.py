@@ -34,6 +34,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # A person writes a policy; deeper nesting than this is a mistake, and recursion stays bounded.
 _MAX_DEPTH: Final = 12
+_MAX_YAML_DEPTH: Final = 6 + 3 * _MAX_DEPTH
 _Fields = Mapping[str, yaml.Node]
 
 
@@ -77,17 +78,19 @@ class _Reader:
 
     def _compose(self, text: str) -> yaml.Node:
         try:
+            depth = 0
             for event in yaml.parse(text, Loader=yaml.SafeLoader):
                 if isinstance(event, yaml.AliasEvent):
                     self._refuse(_line(event), "aliases (*name) are not allowed")
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > _MAX_YAML_DEPTH:
+                    self._refuse(_line(event), "nested too deeply")
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self._refuse(mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}")
         except yaml.YAMLError as error:
             self._refuse(1, f"not valid YAML: {error}")
-        except RecursionError:
-            self._refuse(1, "nested too deeply")
         if node is None:
             self._refuse(1, "the file is empty")
         return node

@@ -1,0 +1,269 @@
+"""One suite on the memory twin and on Redis: what an index promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from app.adapters.avro import Codec
+from app.adapters.memory_index import MemoryIndex
+from app.adapters.redis import RedisIndex
+from app.ports import Index, IndexedImage, IndexEntry
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
+from tests.support.outcomes import flag_of, prediction, removal, scores
+from tests.support.redis_process import RedisProcess
+
+Fact = ImagePrediction | ImageRemoved | FlaggedImage
+CODEC = Codec()
+IMAGE = ("images", "shop/photo-0001.jpg")
+
+
+@pytest_asyncio.fixture(params=["memory", "redis"])
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Index]:
+    if request.param == "memory":
+        yield MemoryIndex()
+        return
+    server = RedisProcess(tmp_path)
+    await server.start()
+    connected = RedisIndex(server.settings(), CODEC)
+    try:
+        yield connected
+    finally:
+        await connected.close()
+        await server.close()
+
+
+async def put(index: Index, *facts: Fact) -> None:
+    await index.apply([IndexEntry(fact, CODEC.encode(fact)) for fact in facts])
+
+
+async def held(index: Index) -> IndexedImage:
+    found = await index.image(*IMAGE)
+    assert found is not None
+    return found
+
+
+async def test_nothing_is_known_of_a_stranger(index: Index) -> None:
+    assert await index.image("images", "never-seen.jpg") is None
+    assert await index.content("0" * 64) is None
+
+
+async def test_an_outcome_is_found_by_image_and_by_content(index: Index) -> None:
+    outcome = prediction()
+    await put(index, outcome)
+    assert await held(index) == IndexedImage(*IMAGE, outcome, None, None)
+    assert outcome.sha256 is not None
+    assert await index.content(outcome.sha256) == outcome
+
+
+async def test_the_later_upload_stands_whatever_arrives_first(index: Index) -> None:
+    old, new = prediction(order=1), prediction(order=2)
+    await put(index, new)
+    await put(index, old)
+    assert (await held(index)).prediction == new
+
+
+async def test_order_keys_are_compared_as_text_not_as_numbers(index: Index) -> None:
+    # Right-padded: the shorter sequencer 006B04044F is newer than the longer, numerically larger one.
+    newer = prediction(order_key="006B04044F".ljust(32, "0"), upload_id="newer")
+    older = prediction(order_key="006B04044E1234567890".ljust(32, "0"), upload_id="older")
+    await put(index, newer, older)
+    assert (await held(index)).prediction == newer
+
+
+async def test_the_same_fact_twice_changes_nothing(index: Index) -> None:
+    outcome = prediction()
+    flag = flag_of(outcome)
+    await put(index, outcome, flag)
+    before = await held(index)
+    await put(index, outcome, flag, outcome)
+    assert await held(index) == before
+
+
+async def test_different_dialects_are_ordered_by_event_time(index: Index) -> None:
+    late = prediction(order=5, dialect="minio", order_key="18EAB62A79A6217A" + "0" * 16, upload_id="late")
+    early = prediction(order=4, dialect="aws", order_key="F" * 32, upload_id="early")
+    await put(index, late)
+    await put(index, early)
+    assert (await held(index)).prediction == late
+
+
+async def test_without_an_order_key_the_event_time_decides(index: Index) -> None:
+    late = prediction(order=5, dialect="aws", order_key="", upload_id="late")
+    early = prediction(order=4, dialect="aws", order_key="", upload_id="early")
+    await put(index, late)
+    await put(index, early)
+    assert (await held(index)).prediction == late
+
+
+async def test_a_rescoring_replaces_what_it_rescored(index: Index) -> None:
+    first = prediction(order=1)
+    again = prediction(
+        order=1, job_id="job-1", scored_at_ms=first.scored_at_ms + 60_000, scores=(scores("nsfw", nsfw=1),)
+    )
+    await put(index, again)
+    await put(index, first)
+    assert (await held(index)).prediction == again
+
+
+async def test_a_rescoring_never_replaces_a_newer_upload(index: Index) -> None:
+    newer = prediction(order=2)
+    again = prediction(order=1, job_id="job-1", scored_at_ms=newer.scored_at_ms + 60_000)
+    await put(index, newer)
+    await put(index, again)
+    assert (await held(index)).prediction == newer
+
+
+async def test_the_scores_that_a_job_superseded_are_not_kept(index: Index) -> None:
+    first = prediction(order=1)
+    again = prediction(order=1, job_id="job-1", scored_at_ms=first.scored_at_ms + 1, previous=first.scores)
+    await put(index, again)
+    found = (await held(index)).prediction
+    assert found is not None
+    assert found.previous == ()
+    assert (found.upload_id, found.scores) == (again.upload_id, again.scores)
+
+
+async def test_a_removal_removes_outcome_and_flag(index: Index) -> None:
+    outcome = prediction(order=1)
+    gone = removal(order=2)
+    await put(index, outcome, flag_of(outcome))
+    await put(index, gone)
+    assert await held(index) == IndexedImage(*IMAGE, None, None, gone.event_time_ms)
+
+
+async def test_a_late_outcome_of_a_removed_image_stays_out(index: Index) -> None:
+    outcome = prediction(order=1)
+    await put(index, removal(order=2))
+    await put(index, outcome, flag_of(outcome))
+    found = await held(index)
+    assert (found.prediction, found.flag) == (None, None)
+
+
+async def test_an_upload_after_a_removal_is_shown(index: Index) -> None:
+    again = prediction(order=3)
+    await put(index, prediction(order=1), removal(order=2), again)
+    await put(index, removal(order=2))
+    assert (await held(index)).prediction == again
+
+
+async def test_erasing_an_old_version_leaves_the_latest(index: Index) -> None:
+    old, new = prediction(order=1, version_id="v1"), prediction(order=2, version_id="v2")
+    await put(index, old, new, removal(order=3, version_id="v1"))
+    assert (await held(index)).prediction == new
+    await put(index, old)
+    assert (await held(index)).prediction == new
+
+
+async def test_erasing_the_latest_version_forgets_it_for_good(index: Index) -> None:
+    outcome = prediction(order=1, version_id="v1")
+    await put(index, outcome, flag_of(outcome), removal(order=2, version_id="v1"))
+    assert await index.image(*IMAGE) is None
+    await put(index, outcome)
+    assert await index.image(*IMAGE) is None
+
+
+async def test_a_delete_marker_removes_the_image(index: Index) -> None:
+    await put(index, prediction(order=1, version_id="v1"))
+    await put(index, removal(order=2, version_id="marker", delete_marker=True))
+    assert (await held(index)).prediction is None
+
+
+async def test_a_flag_is_shown_with_its_own_upload_only(index: Index) -> None:
+    old, new = prediction(order=1), prediction(order=2)
+    flag = flag_of(old)
+    await put(index, flag, old)
+    assert (await held(index)).flag == flag
+    await put(index, new)
+    assert (await held(index)).flag is None
+
+
+async def test_a_flag_outlives_a_rescoring_that_changed_nothing(index: Index) -> None:
+    first = prediction(order=1)
+    flag = flag_of(first)
+    again = prediction(order=1, job_id="job-1", scored_at_ms=first.scored_at_ms + 60_000)
+    await put(index, first, flag, again)
+    assert await held(index) == IndexedImage(*IMAGE, again, flag, None)
+
+
+async def test_a_flag_taken_back_replaces_the_flag(index: Index) -> None:
+    first = prediction(order=1)
+    again = prediction(order=1, job_id="job-1", scored_at_ms=first.scored_at_ms + 60_000)
+    cleared = flag_of(again, state="cleared", action="none", rules=(), changed=True, previous_action="block")
+    await put(index, first, cleared, again)
+    await put(index, flag_of(first))
+    assert (await held(index)).flag == cleared
+
+
+async def test_the_latest_scoring_of_a_content_stands(index: Index) -> None:
+    first, later = prediction(order=1), prediction(order=2, key="copy.jpg")
+    assert later.sha256 is not None
+    await put(index, later)
+    await put(index, first)
+    assert await index.content(later.sha256) == later
+
+
+async def test_keys_with_every_character_are_kept_apart(index: Index) -> None:
+    keys = ("a{b}c", "a{b}d", "tab\there", "line\nbreak", "日本 語.jpg", "}{", "a")
+    await put(index, *(prediction(key=key, sha256=None, upload_id=key) for key in keys))
+    for key in keys:
+        found = await index.image("images", key)
+        assert found is not None and found.prediction is not None
+        assert found.prediction.upload_id == key
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_any_order_of_arrival_ends_in_the_same_state(index: Index, seed: int) -> None:
+    """Guarantee: facts of one dialect with order keys commute; replays and rebuilds may come in any order."""
+    draw = random.Random(seed)
+    facts = _history(draw)
+    await put(index, *facts)
+    expected = await index.image(*IMAGE)
+    shuffled = [*facts, *draw.sample(facts, len(facts) // 2)]
+    draw.shuffle(shuffled)
+    other = MemoryIndex()
+    await put(other, *shuffled)
+    assert await other.image(*IMAGE) == expected
+    moved = [_at(fact, "another.jpg") for fact in shuffled]
+    await put(index, *moved)
+    found = await index.image("images", "another.jpg")
+    assert (found and found.prediction and found.prediction.upload_id) == (
+        expected and expected.prediction and expected.prediction.upload_id
+    )
+    assert (found and found.removed_at_ms) == (expected and expected.removed_at_ms)
+    assert (found and found.flag and found.flag.flag_id) == (expected and expected.flag and expected.flag.flag_id)
+
+
+def _history(draw: random.Random) -> list[Fact]:
+    facts: list[Fact] = []
+    for order in range(1, draw.randint(3, 9)):
+        if draw.random() < 0.3:
+            facts.append(removal(order=order))
+            continue
+        outcome = prediction(order=order, upload_id=f"upload-{order}", sha256=None)
+        facts.append(outcome)
+        if draw.random() < 0.5:
+            facts.append(flag_of(outcome))
+        if draw.random() < 0.3:
+            later = outcome.scored_at_ms + draw.choice((0, 1, 60_000))
+            facts.append(prediction(order=order, upload_id=f"job-{order}", job_id="j", scored_at_ms=later, sha256=None))
+    return facts
+
+
+def _at(fact: Fact, key: str) -> Fact:
+    return dataclasses.replace(fact, key=key)
+
+
+async def test_large_batches_are_stored_whole(index: Index) -> None:
+    outcomes = [
+        prediction(key=f"{number}.jpg", sha256=f"{number:064x}", upload_id=str(number)) for number in range(600)
+    ]
+    await put(index, *outcomes)
+    for number in (0, 299, 599):
+        found = await index.image("images", f"{number}.jpg")
+        assert found is not None and found.prediction == outcomes[number]

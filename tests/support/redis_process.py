@@ -1,0 +1,50 @@
+"""A Redis server of one test's own, which it may kill and start again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+from app.settings import RedisSettings, Secret
+from app.stack.ports import lease_port
+from app.stack.redis_server import redis_binary
+from tests.support.eventually import eventually
+
+
+class RedisProcess:
+    """A server on a free loopback port, without persistence: what a kill loses is lost."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lease = lease_port(purpose="redis")
+        self.port = self._lease.port
+        self._process: asyncio.subprocess.Process | None = None
+
+    def settings(self, prefix: str = "test:", *, tombstone_hours: float = 24.0) -> RedisSettings:
+        """Settings that point to it."""
+        url = Secret(f"redis://127.0.0.1:{self.port}/0")
+        return RedisSettings(url=url, prefix=prefix, tombstone_hours=tombstone_hours)
+
+    async def start(self) -> None:
+        """Start and wait until it takes connections."""
+        arguments = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        self._process = await asyncio.create_subprocess_exec(
+            str(redis_binary()), *arguments, "--dir", str(self._folder), stdout=asyncio.subprocess.DEVNULL
+        )
+        await eventually(self._answers, 10, message="redis-server did not start")
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    async def close(self) -> None:
+        """End it and give its port back."""
+        await self.kill()
+        self._lease.release()
+
+    async def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()

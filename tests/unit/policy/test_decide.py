@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from app.domain.policy import (
+    Policy,
+    Subject,
+    evaluate,
+    flag_for,
+    parse_policy,
+    past_decision,
+    past_of,
+    past_outcome,
+    report_rules,
+)
+from schemas.records import FlaggedImage, ImagePrediction, ModelScores, Position, RuleCondition
+from tests.support.outcomes import prediction, scores
+
+POLICY = parse_policy(
+    """
+policy: shop
+version: "7"
+rules:
+  - {id: block-nudity, action: block, severity: 90, when: {model: nsfw, label: nsfw, op: ">=", threshold: 0.8}}
+  - id: maybe-nudity
+    action: review
+    severity: 60
+    when:
+      all:
+        - {model: nsfw, label: nsfw, op: ">=", threshold: 0.5}
+        - {model: nsfw, label: nsfw, op: "<", threshold: 0.8}
+  - {id: text, action: notify, severity: 20, when: {model: embedded_text, label: text, op: ">", threshold: 0.5}}
+  - {id: hostile, action: review, severity: 50, when: {outcome: rejected, reasons: [hostile]}}
+  - id: poor
+    action: advise
+    severity: 5
+    when:
+      any:
+        - {model: quality, label: blurry, op: ">=", threshold: 0.5}
+        - {model: quality, label: dark, op: ">=", threshold: 0.5}
+""",
+    "shop.yaml",
+)
+AT = Position("image.predictions.v1", 3, 17)
+
+
+def flag(outcome: ImagePrediction, policy: Policy = POLICY) -> FlaggedImage | None:
+    return flag_for(policy, outcome, AT, 1_000)
+
+
+def rescored(now: tuple[ModelScores, ...], before: tuple[ModelScores, ...], **changes: object) -> ImagePrediction:
+    return prediction(scores=now, previous=before, job_id="job-1", **changes)
+
+
+def test_a_flag_explains_itself() -> None:
+    found = flag(
+        prediction(scores=(scores("nsfw", nsfw=0.93, cached=True, version="1.2"), scores("quality", dark=0.9)))
+    )
+    assert found is not None
+    assert (found.state, found.action, found.severity) == ("flagged", "block", 90)
+    assert (found.policy, found.policy_version) == ("shop", POLICY.full_version)
+    (match,) = found.rules
+    assert match.conditions == (RuleCondition("nsfw", "1.2", "nsfw", 0.93, ">=", 0.8, cached=True),)
+    assert match.explanation == "block: nsfw nsfw 0.930 is at or above 0.8 (version 1.2, cached)"
+    assert found.prediction == AT
+    assert not found.changed
+
+
+def test_an_ordinary_image_is_no_flag() -> None:
+    assert flag(prediction()) is None
+
+
+def test_advice_is_no_flag() -> None:
+    outcome = prediction(scores=(scores("quality", blurry=0.9),))
+    assert flag(outcome) is None
+    assert evaluate(POLICY, Subject("scored", "", outcome.scores)).action == "advise"
+
+
+def test_the_strongest_action_wins_and_all_rules_are_named() -> None:
+    found = flag(prediction(scores=(scores("nsfw", nsfw=0.9), scores("embedded_text", text=0.9))))
+    assert found is not None
+    assert found.action == "block"
+    assert [match.rule for match in found.rules] == ["block-nudity", "text"]
+
+
+@pytest.mark.parametrize(
+    ("value", "action"), [(0.499, "none"), (0.5, "review"), (0.799, "review"), (0.8, "block"), (1.0, "block")]
+)
+def test_bands_meet_without_gap_or_overlap(value: float, action: str) -> None:
+    decision = evaluate(POLICY, Subject("scored", "", (scores("nsfw", nsfw=value),)))
+    assert decision.action == action
+    assert len(decision.matches) == (0 if action == "none" else 1)
+
+
+def test_a_rejected_hostile_file_is_reviewed() -> None:
+    found = flag(prediction(outcome="rejected", reason="hostile", scores=()))
+    assert found is not None
+    assert found.rules[0].explanation == "review: the outcome is rejected hostile"
+    assert flag(prediction(outcome="rejected", reason="undecodable", scores=())) is None
+
+
+def test_a_model_that_gave_no_score_matches_nothing() -> None:
+    assert evaluate(POLICY, Subject("scored", "", ())).action == "none"
+
+
+def test_the_same_prediction_gives_the_same_flag_and_another_policy_another_id() -> None:
+    outcome = prediction(scores=(scores("nsfw", nsfw=0.93),))
+    first, again = flag(outcome), flag(outcome)
+    assert first is not None and first == again
+    other = flag(outcome, dataclasses.replace(POLICY, digest="f" * 64))
+    assert other is not None and other.flag_id != first.flag_id
+
+
+def test_a_superseded_upload_is_flagged_as_such() -> None:
+    found = flag(prediction(scores=(scores("nsfw", nsfw=0.93),), superseded=True))
+    assert found is not None and found.superseded
+
+
+# --- rescoring ---
+
+CLEAN, NUDE, MAYBE = (scores("nsfw", nsfw=0.1),), (scores("nsfw", nsfw=0.9),), (scores("nsfw", nsfw=0.6),)
+
+
+def test_an_unchanged_decision_is_not_published_again() -> None:
+    assert flag(rescored(NUDE, (scores("nsfw", nsfw=0.85),))) is None
+    assert flag(rescored(CLEAN, CLEAN)) is None
+
+
+def test_a_new_flag_of_a_rescoring_is_marked_changed() -> None:
+    found = flag(rescored(NUDE, CLEAN))
+    assert found is not None
+    assert (found.state, found.changed, found.previous_action, found.previous_rules) == ("flagged", True, "none", ())
+    assert found.job_id == "job-1"
+
+
+def test_a_weaker_decision_is_published_with_the_one_before() -> None:
+    found = flag(rescored(MAYBE, NUDE))
+    assert found is not None
+    assert (found.state, found.action, found.previous_action) == ("flagged", "review", "block")
+    assert found.previous_rules == ("block-nudity",)
+
+
+def test_a_flag_taken_back_is_cleared() -> None:
+    found = flag(rescored(CLEAN, NUDE))
+    assert found is not None
+    assert (found.state, found.action, found.severity, found.rules) == ("cleared", "none", 0, ())
+    assert (found.changed, found.previous_action) == (True, "block")
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [("gone", "gone"), ("rejected", "undecodable")])
+def test_only_scores_take_a_flag_back(outcome: str, reason: str) -> None:
+    assert flag(rescored((), NUDE, outcome=outcome, reason=reason)) is None
+
+
+def test_a_rescoring_by_one_model_leaves_the_flags_of_the_others() -> None:
+    before = (*NUDE, scores("embedded_text", text=0.9))
+    assert flag(rescored((scores("embedded_text", text=0.8),), before)) is None
+    found = flag(rescored((scores("embedded_text", text=0.1),), before))
+    assert found is not None
+    assert (found.action, [match.rule for match in found.rules]) == ("block", ["block-nudity"])
+
+
+def test_what_was_decided_then_counts_more_than_what_this_policy_would_have_decided() -> None:
+    never_flagged = (*NUDE, past_decision("none", "6+0", ()))
+    found = flag(rescored(NUDE, never_flagged))
+    assert found is not None
+    assert (found.action, found.previous_action) == ("block", "none")
+    flagged_alike = (*CLEAN, past_decision("block", "6+0", (("block-nudity", 90),)))
+    assert flag(rescored(NUDE, flagged_alike)) is None
+
+
+def test_a_rejected_past_is_remembered() -> None:
+    before = (past_outcome("rejected", "hostile"),)
+    assert past_of(before).subject == Subject("rejected", "hostile", ())
+    assert flag(rescored((), before, outcome="rejected", reason="hostile")) is None
+    found = flag(rescored(CLEAN, before))
+    assert found is not None
+    assert (found.state, found.previous_action, found.previous_rules) == ("cleared", "review", ("hostile",))
+
+
+def test_a_first_outcome_by_a_job_is_no_change() -> None:
+    found = flag(rescored(NUDE, ()))
+    assert found is not None and not found.changed
+
+
+# --- in words ---
+
+
+def test_every_rule_is_reported_with_its_reason() -> None:
+    reports = {report.rule: report for report in report_rules(POLICY, Subject("scored", "", MAYBE))}
+    assert list(reports) == ["block-nudity", "maybe-nudity", "text", "hostile", "poor"]
+    assert reports["block-nudity"].explanation == "no match: nsfw nsfw 0.600 is not at or above 0.8 (version 1)"
+    assert reports["maybe-nudity"].matched
+    assert "0.600 is at or above 0.5" in reports["maybe-nudity"].explanation
+    assert reports["text"].explanation == "no match: embedded_text text has no score"
+    assert reports["hostile"].explanation == "no match: the outcome is scored, not rejected hostile"
