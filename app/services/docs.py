@@ -1,4 +1,4 @@
-"""The generated pages of docs/: settings and topics, each from the one place that declares them. Pure."""
+"""The generated pages of docs/: settings, topics and metrics, each from the one place that declares them. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from app.metrics import METRICS
 from app.settings import LAUNCHER_VARIABLES, ROOT, Secret, Settings, setting_rows
 from app.topics import DAY_MS, FOREVER_MS, TOPICS, TopicSpec
 
@@ -37,12 +38,20 @@ Records are Avro in the Confluent framing (byte 0, schema id as four bytes, body
 [schemas/ids.lock](../schemas/ids.lock), one example of each version lies in [schemas/examples](../schemas/examples).
 """
 
+_METRICS: Final = """# Metrics
+
+Each process serves these at `/metrics` in the text format of Prometheus, on its own port (`SIGHTLINE_WORKER_HTTP_PORT`,
+else a free one that its log names); `/healthz` beside it says what the watchdog sees.
+
+{table}"""
+
 
 def generated_pages() -> Mapping[str, str]:
     """Return the text of every generated page by its file name below docs/."""
     return {
         "configuration.md": configuration_page(),
         "topics.md": topics_page(),
+        "metrics.md": metrics_page(),
     }
 
 
@@ -85,6 +94,15 @@ def topics_page() -> str:
     ]
     head = ("topic", "key", "record", "partitions", "kept", "written by", "read by")
     return _GENERATED.format(source="app/topics.py") + _TOPICS.format(table=_table(head, rows))
+
+
+def metrics_page() -> str:
+    """Return docs/metrics.md: every metric with its type, unit, labels and meaning."""
+    rows = [
+        (f"`{metric.name}`", metric.kind, metric.unit, ", ".join(metric.labels), metric.meaning) for metric in METRICS
+    ]
+    head = ("metric", "type", "unit", "labels", "meaning")
+    return _GENERATED.format(source="app/metrics.py") + _METRICS.format(table=_table(head, rows))
 
 
 def _partitions(topic: TopicSpec) -> str:

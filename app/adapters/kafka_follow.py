@@ -1,0 +1,100 @@
+"""Watching from outside: new records of topics as they are committed, and how far a consumer group has come.
+
+Topic and group names here are without the installation's prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from app.errors import BrokerUnavailable
+from app.ports import SourceRecord
+from app.settings import KafkaSettings
+
+_REQUEST_TIMEOUT_MS: Final = 15_000
+_POLL_RECORDS: Final = 5_000
+
+
+class TopicFollower:
+    """Every record that is committed to `topics` after the `async with` was entered, outside of any group."""
+
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str]) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._consumer: Any = None
+
+    async def __aenter__(self) -> Self:
+        from aiokafka import AIOKafkaConsumer, TopicPartition
+        from aiokafka.errors import KafkaError
+
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        )
+        try:
+            await consumer.start()
+            known = await consumer.topics()
+            names = [self._settings.prefix + topic for topic in self._topics]
+            absent = [name for name in names if name not in known]
+            if absent:
+                raise BrokerUnavailable(f"topic {absent[0]} does not exist at {self._settings.bootstrap}")
+            parts = [
+                TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name) or ()
+            ]
+            consumer.assign(parts)
+            # Fixed by number, not by "end": what is committed from here on is seen, whenever the first fetch happens.
+            for part, end in (await consumer.end_offsets(parts)).items():
+                consumer.seek(part, end)
+        except (KafkaError, OSError) as error:
+            await consumer.stop()
+            raise BrokerUnavailable(f"Kafka at {self._settings.bootstrap} does not answer: {error}") from error
+        except BaseException:
+            await consumer.stop()
+            raise
+        self._consumer = consumer
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    async def poll(self, wait_seconds: float) -> list[SourceRecord]:
+        """Return what is new, waiting at most `wait_seconds` for the first record; order holds within a partition.
+
+        While the broker is away nothing comes and nothing is raised.
+        """
+        batches = await self._consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=_POLL_RECORDS)
+        return [
+            SourceRecord(
+                message.topic.removeprefix(self._settings.prefix),
+                message.partition,
+                message.offset,
+                message.timestamp,
+                message.key,
+                message.value,
+            )
+            for messages in batches.values()
+            for message in messages
+        ]
+
+
+async def committed_offsets(settings: KafkaSettings, group: str, topic: str) -> dict[int, int]:
+    """Return the next offset that `group` would read, by partition of `topic`; absent where it committed none."""
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    try:
+        await client.start()
+        found = await client.list_consumer_group_offsets(settings.prefix + group)
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(f"Kafka at {settings.bootstrap} does not answer: {error}") from error
+    finally:
+        await client.close()
+    name = settings.prefix + topic
+    return {part.partition: at.offset for part, at in found.items() if part.topic == name and at.offset >= 0}

@@ -1,0 +1,81 @@
+"""Uploads to an S3-compatible server, as users make them: for demo, benchmarks and tests, never for a task."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from app.errors import StoreUnavailable
+from app.settings import S3Settings
+
+_TYPES: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".svg": "image/svg+xml",
+}
+
+
+class Uploader:
+    """PUTs objects; use as `async with`. At most 16 connections; every wait is bounded by the settings."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._closing = AsyncExitStack()
+        self._client: Any = None
+
+    async def __aenter__(self) -> Self:
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
+        settings = self._settings
+        config = AioConfig(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"} if settings.endpoint else {},
+            max_pool_connections=16,
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.read_timeout_seconds,
+            retries={"max_attempts": settings.attempts, "mode": "standard"},
+            # The ETag tells enough here, and some servers store the SDK's own checksum trailer as body.
+            request_checksum_calculation="when_required",
+        )
+        client = get_session().create_client(
+            "s3",
+            endpoint_url=settings.endpoint or None,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key or None,
+            aws_secret_access_key=settings.secret_key.reveal() or None,
+            config=config,
+        )
+        self._client = await self._closing.enter_async_context(client)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._closing.aclose()
+
+    async def put(self, bucket: str, key: str, body: bytes) -> str:
+        """Store `body` and return its ETag without quotes. Raises StoreUnavailable."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        kind = _TYPES.get(f".{key.rpartition('.')[2].lower()}", "application/octet-stream")
+        try:
+            answer = await self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=kind)
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise StoreUnavailable(f"cannot store {bucket}/{key}: {error}") from error
+        return str(answer["ETag"]).strip('"')
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """Delete an object; one that does not exist is no error. Raises StoreUnavailable."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            await self._client.delete_object(Bucket=bucket, Key=key)
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise StoreUnavailable(f"cannot delete {bucket}/{key}: {error}") from error

@@ -1,0 +1,49 @@
+"""`./sightline demo`: the main job on real servers, with made pictures or your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+
+    @cli.command("demo")
+    def demo(
+        images: Annotated[int, typer.Option(min=1, max=100_000, help="Uploads in all, re-uploads included.")] = 500,
+        s3: Annotated[
+            str,
+            typer.Option(help="S3 server: ministack (in memory, the default) or versitygw (on disk; needs Go once)."),
+        ] = "",
+        folder: Annotated[
+            Path | None,
+            typer.Option(
+                "--folder",
+                envvar="DEMO_IMAGES",
+                exists=True,
+                file_okay=False,
+                help="Upload the image files of this folder instead of made ones.",
+            ),
+        ] = None,
+        down: Annotated[
+            bool, typer.Option("--down/--keep", help="End the servers afterwards, or keep them for `explain`.")
+        ] = False,
+        seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
+        limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
+    ) -> None:
+        """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.
+
+        Starts Kafka, a schema registry, Redis and S3 on loopback (a first start downloads about 190 MB), one process
+        for each agent, and ends the agents when done. The servers stay unless --down is given, so that `explain` can
+        ask them; `./sightline stack down` ends them. Exit code 1 when the ledger does not add up.
+        """
+        import asyncio
+        import os
+
+        from app.demo.run import DemoOptions, run_demo
+
+        options = DemoOptions(images=images, s3=s3, folder=folder, down=down, seed=seed, limit_seconds=limit)
+        raise typer.Exit(asyncio.run(run_demo(options, os.environ)))
