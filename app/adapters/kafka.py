@@ -6,7 +6,7 @@ Topic names here are without the installation's prefix; it is put before them on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -178,7 +178,7 @@ class TopicScanner:
 
     async def scan(
         self, topic: str, start: Bound | None = None, end: Bound | None = None
-    ) -> AsyncIterator[SourceRecord]:
+    ) -> AsyncGenerator[SourceRecord, None]:
         """Yield the records from `start` (None: the first) up to, not including, `end` (None: the end at this moment).
 
         Order holds within a partition only. Memory is bounded by 2,000 records and 1 MiB a partition. Raises
@@ -269,7 +269,7 @@ class _Reader:
         except (KafkaError, OSError, TimeoutError) as error:
             raise BrokerUnavailable(_sentence(self._settings, error)) from error
 
-    async def read(self, first: Mapping[int, int], last: Mapping[int, int]) -> AsyncIterator[SourceRecord]:
+    async def read(self, first: Mapping[int, int], last: Mapping[int, int]) -> AsyncGenerator[SourceRecord, None]:
         from aiokafka import TopicPartition
         from aiokafka.errors import KafkaError
 

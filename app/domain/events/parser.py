@@ -51,19 +51,35 @@ def single_record_message(record: bytes) -> bytes:
     return b'{"Records":[' + record + b"]}"
 
 
+class _Array:
+    """The text that a Records array stands in; its elements are cut out once, and only when one of them is bad."""
+
+    __slots__ = ("_cut", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._cut: list[str] | None = None
+
+    def element_bytes(self, index: int) -> bytes:
+        if self._cut is None:
+            try:
+                self._cut = spans.record_texts(self._text)
+            except RecursionError:
+                self._cut = []
+        # Nested to the very limit: its neighbours come with it.
+        text = self._cut[index] if index < len(self._cut) else self._text
+        return text.encode("utf-8", "surrogatepass")
+
+
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """One element of a Records array and the array's text; its own text is cut out only when something is wrong."""
+    """One element of a Records array."""
 
-    array_text: str
+    array: _Array
     index: int
 
     def bytes(self) -> bytes:
-        try:
-            text = spans.record_texts(self.array_text)[self.index]
-        except RecursionError:
-            text = self.array_text  # nested to the very limit: its neighbours come with it
-        return text.encode("utf-8", "surrogatepass")
+        return self.array.element_bytes(self.index)
 
 
 def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Event]:
@@ -87,8 +103,9 @@ def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Ev
         yield from _message(inner, envelopes, element)
     if one is not None:
         yield one
+    array = _Array(text)
     for index, record in enumerate(records):
-        yield from _record(record, envelopes, _Element(text, index))
+        yield from _record(record, envelopes, _Element(array, index))
 
 
 def _open(body: Any) -> tuple[str | None, Event | None, list[Any]]:
