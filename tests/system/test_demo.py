@@ -1,0 +1,110 @@
+"""The demo as a stranger runs it: the launcher, real servers, exit codes and printed lines. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = 60
+
+
+class Sightline:
+    """The launcher with data of its own below a temporary folder."""
+
+    def __init__(self, var_dir: Path) -> None:
+        self.var_dir = var_dir
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIGHTLINE_", "DEMO_"))}
+        self._environment = {**kept, "SIGHTLINE_STACK_VAR_DIR": str(var_dir)}
+
+    def run(self, *arguments: str, timeout_seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run one verb to its end; a tail of the log files goes into the failure of a test."""
+        return subprocess.run(
+            [str(ROOT / "sightline"), *arguments],
+            cwd=self.var_dir,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+        )
+
+    def processes(self) -> list[str]:
+        """Return the command lines of running processes that name our folder or work in it."""
+        found = []
+        for process in psutil.process_iter(["pid", "cmdline", "environ"]):
+            environment = process.info["environ"] or {}
+            words = " ".join(process.info["cmdline"] or ())
+            named = str(self.var_dir) in words or environment.get("SIGHTLINE_STACK_VAR_DIR") == str(self.var_dir)
+            if named and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(words)
+        return found
+
+
+@pytest.fixture(scope="module")
+def sightline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sightline]:
+    launcher = Sightline(tmp_path_factory.mktemp("demo"))
+    yield launcher
+    launcher.run("stack", "down")
+
+
+@pytest.fixture(scope="module")
+def demo(sightline: Sightline) -> subprocess.CompletedProcess[str]:
+    done = sightline.run("demo", "--images", str(IMAGES), timeout_seconds=540)
+    if done.returncode == 2 and "download" in done.stderr and os.environ.get("REQUIRE_SERVICES") != "1":
+        pytest.skip(done.stderr)
+    return done
+
+
+@pytest.mark.timeout(600)
+def test_demo_ends_by_itself_and_its_ledger_adds_up(demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0, demo.stdout[-6000:] + demo.stderr[-2000:]
+    ledgers = [line for line in demo.stdout.splitlines() if line.startswith("uploads=")]
+    assert ledgers == [f"uploads={IMAGES} outcomes={IMAGES} lost=0 duplicated=0"]
+
+
+@pytest.mark.timeout(600)
+def test_demo_shows_hits_rejections_and_flags(demo: subprocess.CompletedProcess[str]) -> None:
+    found = re.search(r"(\d+) scored, (\d+) of them from known scores .*; (\d+) rejected; (\d+) gone", demo.stdout)
+    assert found, demo.stdout[-6000:]
+    scored, hits, rejected, gone = map(int, found.groups())
+    assert scored + rejected + gone == IMAGES
+    assert gone == 0
+    # 30 % are re-uploads of bytes that were uploaded before, 6 % are bad files.
+    assert 1 <= hits <= IMAGES * 30 // 100
+    assert 1 <= rejected <= IMAGES * 10 // 100
+    flagged = re.search(r"^ +(\d+) flagged", demo.stdout, re.MULTILINE)
+    assert flagged and int(flagged[1]) >= 1, demo.stdout[-6000:]
+    # No drawing of a terminal where there is none.
+    assert "\x1b" not in demo.stdout
+
+
+@pytest.mark.timeout(600)
+def test_what_the_demo_says_to_try_works(sightline: Sightline, demo: subprocess.CompletedProcess[str]) -> None:
+    """The printed `explain` line, word for word, after the demo has ended."""
+    lines = [line.strip() for line in demo.stdout.splitlines() if line.strip().startswith("./sightline explain ")]
+    assert len(lines) == 1, demo.stdout[-6000:]
+    words = shlex.split(lines[0])
+    told = sightline.run(*words[1:])
+    assert told.returncode == 0, told.stdout + told.stderr
+    key = words[-1].removeprefix("s3://images/")
+    assert key in told.stdout
+    assert "sha256" in told.stdout or "digest" in told.stdout
+
+
+@pytest.mark.timeout(600)
+def test_the_agents_end_with_the_demo_and_the_servers_with_stack_down(
+    sightline: Sightline, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0
+    assert [line for line in sightline.processes() if " worker " in line or " bridge " in line] == []
+    assert sightline.run("stack", "status").returncode == 0
+    assert sightline.run("stack", "down").returncode == 0
+    assert sightline.processes() == []
