@@ -34,7 +34,8 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # A person writes a policy; deeper nesting than this is a mistake, and recursion stays bounded.
 _MAX_DEPTH: Final = 12
-_MAX_YAML_DEPTH: Final = 6 + 3 * _MAX_DEPTH
+# YAML levels, of which one condition takes two; flow nesting also costs the parser quadratic time.
+_MAX_YAML_DEPTH: Final = 64
 _Fields = Mapping[str, yaml.Node]
 
 

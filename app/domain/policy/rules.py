@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 NO_ACTION: Final = "none"
 # Weakest first. `advise` speaks to the seller through the prediction's reasons and flags nothing; the others are flags.
@@ -62,6 +62,21 @@ class AnyOf:
 
 
 Condition = ScoreTest | OutcomeTest | AllOf | AnyOf
+
+
+def condition_in_words(condition: Condition) -> str:
+    """Return the condition as a person would write it."""
+    match condition:
+        case ScoreTest(model, label, op, threshold, _):
+            return f"{model} {label} {op} {threshold:g}"
+        case OutcomeTest(outcome, reasons, _):
+            return outcome + (f" ({' or '.join(reasons)})" if reasons else "")
+        case AllOf(parts):
+            return "(" + " and ".join(condition_in_words(part) for part in parts) + ")"
+        case AnyOf(parts):
+            return "(" + " or ".join(condition_in_words(part) for part in parts) + ")"
+        case _:
+            assert_never(condition)
 
 
 @dataclass(frozen=True, slots=True)
