@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from app.errors import StartupRefused
+from app.errors import Retryable, StartupRefused
 from app.settings import ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def register(cli: typer.Typer) -> None:
     stack.command("down")(_down)
     stack.command("status")(_status)
     stack.command("init")(_init)
+    stack.command("bucket")(_bucket)
     stack.command("lock")(_lock)
     cli.add_typer(stack, name="stack")
 
@@ -250,6 +251,7 @@ def _print_state(state: StackState) -> None:
 
 def _init(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 2 where something is missing.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for servers that do not answer yet.")] = 0.0,
 ) -> None:
     """Create the topics and register the schemas at the configured servers (SIGHTLINE_KAFKA_…, SIGHTLINE_REGISTRY_URL).
 
@@ -280,7 +282,35 @@ def _init(
         refuse_other_ids(registered)
         print(f"schemas: {len(registered)} registered at {settings.registry.url}, ids as in schemas/ids.lock")
 
-    asyncio.run(init())
+    async def patiently() -> None:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                return await init()
+            except Retryable as away:
+                if time.monotonic() >= deadline:
+                    raise
+                print(f"waiting: {away}", flush=True)
+                await asyncio.sleep(1.0)
+
+    asyncio.run(patiently())
+
+
+def _bucket(
+    name: Annotated[str, typer.Argument(help="The bucket to create at SIGHTLINE_S3_ENDPOINT.")],
+    queue: Annotated[str, typer.Option(help="Send its notifications to this SQS queue (made when absent).")] = "",
+) -> None:
+    """Create a bucket, and its notifications to a queue when one is named; what exists is left alone."""
+    from app.adapters.s3_admin import StoreAccess, create_bucket, notify_queue
+    from app.stack.state import with_running_stack
+
+    s3 = load_settings(with_running_stack(os.environ)).s3
+    access = StoreAccess(s3.endpoint, s3.access_key, s3.secret_key.reveal(), s3.region)
+    if queue:
+        print(f"bucket {name} notifies {asyncio.run(notify_queue(access, name, queue))}")
+    else:
+        asyncio.run(create_bucket(access, name))
+        print(f"bucket {name} is there")
 
 
 def _lock(

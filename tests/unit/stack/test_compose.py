@@ -1,0 +1,110 @@
+"""docker-compose.yml: valid by the published schema, loopback only, and meant for this code.
+
+compose-spec.json is the schema of compose-go 2.16.2 (Apache-2.0), against which `docker compose config` validates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from app.settings import ROOT, Settings, load_settings
+from app.stack.jars import read_lock
+from app.stack.store_servers import VERSITYGW_MODULE
+from app.topics import UPLOADS
+
+SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
+WORKERS = ("identify", "score", "retry", "moderate", "index")
+JOBS = ("init", "bucket")
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def _ours(compose: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in (*WORKERS, *JOBS):
+        yield name, compose["services"][name]
+
+
+def test_the_file_is_valid_by_the_published_schema(compose: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(compose)
+
+
+def test_the_schema_rejects_what_is_wrong(compose: dict[str, Any]) -> None:
+    compose["services"]["kafka"]["imagee"] = "typo"
+    with pytest.raises(jsonschema.ValidationError, match="imagee"):
+        jsonschema.Draft202012Validator(SCHEMA).validate(compose)
+
+
+def test_every_port_is_published_on_loopback_and_once(compose: dict[str, Any]) -> None:
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published)
+    assert len({port.split(":")[1] for port in published}) == len(published)
+
+
+def test_everything_that_stays_up_has_a_health_check(compose: dict[str, Any]) -> None:
+    lasting = {name for name in compose["services"] if name not in JOBS}
+    assert {name for name in lasting if "healthcheck" in compose["services"][name]} == lasting
+
+
+def test_dependencies_and_volumes_exist_and_wait_for_what_they_can(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        for other, need in service.get("depends_on", {}).items():
+            assert other in services, f"{name} depends on {other}"
+            job = need["condition"] == "service_completed_successfully"
+            assert job == (other in JOBS), f"{name} waits for {other} in the wrong way"
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in compose["volumes"]
+
+
+def test_every_worker_runs_and_has_settings_that_load(compose: dict[str, Any]) -> None:
+    """Each container's environment is read by the code that reads it there; an unknown variable is an error."""
+    for name, service in _ours(compose):
+        settings: Settings = load_settings(service["environment"])
+        assert settings.kafka.bootstrap == "kafka:29092"
+        assert settings.s3.endpoint == "http://s3:7070"
+        assert settings.registry.url.endswith("/apis/ccompat/v7")
+        if name in WORKERS:
+            assert service["command"] == ["worker", name]
+            assert service["restart"] == "unless-stopped", "workers end on purpose when anything is wrong"
+            assert f":{settings.worker.http_port}/healthz" in service["healthcheck"]["test"][-1]
+            assert float(service["stop_grace_period"].removesuffix("s")) > settings.lane.drain_seconds
+
+
+def test_versions_are_those_of_the_local_stack(compose: dict[str, Any]) -> None:
+    coordinates = " ".join(locked.coordinate for locked in read_lock())
+    kafka = compose["services"]["kafka"]["image"].removeprefix("apache/kafka:")
+    registry = compose["services"]["registry"]["image"].partition(":")[2]
+    assert f"org.apache.kafka:kafka_2.13:jar:{kafka}" in coordinates
+    assert f"apicurio-registry-app:tar.gz:all:{registry}" in coordinates
+    assert f"go install {VERSITYGW_MODULE}" in (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def test_versitygw_notifies_the_upload_topic_after_it_was_created(compose: dict[str, Any]) -> None:
+    store = compose["services"]["s3"]
+    assert f"--event-kafka-topic={UPLOADS}" in store["command"]
+    assert store["depends_on"]["init"]["condition"] == "service_completed_successfully"
+
+
+def test_every_stage_that_is_built_exists_with_what_it_copies(compose: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
+    for service in compose["services"].values():
+        if "build" in service:
+            assert service["build"]["target"] in stages
+            assert (ROOT / service["build"]["dockerfile"]).exists()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile, re.MULTILINE):
+        assert (ROOT / source).exists(), f"the Dockerfile copies {source}"
+        assert f"!{source}" in ignored, f".dockerignore lets {source} through"
