@@ -68,7 +68,10 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(RETRIES_30S, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
     TopicSpec(RETRIES_5M, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
     TopicSpec(RETRIES_1H, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
-    TopicSpec(REMOVED, "bucket/key", "ImageRemoved", "delete", 7 * DAY_MS, ("identify",), ("index", "lake")),
+    # Kept longer than the predictions: an index rebuilt from the topics must not bring removed images back.
+    TopicSpec(
+        REMOVED, "bucket/key", "ImageRemoved", "delete", 31 * DAY_MS, ("identify",), ("index", "rescore", "lake")
+    ),
     TopicSpec(
         PREDICTIONS, "bucket/key", "ImagePrediction", "delete", 30 * DAY_MS, ("score",), ("moderate", "index", "lake")
     ),
