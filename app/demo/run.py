@@ -93,12 +93,10 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
     folder = settings.stack.var_dir.resolve() / "demo"
     prefix = time.strftime("demo/%Y%m%d-%H%M%S/", time.gmtime())
     async with Children(folder, environment) as children:
+        # Tables lie beside the servers' data, so that a fresh stack begins with fresh tables.
+        data_dir = settings.stack.var_dir.resolve() / "stack" / "workers"
         for agent in AGENTS:
-            # Tables lie beside the servers' data, so that a fresh stack begins with fresh tables.
-            data_dir = settings.stack.var_dir.resolve() / "stack" / "workers" / agent
-            children.start(
-                agent, "worker", agent, "--restart", environment={"SIGHTLINE_WORKER_DATA_DIR": str(data_dir)}
-            )
+            children.start(agent, "worker", agent, "--restart", environment={"SIGHTLINE_WORKER_DATA_DIR": str(data_dir)})
         if settings.sqs.queue_url:
             children.start("bridge", "bridge", "sqs")
         screen.step(f"agents started: {', '.join(AGENTS)}" + (" and the SQS bridge" if settings.sqs.queue_url else ""))
