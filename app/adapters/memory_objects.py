@@ -1,0 +1,98 @@
+"""The object store's twin in memory: same answers, and failures that a test asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
+from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    body: bytes
+    etag: str
+    version_id: str | None
+    modified_ms: int
+
+
+class MemoryObjectStore:
+    """ObjectStore over dictionaries. With `versioned` buckets every put keeps the earlier ones readable by version.
+
+    `failures` is consulted first at each fetch: errors to raise or answers to give, in turn.
+    """
+
+    def __init__(self, *, versioned: bool = False) -> None:
+        self.buckets: dict[str, dict[str, _Stored]] = {}
+        self.failures: list[Retryable | ObjectMissing] = []
+        self.fetches: list[tuple[str, str]] = []
+        self._versioned = versioned
+        self._versions: dict[tuple[str, str, str], _Stored] = {}
+        self._numbers = itertools.count(1)
+
+    def create_bucket(self, bucket: str) -> None:
+        """Make an empty bucket."""
+        self.buckets.setdefault(bucket, {})
+
+    def put(self, bucket: str, key: str, body: bytes) -> ObjectRef:
+        """Store an object and return how an event would name it."""
+        number = next(self._numbers)
+        version_id = f"v{number}" if self._versioned else None
+        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        stored = _Stored(body, etag, version_id, number * 1000)
+        self.buckets.setdefault(bucket, {})[key] = stored
+        if version_id is not None:
+            self._versions[bucket, key, version_id] = stored
+        return ObjectRef(bucket, key, version_id, etag, len(body))
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete the object under a key; its versions stay."""
+        self.buckets.get(bucket, {}).pop(key, None)
+
+    async def fetch(
+        self, ref: ObjectRef, *, max_bytes: int, alternate_key: str | None = None
+    ) -> FetchedObject | ObjectMissing:
+        """See ObjectStore."""
+        self.fetches.append((ref.bucket, ref.key))
+        if self.failures:
+            failure = self.failures.pop(0)
+            if isinstance(failure, ObjectMissing):
+                return failure
+            raise failure
+        if ref.bucket not in self.buckets:
+            raise BucketUnavailable(f"{ref.bucket}: no such bucket")
+        key, superseded = ref.key, False
+        found = self._find(ref, key)
+        if found is None and alternate_key is not None and ref.etag:
+            other = self._find(ref, alternate_key)
+            if other is not None and other.etag == ref.etag:
+                key, found = alternate_key, other
+        if found is None:
+            return ObjectMissing("gone", "404 NoSuchKey")
+        if ref.version_id is None and ref.etag is not None:
+            superseded = found.etag != ref.etag
+        if len(found.body) > max_bytes:
+            return ObjectMissing("too_large", f"{len(found.body)} bytes, at most {max_bytes}")
+        return FetchedObject(found.body, found.etag, found.version_id, key, superseded)
+
+    def _find(self, ref: ObjectRef, key: str) -> _Stored | None:
+        if ref.version_id is not None:
+            return self._versions.get((ref.bucket, key, ref.version_id))
+        return self.buckets[ref.bucket].get(key)
+
+    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
+        """See ObjectStore."""
+        if bucket not in self.buckets:
+            raise BucketUnavailable(f"{bucket}: no such bucket")
+        for key, stored in sorted(self.buckets[bucket].items(), key=lambda entry: entry[0].encode()):
+            if key.startswith(prefix):
+                yield ListedObject(bucket, key, stored.etag, len(stored.body), stored.modified_ms)
+
+    async def close(self) -> None:
+        """See ObjectStore."""
+
+
+Retryable = ObjectUnavailable | BucketUnavailable | StoreUnavailable

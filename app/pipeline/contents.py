@@ -1,0 +1,150 @@
+"""Contents in hand: equal bytes are scored once, however many uploads carry them at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from app.domain.batching import Priority
+from app.domain.contents import ContentRow, merged
+from app.domain.images import Rejection
+from app.inference.budget import Ticket
+from app.inference.embedding import QuantisedEmbedding
+from app.inference.engine import Engine, EngineScores, EngineTimings
+from schemas.records import ModelScores
+
+# Between an outcome and its row in the table lies a transaction; a burst of equal bytes meets this memory instead.
+# 4,096 rows of four models are about 10 MB.
+_RECENT_ROWS = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Computed:
+    """What the engine said of one content. The first upload that asks takes the embeddings, to publish them once."""
+
+    scores: Mapping[str, ModelScores]
+    format: str
+    width: int
+    height: int
+    timings: EngineTimings
+    embeddings: Mapping[str, QuantisedEmbedding]
+
+    def take_embeddings(self) -> Mapping[str, QuantisedEmbedding]:
+        """Return the embeddings to the first caller, nothing to all others."""
+        taken, self.embeddings = self.embeddings, {}
+        return taken
+
+
+@dataclass(slots=True, eq=False)
+class _InFlight:
+    """One computation and the uploads that wait for it."""
+
+    wanted: frozenset[str]
+    ticket: Ticket
+    task: asyncio.Task[Computed | Rejection]
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class ContentCounts:
+    """How contents were answered since the start."""
+
+    computed: int = 0
+    joined: int = 0
+    promoted: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Contents:
+    """One for each worker, shared by all its lanes. Belongs to one event loop."""
+
+    engine: Engine
+    counts: ContentCounts = field(default_factory=ContentCounts)
+    _in_flight: dict[tuple[str, bool], list[_InFlight]] = field(default_factory=dict)
+    _recent: OrderedDict[str, ContentRow] = field(default_factory=OrderedDict)
+
+    def recent(self, sha256: str) -> ContentRow | None:
+        """Return what was computed lately of this content, whether or not a table holds it yet."""
+        row = self._recent.get(sha256)
+        if row is not None:
+            self._recent.move_to_end(sha256)
+        return row
+
+    async def compute(
+        self,
+        sha256: str,
+        content: bytes,
+        *,
+        wanted: frozenset[str],
+        known: Mapping[str, ModelScores],
+        embeddings: Mapping[str, QuantisedEmbedding],
+        ticket: Ticket,
+        force: bool,
+        freed: Callable[[], None],
+    ) -> tuple[Computed | Rejection, bool]:
+        """Return what the models say, and whether another upload had already asked (then nothing ran for this one).
+
+        `freed` is called once, when the content is no longer held for this upload. A live upload makes a computation
+        that backfill began live. Cancelling one upload leaves the computation to the others that wait for it.
+        """
+        key = (sha256, force)
+        found = next((one for one in self._in_flight.get(key, ()) if wanted <= one.wanted), None)
+        joined = found is not None
+        if found is None:
+            work = self._compute(sha256, content, wanted, known, embeddings, ticket, freed)
+            found = _InFlight(wanted, ticket, asyncio.create_task(work))
+            self._in_flight.setdefault(key, []).append(found)
+            self.counts.computed += 1
+        else:
+            freed()
+            self.counts.joined += 1
+            if ticket.priority is Priority.LIVE and found.ticket.priority is not Priority.LIVE:
+                self.engine.promote(found.ticket)
+                self.counts.promoted += 1
+        found.waiting += 1
+        try:
+            return await asyncio.shield(found.task), joined
+        finally:
+            found.waiting -= 1
+            if found.waiting == 0:
+                # Forgotten before it is cancelled: who comes next must not wait for something that was given up.
+                self._forget(key, found)
+                found.task.cancel()
+
+    def _forget(self, key: tuple[str, bool], one: _InFlight) -> None:
+        rest = [other for other in self._in_flight.get(key, ()) if other is not one]
+        if rest:
+            self._in_flight[key] = rest
+        else:
+            self._in_flight.pop(key, None)
+
+    async def _compute(
+        self,
+        sha256: str,
+        content: bytes,
+        wanted: frozenset[str],
+        known: Mapping[str, ModelScores],
+        embeddings: Mapping[str, QuantisedEmbedding],
+        ticket: Ticket,
+        freed: Callable[[], None],
+    ) -> Computed | Rejection:
+        try:
+            found = await self.engine.score(content, wanted=wanted, known=known, embeddings=embeddings, ticket=ticket)
+        finally:
+            freed()
+        if isinstance(found, Rejection):
+            return found
+        return self.remember(sha256, found)
+
+    def remember(self, sha256: str, found: EngineScores) -> Computed:
+        """Keep what was computed for the next upload of the same bytes."""
+        header = found.header
+        format_, width, height = (header.format.value, header.width, header.height) if header else ("", 0, 0)
+        row = merged(self._recent.get(sha256), format_, width, height, found.scores.values())
+        if row.format:
+            self._recent[sha256] = row
+            while len(self._recent) > _RECENT_ROWS:
+                self._recent.popitem(last=False)
+        return Computed(found.scores, format_, width, height, found.timings, found.embeddings)

@@ -1,0 +1,497 @@
+"""Score: one image task in, one outcome out, with the least work that the stored knowledge allows.
+
+claimed? → known sha256: stored scores, stored embedding → fetch → sha256 → stored scores → coalesce → missing models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from app.domain import claims, identity, outcomes
+from app.domain.batching import Priority
+from app.domain.contents import (
+    CONTENTS_TABLE,
+    EMBEDDINGS_TABLE,
+    ContentRow,
+    content_key,
+    decode_row,
+    embedding_key,
+    encode_row,
+    etag_key,
+    merged,
+    reason_codes,
+)
+from app.domain.images import Rejection
+from app.domain.retries import BACKFILL_LANE, Deferral, UsedUp, defer
+from app.errors import BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
+from app.inference.budget import Budget, Ticket
+from app.inference.embedding import QuantisedEmbedding
+from app.inference.engine import HELD_PIXEL_BYTES, EngineScores
+from app.pipeline.contents import Computed, Contents
+from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
+from app.ports import (
+    Claim,
+    Clock,
+    Completion,
+    FetchedObject,
+    LaneStatus,
+    ObjectMissing,
+    ObjectRef,
+    ObjectStore,
+    Output,
+    RecordCodec,
+    SourceRecord,
+    Tables,
+    TableWrite,
+)
+from app.settings import Settings
+from app.topics import EMBEDDINGS, PREDICTIONS
+from schemas.records import ContentEmbedding, ImagePrediction, ImageTask, ModelScores, Timings
+
+AGENT: Final = "score"
+_CLAIMS_TABLE: Final = "uploads"
+# Waits while the store is away: full jitter up to 0.5 s doubled each time, 30 s at most, for as long as it takes.
+_STORE_WAIT_SECONDS: Final = 0.5
+_MAX_STORE_WAIT_SECONDS: Final = 30.0
+# Hashing runs at about 1 GB/s; up to here it holds the event loop for less than a millisecond.
+_HASH_INLINE_BYTES: Final = 512 * 1024
+
+
+@dataclass(slots=True)
+class _Work:
+    """One task on its way."""
+
+    record: SourceRecord
+    task: ImageTask
+    wanted: frozenset[str]
+    ticket: Ticket
+    began: float
+    sha256: str | None = None
+    fetched: FetchedObject | None = None
+    queued_seconds: float = 0.0
+    fetch_seconds: float = 0.0
+    decode_ms: int = 0
+    infer_ms: int = 0
+    engine_queued_ms: int = 0
+    outputs: list[Output] = field(default_factory=list)
+    writes: list[TableWrite] = field(default_factory=list)
+
+
+class ScoreProcessor:
+    """The `Processor` of tasks and backfill; one for each worker, shared by its lanes. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        codec: RecordCodec,
+        store: ObjectStore,
+        contents: Contents,
+        tables: Tables,
+        status: LaneStatus,
+        clock: Clock,
+        settings: Settings,
+        worker: str,
+        release: str,
+    ) -> None:
+        self._codec = codec
+        self._store = store
+        self._contents = contents
+        self._tables = tables
+        self._status = status
+        self._clock = clock
+        self._settings = settings
+        self._worker = worker
+        self._release = release
+        self._bytes = Budget(settings.engine.max_bytes_in_flight)
+        self._fetches = Budget(settings.s3.concurrency)
+        registry = contents.engine.registry
+        self._active = {one.name: (one.version, registry.preprocessing_version(one.name)) for one in registry.manifests}
+        self._networks = {one.embedding_of for one in registry.manifests if one.embedding_of}
+        self._thresholds = {(one.name, label): at for one in registry.manifests for label, at in one.thresholds.items()}
+        self._codes = {(one.name, label): why.code for one in registry.manifests for label, why in one.reasons.items()}
+
+    async def process(self, record: SourceRecord) -> Completion:
+        """See Processor: an outcome, a deferral or a dead letter, with the claim to publish it; nothing for a repeat."""
+        now_ms = self._clock.now_ms()
+        try:
+            task = self._codec.decode_as(record.value, ImageTask)
+            wanted = self._wanted(task)
+        except Poison as poison:
+            letter = dead_letter(
+                record, agent=AGENT, kind=POISON, reason=poison.reason, detail=poison.detail, now_ms=now_ms
+            )
+            return Completion(outputs=(letter,), dead_letters=1)
+        if self._is_repeat(record, task):
+            return Completion()
+        priority = Priority.BACKFILL if task.lane == BACKFILL_LANE else Priority.LIVE
+        work = _Work(record, task, wanted, Ticket(priority), self._clock.monotonic())
+        try:
+            prediction = await self._outcome(work)
+        except (ObjectUnavailable, BucketUnavailable) as error:
+            return self._deferred(record, task, error)
+        key = identity.image_key(prediction.bucket, prediction.key)
+        outputs = (Output(PREDICTIONS, key, prediction), *work.outputs)
+        return Completion(outputs=outputs, claim=claim_of(task), writes=tuple(work.writes))
+
+    # --- before any work ---
+
+    def _wanted(self, task: ImageTask) -> frozenset[str]:
+        """Return the names of the models that the task asks for; raises Poison for one that is not active here."""
+        if not task.models:
+            return frozenset(self._active)
+        names = set()
+        for asked in task.models:
+            name, _, version = asked.partition("@")
+            if name not in self._active or (version and version != self._active[name][0]):
+                running = ", ".join(f"{known}@{self._active[known][0]}" for known in sorted(self._active))
+                raise Poison("model_not_active", f"{asked}; active are {running}")
+            names.add(name)
+        return frozenset(names)
+
+    def _is_repeat(self, record: SourceRecord, task: ImageTask) -> bool:
+        """Whether the claim is already lost; the lane decides again, this only spares work."""
+        claim = claim_of(task)
+        row = self._row(_CLAIMS_TABLE, record, claims.row_key(claim.upload_id, claim.object_id))
+        if row is None:
+            return False
+        asking = claims.StoredClaim(
+            claim.upload_id,
+            claim.attempt,
+            record.position,
+            claim.event_time_ms,
+            claim.covers_from_ms,
+            claim.covers_until_ms,
+        )
+        decision = claims.decide(row, asking)
+        # A repeat that still has to note something in the row must pass by the lane, with an outcome in hand in case
+        # that the row changes meanwhile.
+        return decision.repeat and decision.row is None
+
+    def _row(self, table: str, record: SourceRecord, key: bytes) -> bytes | None:
+        try:
+            return self._tables.get(table, record.partition, key)
+        except KeyError:
+            # The partition is being taken away: what is computed now will not be released.
+            return None
+
+    # --- the outcome ---
+
+    async def _outcome(self, work: _Work) -> ImagePrediction:
+        work.sha256 = self._known_sha256(work)
+        if work.sha256 is not None and not work.task.force:
+            answer = await self._without_fetch(work, work.sha256)
+            if answer is not None:
+                return answer
+        return await self._with_fetch(work)
+
+    def _known_sha256(self, work: _Work) -> str | None:
+        task = work.task
+        if task.known_sha256:
+            return task.known_sha256
+        if task.bucket in self._settings.s3.trust_etag_buckets and task.etag and task.size_bytes:
+            digest = self._row(CONTENTS_TABLE, work.record, etag_key(task.bucket, task.etag, task.size_bytes))
+            return digest.hex() if digest is not None else None
+        return None
+
+    async def _without_fetch(self, work: _Work, sha256: str) -> ImagePrediction | None:
+        """Return the outcome from stored scores and embeddings alone, or None when pixels are needed."""
+        row = self._content(work.record, sha256)
+        if row is None:
+            return None
+        known = self._known_scores(row)
+        missing = work.wanted - set(known)
+        if not missing:
+            return self._scored(work, row, known, None, joined=False)
+        embeddings = self._embeddings(work.record, sha256)
+        if not embeddings:
+            return None
+        found = await self._contents.engine.score(
+            None, wanted=missing, known=known, embeddings=embeddings, ticket=work.ticket
+        )
+        if not isinstance(found, EngineScores) or found.missing:
+            return None
+        computed = replace_header(self._contents.remember(sha256, found), row)
+        return self._scored(work, row, known, computed, joined=False)
+
+    async def _with_fetch(self, work: _Work) -> ImagePrediction:
+        task, limit = work.task, self._settings.limits.max_bytes
+        # Zero is what some servers say of copies and multipart uploads: as good as unknown.
+        size = min(task.size_bytes or limit, limit)
+        asked = self._clock.monotonic()
+        held = _Held(self._bytes, await self._bytes.take(size + HELD_PIXEL_BYTES, work.ticket))
+        try:
+            await self._fetches.take(1, work.ticket)
+            try:
+                began = self._clock.monotonic()
+                work.queued_seconds += began - asked
+                found = await self._fetch(task)
+                work.fetch_seconds = self._clock.monotonic() - began
+            finally:
+                self._fetches.give(1)
+            if isinstance(found, ObjectMissing):
+                return self._not_there(work, found)
+            held.keep(len(found.body) + HELD_PIXEL_BYTES)
+            work.fetched = found
+            work.sha256 = await _sha256(found.body)
+            return await self._content_outcome(work, found.body, work.sha256, held)
+        finally:
+            held.release()
+
+    async def _fetch(self, task: ImageTask) -> FetchedObject | ObjectMissing:
+        ref = ObjectRef(task.bucket, task.key, task.version_id, task.etag, task.size_bytes)
+        found = await self._fetch_when_store_answers(ref, task)
+        if isinstance(found, ObjectMissing) and found.reason == "gone":
+            # Replicas that lag and multipart uploads that are being completed answer 404 for a moment.
+            await self._clock.sleep(self._settings.s3.gone_retry_seconds)
+            found = await self._fetch_when_store_answers(ref, task)
+        return found
+
+    async def _fetch_when_store_answers(self, ref: ObjectRef, task: ImageTask) -> FetchedObject | ObjectMissing:
+        limit = self._settings.limits.max_bytes
+        waits = 0
+        try:
+            while True:
+                try:
+                    return await self._store.fetch(ref, max_bytes=limit, alternate_key=task.alternate_key)
+                except StoreUnavailable:
+                    self._status.waiting("store")
+                    longest = min(_STORE_WAIT_SECONDS * 2**waits, _MAX_STORE_WAIT_SECONDS)
+                    waits = min(waits + 1, 10)
+                    await self._clock.sleep(random.uniform(longest / 2, longest))
+        finally:
+            if waits:
+                self._status.working()
+
+    async def _content_outcome(self, work: _Work, body: bytes, sha256: str, held: _Held) -> ImagePrediction:
+        force = work.task.force
+        row = self._content(work.record, sha256)
+        self._trust(work, sha256, len(body))
+        known = self._known_scores(row) if row is not None and not force else {}
+        missing = work.wanted - set(known)
+        if not missing and row is not None:
+            return self._scored(work, row, known, None, joined=False)
+        answer, joined = await self._contents.compute(
+            sha256,
+            body,
+            wanted=missing,
+            known=known,
+            embeddings={} if force else self._embeddings(work.record, sha256),
+            ticket=work.ticket,
+            force=force,
+            freed=held.release,
+        )
+        if isinstance(answer, Rejection):
+            return outcomes.rejected(self._context(work), answer, self._previous(work, row))
+        return self._scored(work, row, known, replace_header(answer, row), joined=joined)
+
+    def _not_there(self, work: _Work, missing: ObjectMissing) -> ImagePrediction:
+        row = self._content(work.record, work.sha256) if work.sha256 else None
+        reason = outcomes.missing_reason(missing.reason)
+        context = replace(self._context(work), sha256=None)
+        if reason is None:
+            return outcomes.gone(context, missing.detail, self._previous(work, row))
+        return outcomes.rejected(context, Rejection(reason, missing.detail), self._previous(work, row))
+
+    def _scored(
+        self,
+        work: _Work,
+        row: ContentRow | None,
+        known: Mapping[str, ModelScores],
+        computed: Computed | None,
+        *,
+        joined: bool,
+    ) -> ImagePrediction:
+        sha256 = work.sha256 or ""
+        new = dict(computed.scores) if computed is not None else {}
+        if computed is not None and not joined:
+            timings = computed.timings
+            work.engine_queued_ms, work.decode_ms, work.infer_ms = (
+                timings.queued_ms,
+                timings.decode_ms,
+                timings.infer_ms,
+            )
+        found = {**known, **{name: replace(one, cached=joined) for name, one in new.items()}}
+        scores = tuple(found[name] for name in self._active if name in found)
+        if computed is not None:
+            full = merged(row, computed.format, computed.width, computed.height, new.values())
+            self._keep(work, sha256, full, computed)
+        elif row is not None:
+            full = row
+            if self._row(CONTENTS_TABLE, work.record, content_key(sha256)) is None:
+                # Known from another partition, or from an outcome whose own write is still to come.
+                work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
+        else:
+            raise ValueError("neither a stored row nor computed scores")
+        return outcomes.scored(
+            self._context(work),
+            format_=full.format,
+            width=full.width,
+            height=full.height,
+            scores=scores,
+            reasons=reason_codes(scores, self._thresholds, self._codes),
+            previous=self._previous(work, row),
+        )
+
+    def _keep(self, work: _Work, sha256: str, row: ContentRow, computed: Computed) -> None:
+        work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(row)))
+        now_ms = self._clock.now_ms()
+        for network, embedding in computed.take_embeddings().items():
+            version, preprocessing = self._active[network]
+            record = ContentEmbedding(
+                sha256,
+                network,
+                version,
+                preprocessing,
+                embedding.dimensions,
+                embedding.scale,
+                embedding.values,
+                now_ms,
+            )
+            work.outputs.append(Output(EMBEDDINGS, sha256.encode(), record))
+            key = embedding_key(sha256, network)
+            work.writes.append(TableWrite(EMBEDDINGS_TABLE, key, self._codec.encode(record)))
+
+    def _trust(self, work: _Work, sha256: str, size_bytes: int) -> None:
+        task = work.task
+        superseded = work.fetched is not None and work.fetched.superseded
+        if task.bucket in self._settings.s3.trust_etag_buckets and task.etag and not superseded:
+            key = etag_key(task.bucket, task.etag, size_bytes)
+            work.writes.append(TableWrite(CONTENTS_TABLE, key, bytes.fromhex(sha256)))
+
+    # --- what is stored ---
+
+    def _content(self, record: SourceRecord, sha256: str) -> ContentRow | None:
+        stored = decode_row(self._row(CONTENTS_TABLE, record, content_key(sha256)))
+        recent = self._contents.recent(sha256)
+        if stored is None or recent is None:
+            return stored or recent
+        return merged(stored, recent.format, recent.width, recent.height, recent.scores)
+
+    def _known_scores(self, row: ContentRow) -> dict[str, ModelScores]:
+        found = {name: row.find(name, *version) for name, version in self._active.items()}
+        return {name: scores for name, scores in found.items() if scores is not None}
+
+    def _embeddings(self, record: SourceRecord, sha256: str) -> dict[str, QuantisedEmbedding]:
+        found = {}
+        for network in self._networks:
+            value = self._row(EMBEDDINGS_TABLE, record, embedding_key(sha256, network))
+            if value is None:
+                continue
+            try:
+                stored = self._codec.decode_as(value, ContentEmbedding)
+            except Poison:
+                continue  # written by a version that this one cannot read: computed anew
+            if (stored.version, stored.preprocessing) == self._active[network]:
+                found[network] = QuantisedEmbedding(stored.values, stored.scale)
+        return found
+
+    def _previous(self, work: _Work, row: ContentRow | None) -> tuple[ModelScores, ...]:
+        """Return the scores that a job's outcome supersedes, where its task does not carry them."""
+        if work.task.job_id is None or work.task.previous or row is None:
+            return ()
+        found = []
+        for name, version in self._active.items():
+            before = row.superseded(name, *version) if name in work.wanted else None
+            now = before or row.find(name, *version)
+            if now is not None:
+                found.append(now)
+        return tuple(found)
+
+    # --- outputs ---
+
+    def _context(self, work: _Work) -> outcomes.OutcomeContext:
+        fetched = work.fetched
+        total = self._clock.monotonic() - work.began
+        return outcomes.OutcomeContext(
+            task=work.task,
+            position=work.record.position,
+            worker=self._worker,
+            release=self._release,
+            scored_at_ms=self._clock.now_ms(),
+            timings=Timings(
+                queued_ms=_ms(work.queued_seconds) + work.engine_queued_ms,
+                fetch_ms=_ms(work.fetch_seconds),
+                decode_ms=work.decode_ms,
+                infer_ms=work.infer_ms,
+                total_ms=_ms(total),
+            ),
+            sha256=work.sha256,
+            size_bytes=len(fetched.body) if fetched else None,
+            superseded=fetched.superseded if fetched else False,
+            read_key=fetched.key if fetched else None,
+            read_etag=fetched.etag if fetched else None,
+            read_version_id=fetched.version_id if fetched else None,
+        )
+
+    def _deferred(
+        self, record: SourceRecord, task: ImageTask, error: ObjectUnavailable | BucketUnavailable
+    ) -> Completion:
+        now_ms = self._clock.now_ms()
+        reason = "object_unavailable" if isinstance(error, ObjectUnavailable) else "bucket_unavailable"
+        match defer(task, reason=reason, now_ms=now_ms, retries=self._settings.lane.retries):
+            case Deferral(topic, later):
+                return Completion((Output(topic, identity.task_key(later), later),), claim_of(task))
+            case UsedUp(attempts):
+                letter = dead_letter(
+                    record,
+                    agent=AGENT,
+                    kind=USED_UP,
+                    reason=reason,
+                    detail=str(error),
+                    now_ms=now_ms,
+                    attempts=attempts,
+                    first_seen_ms=task.identified_at_ms,
+                    upload_id=task.upload_id,
+                    bucket=task.bucket,
+                    object_key=task.key,
+                    job_id=task.job_id,
+                )
+                return Completion((letter,), claim_of(task), dead_letters=1)
+
+
+class _Held:
+    """Byte credits of one upload; given back once."""
+
+    __slots__ = ("_amount", "_budget")
+
+    def __init__(self, budget: Budget, amount: int) -> None:
+        self._budget = budget
+        self._amount = amount
+
+    def keep(self, amount: int) -> None:
+        """Give back what is held beyond `amount`."""
+        if amount < self._amount:
+            self._budget.give(self._amount - amount)
+            self._amount = amount
+
+    def release(self) -> None:
+        """Give everything back; again is nothing."""
+        self.keep(0)
+
+
+def claim_of(task: ImageTask) -> Claim:
+    """Return the claim that the outcome of `task` needs; a job's outcome competes with nothing but itself."""
+    object_id = "" if task.job_id is not None else identity.object_id_of(task)
+    return Claim(task.upload_id, task.attempt, object_id, task.event_time_ms)
+
+
+def replace_header(computed: Computed, row: ContentRow | None) -> Computed:
+    """Return `computed` with the picture's size; where nothing was decoded it is that of the stored row."""
+    if not computed.format and row is not None:
+        computed.format, computed.width, computed.height = row.format, row.width, row.height
+    return computed
+
+
+async def _sha256(body: bytes) -> str:
+    if len(body) <= _HASH_INLINE_BYTES:
+        return hashlib.sha256(body).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
