@@ -88,6 +88,13 @@ class Fenced(Fatal):
     """
 
 
+class TransactionFailed(Fatal):
+    """A transaction, or the changelog write before it, did not end with a clear success.
+
+    Operator: nothing: the process exits and the records are read again. If it repeats, look at the broker's log.
+    """
+
+
 class DeadLetterCeiling(Fatal):
     """Too many dead letters in a row or in proportion: more likely a bad deploy than bad data.
 
@@ -121,6 +128,13 @@ class ObjectUnavailable(Retryable):
     """One object cannot be read (5xx, cut-off or stalled body) while its neighbours can.
 
     Operator: nothing: it is deferred to the retry topics and becomes a dead letter when all attempts are used up.
+    """
+
+
+class QueueUnavailable(Retryable):
+    """The SQS queue of the bridge cannot be reached, or refuses.
+
+    Operator: check SIGHTLINE_SQS_QUEUE_URL and the queue's policy; the bridge waits and the queue keeps its messages.
     """
 
 

@@ -92,6 +92,7 @@ class SqsSettings:
     endpoint: str = setting("", "address of an SQS-compatible server; empty: AWS")
     wait_seconds: int = setting(10, "long-poll time of one receive, at most 20")
     visibility_seconds: int = setting(60, "how long a received message stays hidden from other receivers")
+    receivers: int = setting(4, "receive loops of one bridge; each takes ten messages at a time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +159,10 @@ class LaneSettings:
 
 @dataclass(frozen=True, slots=True)
 class TableSettings:
-    """RocksDB tables of the score agent, per partition."""
+    """RocksDB tables of the score agent; memory is one pool, of this size times tables times partitions."""
 
-    block_cache_bytes: int = setting(16 * 1024 * 1024, "block cache of one table partition")
-    write_buffer_bytes: int = setting(8 * 1024 * 1024, "one memtable of one table partition; two at most")
+    block_cache_bytes: int = setting(16 * 1024 * 1024, "cache of one table partition, memtables included, all in one pool")
+    write_buffer_bytes: int = setting(8 * 1024 * 1024, "of it, memtables of one table partition at most")
     max_open_files: int = setting(128, "open files of one table partition")
     claims_days: float = setting(14.0, "claims are kept so long: longer than any repeat or retry of S3 or Kafka")
     contents_days: float = setting(90.0, "scores per content are kept so long")

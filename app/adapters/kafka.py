@@ -59,6 +59,7 @@ class KafkaProducer:
         from aiokafka.errors import KafkaError
 
         futures: list[Any] = []
+        producer: Any = None
         try:
             async with asyncio.timeout(_DELIVERY_SECONDS):
                 producer = await self._connected()
@@ -68,7 +69,9 @@ class KafkaProducer:
         except (KafkaError, OSError, TimeoutError) as error:
             for future in futures:
                 future.cancel()
-            await self.close()
+            if producer is not None and producer is self._producer:
+                self._producer = None
+                await _stop(producer)
             raise BrokerUnavailable(_sentence(self._settings, error)) from error
 
     async def _connected(self) -> Any:

@@ -1,0 +1,87 @@
+"""Every metric, declared once: name, type, unit, labels and meaning. docs/metrics.md is generated from the rows.
+
+A worker counts through `Meters`; a name or a label that is not declared here is an error at the first use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row. Histograms need `buckets`, in `unit`."""
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
+
+
+class Meters(Protocol):
+    """Where metrics go; never blocks. A name that is not declared raises KeyError."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        ...
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        ...
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add a value to a histogram."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Drop all label values of a gauge, such as the lanes of a generation that has ended."""
+        ...
+
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+METRICS: Final[tuple[Metric, ...]] = (
+    # the lanes (app/streaming)
+    Metric("sightline_lane_lag_records", "gauge", "records", ("topic", "partition"), "records not yet released"),
+    Metric("sightline_lane_lag_seconds", "gauge", "seconds", ("topic", "partition"), "age of the oldest record in hand"),
+    Metric("sightline_lane_in_flight", "gauge", "records", ("topic", "partition"), "records in hand"),
+    Metric("sightline_lane_state", "gauge", "1", ("topic", "partition", "state"), "1 for the state a lane is in"),
+    Metric("sightline_released_total", "counter", "records", ("topic",), "source records released"),
+    Metric("sightline_outputs_total", "counter", "records", ("topic",), "records published in transactions"),
+    Metric("sightline_outcomes_total", "counter", "uploads", ("outcome",), "outcomes published: scored, rejected, gone"),
+    Metric("sightline_repeats_total", "counter", "records", ("topic",), "repeated uploads that published nothing"),
+    Metric("sightline_dead_letters_total", "counter", "records", ("topic",), "dead letters published, by source topic"),
+    Metric("sightline_transactions_total", "counter", "transactions", ("topic",), "transactions committed"),
+    Metric(
+        "sightline_transaction_records",
+        "histogram",
+        "records",
+        (),
+        "source records in one transaction",
+        (1, 2, 5, 10, 20, 50, 100, 200),
+    ),
+    Metric("sightline_release_seconds", "histogram", "seconds", (), "claims and transaction of one release", _SECONDS),
+    Metric("sightline_credits_taken", "gauge", "records", ("topic",), "credits of the pump that are taken"),
+    Metric("sightline_generations_total", "counter", "generations", (), "rebalances after which lanes were opened"),
+    Metric("sightline_loop_lag_seconds", "gauge", "seconds", (), "by how much the last tick of the event loop was late"),
+    Metric("sightline_table_loaded_records", "gauge", "records", (), "changelog records loaded in bulk since the start"),
+    # the bridge (app/services/bridge.py)
+    Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),
+    Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),
+    Metric("sightline_bridge_oversized_total", "counter", "messages", (), "messages too large for Kafka: dead letters"),
+    Metric("sightline_bridge_waits_total", "counter", "waits", ("side",), "pauses because queue or broker was away"),
+    Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
+)
+
+
+def metric_of(name: str) -> Metric:
+    """Return the row of `name`; raises KeyError for one that is not declared."""
+    for metric in METRICS:
+        if metric.name == name:
+            return metric
+    raise KeyError(name)
