@@ -1,0 +1,147 @@
+"""A rescoring job: what it was asked to do, how far it is, and what it may do next."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from app.errors import ConfigurationError
+
+JOB_KIND: Final = "job"
+# What an operator wants of a job, apart from the job's own record: the runner writes that one, others only this one.
+REQUEST_KIND: Final = "job-request"
+
+RUNNING: Final = "running"
+PAUSED: Final = "paused"
+CANCELLED: Final = "cancelled"
+ENQUEUED: Final = "enqueued"
+_LIVE_STATES: Final = (RUNNING, PAUSED)
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*(s|m|min|h))?")
+_MODEL = re.compile(r"[a-z][a-z0-9_]*@[0-9]+(\.[0-9]+){0,2}")
+_PER: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a job covers: uploads of a time (`from_ms` to `to_ms`), or a bucket below a prefix."""
+
+    from_ms: int | None
+    to_ms: int | None
+    bucket: str
+    prefix: str
+    models: tuple[str, ...]
+    force: bool
+
+    @property
+    def by_time(self) -> bool:
+        """Whether the uploads come from our own predictions of a time, not from a bucket listing."""
+        return self.from_ms is not None
+
+    def in_words(self) -> str:
+        """Return the request as a person would say it."""
+        if self.by_time:
+            covered = f"uploads from {_when(self.from_ms)} to {_when(self.to_ms)}"
+        else:
+            covered = f"s3://{self.bucket}/{self.prefix}"
+        models = f", models {', '.join(self.models)}" if self.models else ""
+        return f"{covered}{models}{', forced' if self.force else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobCursor:
+    """How far the tasks of a job are out; moves in the transaction of each chunk of tasks.
+
+    By time: the slice (images by hash) and the next offset of each partition of the predictions. By bucket: the last
+    key.
+    """
+
+    slice: int
+    offsets: tuple[tuple[int, int], ...]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job. `ends` fixes the predictions that it sees, so that a job begun again plans the same."""
+
+    id: str
+    request: JobRequest
+    state: str
+    created_at_ms: int
+    ends: tuple[tuple[int, int], ...]
+    slices: int
+    total: int
+    enqueued: int
+    skipped: int
+    cursor: JobCursor
+    rate_per_second: float
+    error: str
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether tasks may still be put out."""
+        return self.state in _LIVE_STATES
+
+    def to_json(self) -> str:
+        """Return the job as the body of a control record."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(body: str) -> Job:
+        """Return the job in `body`. Raises ValueError when it is none."""
+        try:
+            fields: dict[str, Any] = json.loads(body)
+            request, cursor = fields.pop("request"), fields.pop("cursor")
+            request["models"] = tuple(request["models"])
+            cursor["offsets"] = _pairs(cursor["offsets"])
+            fields["ends"] = _pairs(fields["ends"])
+            return Job(request=JobRequest(**request), cursor=JobCursor(**cursor), **fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a job: {error}") from error
+
+
+def _pairs(lists: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(first), int(second)) for first, second in lists)
+
+
+def parse_time(text: str) -> int:
+    """Return an ISO 8601 time as Unix milliseconds; without a zone it is UTC. Raises ConfigurationError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} is not a time such as 2026-11-23, 2026-11-23T20:15 or …T20:15:00Z"
+        ) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def parse_rate(text: str) -> float:
+    """Return tasks a second from `N`, `N/s`, `N/m` or `N/h`. Raises ConfigurationError."""
+    match = _RATE.fullmatch(text.strip())
+    rate = float(match[1]) / _PER[match[2] or ""] if match else 0.0
+    if rate <= 0:
+        raise ConfigurationError(f"--rate {text!r}: write it as 50/s, 3000/m or 100000/h")
+    return rate
+
+
+def parse_model(text: str) -> str:
+    """Return `text` if it is NAME@VERSION. Raises ConfigurationError."""
+    if not _MODEL.fullmatch(text):
+        raise ConfigurationError(f"--model {text!r}: write it as NAME@VERSION, such as quality@2")
+    return text
+
+
+def parse_location(text: str) -> tuple[str, str]:
+    """Return bucket and key (or prefix) of s3://bucket/key. Raises ConfigurationError."""
+    bucket, slash, key = text.removeprefix("s3://").partition("/")
+    if not text.startswith("s3://") or not bucket:
+        raise ConfigurationError(f"{text!r} is not a place such as s3://bucket/key")
+    return bucket, key if slash else ""
+
+
+def _when(unix_ms: int | None) -> str:
+    return "now" if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

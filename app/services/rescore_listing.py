@@ -1,0 +1,99 @@
+"""Tasks for the objects of a bucket listing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from app.domain.filters import UploadFilter
+from app.domain.identity import listed_upload_id, rescore_upload_id
+from app.domain.jobs import Job
+from app.domain.policy import FLAGGED, past_decision
+from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
+from app.errors import IndexUnavailable
+from app.ports import Index, ListedObject, ObjectStore
+from app.services.rescore_plan import rescore_task
+from schemas.records import ImageTask, ModelScores, Position
+
+# No event told of these uploads; the name orders nothing, as an empty order key does.
+LISTING: Final = "listing"
+
+
+async def listed_tasks(
+    store: ObjectStore,
+    index: Index | None,
+    wanted: UploadFilter,
+    job: Job,
+    size: int,
+    now_ms: Callable[[], int],
+) -> AsyncGenerator[tuple[list[ImageTask], str], None]:
+    """Yield batches of tasks, each with the last key that it covers; begins after the job's cursor.
+
+    What the index knows of an object (order, digest, scores, decision) goes into its task; without an index, or for an
+    object that it does not know, the listing alone speaks.
+    """
+    after = job.cursor.key.encode()
+    batch: list[ListedObject] = []
+    async with aclosing(_listing(store, job)) as objects:
+        async for listed in objects:
+            # S3 lists in the order of the keys' bytes.
+            if listed.key.encode() <= after or not wanted.admits(listed.bucket, listed.key):
+                continue
+            batch.append(listed)
+            if len(batch) >= size:
+                yield await _tasks(index, job, batch, now_ms()), batch[-1].key
+                batch = []
+    if batch:
+        yield await _tasks(index, job, batch, now_ms()), batch[-1].key
+
+
+async def _listing(store: ObjectStore, job: Job) -> AsyncGenerator[ListedObject, None]:
+    async for listed in store.list(job.request.bucket, job.request.prefix):
+        yield listed
+
+
+async def _tasks(index: Index | None, job: Job, batch: list[ListedObject], now_ms: int) -> list[ImageTask]:
+    return list(await asyncio.gather(*(_task(index, job, listed, now_ms) for listed in batch)))
+
+
+async def _task(index: Index | None, job: Job, listed: ListedObject, now_ms: int) -> ImageTask:
+    known = None
+    if index is not None:
+        try:
+            known = await index.image(listed.bucket, listed.key)
+        except IndexUnavailable:
+            known = None  # the job goes on with what the listing says; it costs fetches, never correctness
+    if known is not None and known.prediction is not None and known.prediction.etag == listed.etag:
+        decision: ModelScores | None = None
+        if known.flag is not None and known.flag.state == FLAGGED:
+            rules = tuple((rule.rule, rule.severity) for rule in known.flag.rules)
+            decision = past_decision(known.flag.action, known.flag.policy_version, rules)
+        return rescore_task(known.prediction, decision, job, now_ms)
+    upload_id = listed_upload_id(listed.bucket, listed.key, listed.etag, listed.modified_ms)
+    return ImageTask(
+        upload_id=rescore_upload_id(upload_id, job.id),
+        bucket=listed.bucket,
+        key=listed.key,
+        alternate_key=None,
+        version_id=None,
+        etag=listed.etag,
+        size_bytes=listed.size_bytes,
+        dialect=LISTING,
+        event_name="Listed",
+        sequencer=None,
+        order_key="",
+        event_time_ms=listed.modified_ms,
+        identified_at_ms=now_ms,
+        source=Position("", -1, -1),
+        lane=BACKFILL_LANE,
+        attempt=FIRST_ATTEMPT,
+        not_before_ms=0,
+        defer_reason="",
+        job_id=job.id,
+        known_sha256=None,
+        models=job.request.models,
+        force=job.request.force,
+        previous=(),
+    )
