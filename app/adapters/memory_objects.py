@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 from collections.abc import AsyncIterator
@@ -22,13 +23,14 @@ class _Stored:
 class MemoryObjectStore:
     """ObjectStore over dictionaries. With `versioned` buckets every put keeps the earlier ones readable by version.
 
-    `failures` is consulted first at each fetch: errors to raise or answers to give, in turn.
+    `failures` is consulted first at each fetch: errors to raise or answers to give, in turn. Fetches wait for `gate`.
     """
 
     def __init__(self, *, versioned: bool = False) -> None:
         self.buckets: dict[str, dict[str, _Stored]] = {}
         self.failures: list[Retryable | ObjectMissing] = []
         self.fetches: list[tuple[str, str]] = []
+        self.gate: asyncio.Event | None = None
         self._versioned = versioned
         self._versions: dict[tuple[str, str, str], _Stored] = {}
         self._numbers = itertools.count(1)
@@ -57,6 +59,8 @@ class MemoryObjectStore:
     ) -> FetchedObject | ObjectMissing:
         """See ObjectStore."""
         self.fetches.append((ref.bucket, ref.key))
+        if self.gate is not None:
+            await self.gate.wait()
         if self.failures:
             failure = self.failures.pop(0)
             if isinstance(failure, ObjectMissing):

@@ -116,7 +116,7 @@ class ScoreProcessor:
         self._codes = {(one.name, label): why.code for one in registry.manifests for label, why in one.reasons.items()}
 
     async def process(self, record: SourceRecord) -> Completion:
-        """See Processor: an outcome, a deferral or a dead letter, with the claim to publish it; nothing for a repeat."""
+        """See Processor: an outcome, a deferral or a dead letter, with the claim for it; nothing for a repeat."""
         now_ms = self._clock.now_ms()
         try:
             task = self._codec.decode_as(record.value, ImageTask)
