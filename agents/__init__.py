@@ -4,6 +4,9 @@ s3.uploads ─► identify ─► image.tasks.v1 ─► score ─► image.predi
                  │        image.backfill.v1 ─┘ │ ▲          └──────────────► index ─► Redis
                  └─► image.removed.v1 ─────────┼─┼─────────────────────────────┘
                         image.retries.*.v1 ◄───┘ └── retry
+
+An agent's file names the topics that it reads and attaches one pump to each; what happens to a record is its processor
+in app/pipeline.
 """
 
 from __future__ import annotations

@@ -48,12 +48,16 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 METRICS: Final[tuple[Metric, ...]] = (
     # the lanes (app/streaming)
     Metric("sightline_lane_lag_records", "gauge", "records", ("topic", "partition"), "records not yet released"),
-    Metric("sightline_lane_lag_seconds", "gauge", "seconds", ("topic", "partition"), "age of the oldest record in hand"),
+    Metric(
+        "sightline_lane_lag_seconds", "gauge", "seconds", ("topic", "partition"), "age of the oldest record in hand"
+    ),
     Metric("sightline_lane_in_flight", "gauge", "records", ("topic", "partition"), "records in hand"),
     Metric("sightline_lane_state", "gauge", "1", ("topic", "partition", "state"), "1 for the state a lane is in"),
     Metric("sightline_released_total", "counter", "records", ("topic",), "source records released"),
     Metric("sightline_outputs_total", "counter", "records", ("topic",), "records published in transactions"),
-    Metric("sightline_outcomes_total", "counter", "uploads", ("outcome",), "outcomes published: scored, rejected, gone"),
+    Metric(
+        "sightline_outcomes_total", "counter", "uploads", ("outcome",), "outcomes published: scored, rejected, gone"
+    ),
     Metric("sightline_repeats_total", "counter", "records", ("topic",), "repeated uploads that published nothing"),
     Metric("sightline_dead_letters_total", "counter", "records", ("topic",), "dead letters published, by source topic"),
     Metric("sightline_transactions_total", "counter", "transactions", ("topic",), "transactions committed"),
@@ -68,8 +72,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_release_seconds", "histogram", "seconds", (), "claims and transaction of one release", _SECONDS),
     Metric("sightline_credits_taken", "gauge", "records", ("topic",), "credits of the pump that are taken"),
     Metric("sightline_generations_total", "counter", "generations", (), "rebalances after which lanes were opened"),
-    Metric("sightline_loop_lag_seconds", "gauge", "seconds", (), "by how much the last tick of the event loop was late"),
-    Metric("sightline_table_loaded_records", "gauge", "records", (), "changelog records loaded in bulk since the start"),
+    Metric(
+        "sightline_loop_lag_seconds", "gauge", "seconds", (), "by how much the last tick of the event loop was late"
+    ),
+    Metric(
+        "sightline_table_loaded_records", "gauge", "records", (), "changelog records loaded in bulk since the start"
+    ),
     # the bridge (app/services/bridge.py)
     Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),

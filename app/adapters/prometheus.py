@@ -1,0 +1,51 @@
+"""Metrics in the Prometheus text form (prometheus-client), one registry for each process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from app.metrics import METRICS, Metric
+
+
+class PrometheusMeters:
+    """See app.metrics.Meters."""
+
+    def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
+        self._registry = CollectorRegistry()
+        self._rows: dict[str, Any] = {metric.name: self._make(metric) for metric in metrics}
+
+    def _make(self, metric: Metric) -> Any:
+        meaning = f"{metric.meaning} ({metric.unit})"
+        match metric.kind:
+            case "counter":
+                return Counter(metric.name, meaning, metric.labels, registry=self._registry)
+            case "gauge":
+                return Gauge(metric.name, meaning, metric.labels, registry=self._registry)
+            case "histogram":
+                return Histogram(metric.name, meaning, metric.labels, registry=self._registry, buckets=metric.buckets)
+
+    def _row(self, name: str, labels: dict[str, str]) -> Any:
+        return self._rows[name].labels(**labels) if labels else self._rows[name]
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """See Meters."""
+        self._row(name, labels).inc(amount)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """See Meters."""
+        self._row(name, labels).set(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """See Meters."""
+        self._row(name, labels).observe(value)
+
+    def forget(self, name: str) -> None:
+        """See Meters."""
+        self._rows[name].clear()
+
+    def text(self) -> bytes:
+        """Return the page that Prometheus scrapes."""
+        return generate_latest(self._registry)

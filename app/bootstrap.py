@@ -1,0 +1,295 @@
+"""Builds a worker, once, from Settings: checks, tables, lanes, pumps, the agent's processor, health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import mode
+
+from agents import AGENTS
+from app import __version__
+from app.adapters import faust_transport
+from app.adapters.avro import Codec
+from app.adapters.clock import SystemClock
+from app.adapters.data_dir import WorkerHome, claim_home
+from app.adapters.faust_transport import RebalanceHooks, SourceGate
+from app.adapters.http_health import HealthServer
+from app.adapters.prometheus import PrometheusMeters
+from app.adapters.transactions import TransactionalProducers, changelog_producer
+from app.errors import ConfigurationError, Fatal
+from app.metrics import Meters
+from app.ports import Clock, LaneStatus, Output, Processor, Tables
+from app.settings import Settings
+from app.streaming.ceiling import Ceiling
+from app.streaming.credits import Credits, LiveGate
+from app.streaming.failstop import fail_stop
+from app.streaming.lane import LaneParts
+from app.streaming.lanes import Lanes
+from app.streaming.meters import CountingMeters
+from app.streaming.ports import LaneProducers, OnFailure, SourcePartition, TableStore, WireOutput
+from app.streaming.pump import Pump
+from app.streaming.status import ContextStatus
+from app.streaming.worker import Worker
+from app.topics import BACKFILL, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
+
+logger = logging.getLogger(__name__)
+GROUP: Final = "sightline"
+WITH_TABLES: Final = "score"
+_RETRY_TOPICS: Final = frozenset({RETRIES_30S, RETRIES_5M, RETRIES_1H})
+# A deferred task waits in a task of a few kilobytes, and one partition's far future must not hold up another's due one.
+_RETRY_CREDITS_FACTOR: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a processor may be built from."""
+
+    settings: Settings
+    agent: str
+    worker_id: str
+    release: str
+    clock: Clock
+    codec: Codec
+    status: LaneStatus
+    meters: Meters
+    tables: Tables | None
+
+
+ProcessorFactory = Callable[[Wiring], contextlib.AbstractAsyncContextManager[Processor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the outside of a worker is made of; tests put their own processors and producers in."""
+
+    processor: ProcessorFactory
+    producers: Callable[[LaneProducers], LaneProducers] = field(default=lambda producers: producers)
+    tables: Callable[[TableStore], TableStore] = field(default=lambda tables: tables)
+    check: Callable[[Settings], Awaitable[None]] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Host:
+    """See agents.pumping.AgentHost."""
+
+    prefix: str
+    pumps: Mapping[str, Pump]
+    on_failure: OnFailure
+    worker: Worker | None = None
+
+    def topic_name(self, topic: str) -> str:
+        return self.prefix + topic
+
+    def intake(self, topic: str) -> Pump:
+        return self.pumps[topic]
+
+    @property
+    def stopping(self) -> bool:
+        return self.worker is not None and self.worker.stopping
+
+
+class _StreamApp:
+    """See app.streaming.worker.StreamApp."""
+
+    def __init__(self, app: faust_transport.App, lanes: Callable[[], Lanes], loaded: Callable[[], int]) -> None:
+        self._app = app
+        self._lanes = lanes
+        self._loaded = loaded
+
+    async def start(self) -> None:
+        await self._app.start()
+
+    async def stop(self) -> None:
+        await self._app.stop()
+
+    def phase(self) -> tuple[str, object]:
+        app = self._app
+        recovery = app.tables._recovery
+        if not self._lanes().assigned:
+            # Nothing to do is no stall: more workers than partitions, or a broker that is away.
+            return "running", None
+        if recovery is not None and recovery.in_recovery:
+            return "recovering", (self._loaded(), sum(filter(None, recovery.active_offsets.values())))
+        if app.rebalancing:
+            return "recovering", self._loaded()
+        return "running", None
+
+
+def faust_app(settings: Settings, agent: str, home: WorkerHome) -> faust_transport.App:
+    """Return the Faust app of one agent: a consumer group of its own, and every default that matters said."""
+    kafka = settings.kafka
+    faust_transport.register()
+    return faust_transport.App(
+        group_of(settings, agent),
+        broker=faust_transport.broker_urls(kafka.bootstrap),
+        autodiscover=False,
+        datadir=str(home.path),
+        origin=None,
+        key_serializer="raw",
+        value_serializer="raw",
+        processing_guarantee="at_least_once",
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=kafka.partitions,
+        topic_replication_factor=kafka.replication,
+        table_standby_replicas=0,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=1024,
+        stream_recovery_delay=0.5,
+        broker_max_poll_records=500,
+        broker_commit_interval=60.0,
+        broker_session_timeout=kafka.session_timeout_seconds,
+        broker_heartbeat_interval=min(3.0, kafka.session_timeout_seconds / 4),
+        broker_rebalance_timeout=kafka.rebalance_timeout_seconds,
+        broker_request_timeout=kafka.request_timeout_seconds,
+        # The watchdog judges progress; Kafka's own poll interval would only send a busy worker away.
+        broker_max_poll_interval=86_400.0,
+        consumer_auto_offset_reset="earliest",
+        producer_request_timeout=30.0,
+        agent_supervisor=mode.CrashingSupervisor,
+        worker_redirect_stdouts=False,
+        cython_optimizations=False,
+    )
+
+
+def group_of(settings: Settings, agent: str) -> str:
+    """Return the consumer group of an agent, which is its Faust app's id too."""
+    return f"{settings.kafka.prefix}{GROUP}.{agent}"
+
+
+@contextlib.asynccontextmanager
+async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIterator[Worker]:
+    """Yield a worker that is ready to run; everything it holds is released afterwards.
+
+    Raises StartupRefused, ConfigurationError or another Fatal with one sentence when it must not start.
+    """
+    if agent not in AGENTS:
+        raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
+    async with contextlib.AsyncExitStack() as held:
+        home = claim_home(settings.worker, agent)
+        held.callback(home.release)
+        if parts.check is not None:
+            await parts.check(settings)
+        clock, codec, meters = SystemClock(), Codec(), PrometheusMeters()
+        prefix = settings.kafka.prefix
+        app = faust_app(settings, agent, home)
+        failures = _Failures()
+        app.on_failure = failures
+        control = SourceGate(app)
+        tables: TableStore | None = None
+        loaded: Callable[[], int] = int
+        if agent == WITH_TABLES:
+            from app.adapters.tables import BulkLoader, FaustTables
+
+            changelog = await held.enter_async_context(
+                changelog_producer(settings.kafka, f"{group_of(settings, agent)}-tables")
+            )
+            faust_tables = FaustTables(app, settings.tables, settings.kafka.partitions, changelog)
+            loader = BulkLoader(faust_tables, settings.kafka)
+            app.use_bulk_recovery(loader)
+            tables = parts.tables(faust_tables)
+            loaded = lambda: loader.loaded_records  # noqa: E731 - one expression, named for its use
+
+        wiring = Wiring(settings, agent, home.worker_id, __version__, clock, codec, ContextStatus(), meters, tables)
+        processor = await held.enter_async_context(parts.processor(wiring))
+
+        def encode(output: Output) -> WireOutput:
+            return WireOutput(prefix + output.topic, output.key, codec.encode(output.record))
+
+        lane_parts = LaneParts(
+            processor=processor,
+            encode=encode,
+            tables=tables,
+            ceiling=Ceiling(settings.lane.dead_letter_ratio, settings.lane.dead_letter_run),
+            settings=settings.lane,
+            clock=clock,
+            meters=CountingMeters(meters),
+            on_failure=failures,
+        )
+        producers = parts.producers(TransactionalProducers(settings.kafka, group_of(settings, agent)))
+        lanes = Lanes(lane_parts, producers, control)
+        attach = importlib.import_module(f"agents.{agent}")
+        topics = frozenset(prefix + topic for topic in attach.SOURCES)
+
+        def assigned(sources: frozenset[SourcePartition]) -> None:
+            if agent == WITH_TABLES and not _same_worker(sources, topics):
+                failures(Fatal(f"lanes of one partition number lie on different workers: {sorted(sources)}"))
+            lanes.assign(sources)
+
+        app.hooks = RebalanceHooks(
+            revoked=lambda: lanes.revoke(settings.lane.drain_seconds), assigned=assigned, recovered=lanes.ready
+        )
+        pumps = _pumps(settings, attach.SOURCES, lanes, app)
+        host = _Host(prefix, pumps, failures)
+        attach.attach(app, host)
+        named = {prefix + topic: pump for topic, pump in pumps.items()}
+        worker = Worker(
+            _StreamApp(app, lambda: lanes, loaded), lanes, named, control, settings.lane, clock, meters, fail_stop
+        )
+        host.worker = failures.worker = worker
+        health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, worker.health)
+        await health.start(home.path)
+        held.push_async_callback(health.stop)
+        logger.info(
+            "%s worker %s: group %s, http://%s:%d/metrics and /healthz, data in %s",
+            agent,
+            home.worker_id,
+            group_of(settings, agent),
+            settings.worker.http_host,
+            health.port,
+            home.path,
+        )
+        yield worker
+
+
+class _Failures:
+    """Ends the process at the first failure, but for those that an orderly end brings with it."""
+
+    worker: Worker | None = None
+
+    def __call__(self, error: BaseException) -> None:
+        if self.worker is not None and self.worker.stopped:
+            logger.debug("after the end: %r", error)
+            return
+        fail_stop(error)
+
+
+def _pumps(settings: Settings, sources: tuple[str, ...], lanes: Lanes, app: faust_transport.App) -> dict[str, Pump]:
+    engine = settings.engine
+    deliveries = app.deliveries
+    pumps: dict[str, Pump] = {}
+    for topic in sources:
+        match topic:
+            case _ if topic == BACKFILL:
+                gate = LiveGate(pumps[TASKS].pool)
+                pumps[topic] = Pump(lanes, Credits(engine.backfill_in_flight), deliveries, gate)
+            case _ if topic in _RETRY_TOPICS:
+                pumps[topic] = Pump(lanes, Credits(engine.max_in_flight * _RETRY_CREDITS_FACTOR), deliveries)
+            case _:
+                pumps[topic] = Pump(lanes, Credits(engine.max_in_flight), deliveries)
+    return pumps
+
+
+async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
+    """Run until SIGTERM or SIGINT; returns after an orderly end. Failures end the process themselves."""
+    async with build_worker(settings, agent, parts) as worker:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        await worker.run()
+
+
+def _same_worker(sources: frozenset[SourcePartition], topics: frozenset[str]) -> bool:
+    """Whether every partition number in `sources` is there for all of `topics`: tables are shared by number."""
+    numbers: dict[int, set[str]] = {}
+    for source in sources:
+        numbers.setdefault(source.partition, set()).add(source.topic)
+    return all(found == topics for found in numbers.values())

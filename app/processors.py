@@ -1,0 +1,138 @@
+"""The processors of the five agents, wired from Settings; heavy libraries load only where an agent needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.adapters.kafka_admin import check_topics
+from app.adapters.registry import check_registry
+from app.bootstrap import Parts, ProcessorFactory, Wiring
+from app.errors import ConfigurationError
+from app.inference.registry import InferenceOptions, Registry
+from app.ports import Processor
+from app.settings import InferenceSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+
+def production_parts(agent: str) -> Parts:
+    """Return what the worker of `agent` is made of. Raises ConfigurationError for a name that is no agent."""
+    return Parts(processor=_factory(agent), check=check_surroundings)
+
+
+async def check_surroundings(settings: Settings) -> None:
+    """Return when broker, topics and registry are as they must be. Raises StartupRefused or Retryable, one sentence."""
+    kafka = settings.kafka
+    await check_topics(kafka.bootstrap, partitions=kafka.partitions, prefix=kafka.prefix)
+    if settings.registry.url:
+        await check_registry(settings.registry.url)
+
+
+def _factory(agent: str) -> ProcessorFactory:
+    match agent:
+        case "identify":
+            return _identify
+        case "score":
+            return _score
+        case "retry":
+            return _retry
+        case "moderate":
+            return _moderate
+        case "index":
+            return _index
+        case _:
+            raise ConfigurationError(f"no agent is called {agent!r}")
+
+
+@asynccontextmanager
+async def _identify(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.domain.filters import UploadFilter
+    from app.pipeline.identify import IdentifyProcessor
+
+    yield IdentifyProcessor(UploadFilter.of(wiring.settings.s3), wiring.clock)
+
+
+@asynccontextmanager
+async def _retry(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.pipeline.retry import RetryProcessor
+
+    yield RetryProcessor(wiring.codec, wiring.clock, wiring.status)
+
+
+@asynccontextmanager
+async def _moderate(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.pipeline.moderate import ModerateProcessor
+    from app.services.policies import load_policy
+
+    policy = load_policy(wiring.settings.policy.path, wiring.settings.inference.models_dir)
+    yield ModerateProcessor(wiring.codec, policy, wiring.clock, wiring.worker_id)
+
+
+@asynccontextmanager
+async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.adapters.redis import RedisIndex
+    from app.pipeline.index import IndexProcessor
+
+    index = RedisIndex(wiring.settings.redis, wiring.codec)
+    try:
+        yield IndexProcessor(wiring.codec, index, wiring.clock, wiring.status)
+    finally:
+        await index.close()
+
+
+@asynccontextmanager
+async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.adapters.s3 import S3ObjectStore
+    from app.inference.engine import Engine
+    from app.pipeline.contents import Contents
+    from app.pipeline.score import ScoreProcessor
+
+    settings = wiring.settings
+    if wiring.tables is None:
+        raise ConfigurationError("the score agent needs its tables")
+    registry = await asyncio.to_thread(
+        Registry.load, settings.inference.models_dir, _active(settings.inference), _options(settings.inference)
+    )
+    names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
+    logger.info("models on %s: %s", registry.device, names)
+    engine = Engine(registry, settings.limits, settings.inference, settings.engine)
+    store = S3ObjectStore(settings.s3)
+    try:
+        yield ScoreProcessor(
+            codec=wiring.codec,
+            store=store,
+            contents=Contents(engine),
+            tables=wiring.tables,
+            status=wiring.status,
+            clock=wiring.clock,
+            settings=settings,
+            worker=wiring.worker_id,
+            release=wiring.release,
+        )
+    finally:
+        await store.close()
+        await engine.close()
+
+
+def _active(inference: InferenceSettings) -> dict[str, str] | None:
+    active: dict[str, str] = {}
+    for named in inference.active:
+        name, _, version = named.partition("@")
+        if not version:
+            raise ConfigurationError(f"SIGHTLINE_INFERENCE_ACTIVE: {named!r} names no version; write {name}@VERSION")
+        active[name] = version
+    return active or None
+
+
+def _options(inference: InferenceSettings) -> InferenceOptions:
+    return InferenceOptions(
+        runtime=inference.runtime,
+        device=inference.device,
+        gpu_index=inference.gpu_index,
+        mixed_precision=inference.mixed_precision,
+        threads=inference.threads,
+        disabled=inference.disabled,
+    )

@@ -1,0 +1,270 @@
+"""One input partition of one generation: records are handled concurrently and released in source order.
+
+Release of the completed head run, in this order:
+1. the ceiling counts dead letters; 2. claims are decided and their changelog records awaited; 3. one transaction sends
+all outputs and the source offset; 4. the table writes follow, and the credits go back.
+A crash after any of them loses nothing and publishes nothing twice (docs/semantics.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.domain.claims import StoredClaim, decide, row_key
+from app.ports import Claim, Clock, Completion, Output, Processor, SourceRecord
+from app.settings import LaneSettings
+from app.streaming.ceiling import Ceiling
+from app.streaming.meters import LaneMeters
+from app.streaming.ports import LaneProducer, OnFailure, Opened, SourcePartition, TableStore, WireOutput
+from app.streaming.status import AWAY, LaneState, RecordStatus, speak_for
+
+CLAIMS_TABLE: Final = "uploads"
+_DRAIN_POLL_SECONDS: Final = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """One record in hand, in source order."""
+
+    record: SourceRecord
+    give_credit: Callable[[], None]
+    status: RecordStatus = field(default_factory=RecordStatus)
+    completion: Completion | None = None
+    outputs: Sequence[WireOutput] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneParts:
+    """What all lanes of one worker share."""
+
+    processor: Processor
+    encode: Callable[[Output], WireOutput]
+    tables: TableStore | None
+    ceiling: Ceiling
+    settings: LaneSettings
+    clock: Clock
+    meters: LaneMeters
+    on_failure: OnFailure
+
+
+class Lane:
+    """Made when its partition was opened; never used again after `close`."""
+
+    def __init__(self, source: SourcePartition, opened: Opened, producer: LaneProducer, parts: LaneParts) -> None:
+        self.source = source
+        self.epoch = opened.epoch
+        self.next_offset = opened.position
+        self.released = 0
+        self._parts = parts
+        self._producer = producer
+        self._slots: deque[_Slot] = deque()
+        self._done = 0
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._draining = False
+        self._releasing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._progress_at = parts.clock.monotonic()
+        self._releaser = asyncio.create_task(self._release_forever(), name=f"release {source}")
+        self._releaser.add_done_callback(self._ended)
+
+    # --- intake ---
+
+    def offer(self, record: SourceRecord, give_credit: Callable[[], None]) -> None:
+        """Take a record in hand. Records come in source order; the credit goes back after its release or at `close`."""
+        if not self._slots:
+            self._progress_at = self._parts.clock.monotonic()
+        slot = _Slot(record, give_credit)
+        self._slots.append(slot)
+        task = asyncio.create_task(self._work(slot))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _work(self, slot: _Slot) -> None:
+        speak_for(slot.status)
+        completion = await self._parts.processor.process(slot.record)
+        slot.outputs = [self._parts.encode(output) for output in completion.outputs]
+        slot.completion = completion
+        slot.status.state = LaneState.WORKING
+        self._done += 1
+        self._progress_at = self._parts.clock.monotonic()
+        if self._done >= self._parts.settings.release_results:
+            self._full.set()
+        if slot is self._slots[0]:
+            self._wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._parts.on_failure(error)
+
+    # --- what the watchdog sees ---
+
+    @property
+    def in_hand(self) -> int:
+        """How many records are in hand."""
+        return len(self._slots)
+
+    @property
+    def oldest(self) -> SourceRecord | None:
+        """The record that everything behind it waits for."""
+        return self._slots[0].record if self._slots else None
+
+    @property
+    def state(self) -> LaneState:
+        """What the lane does: its head decides."""
+        return self._slots[0].status.state if self._slots else LaneState.IDLE
+
+    @property
+    def held_up(self) -> bool:
+        """Whether any record in hand waits for a service that is away."""
+        return any(slot.status.state in AWAY for slot in self._slots)
+
+    @property
+    def still_seconds(self) -> float:
+        """For how long nothing was finished or released, while there was something in hand."""
+        return self._parts.clock.monotonic() - self._progress_at if self._slots else 0.0
+
+    # --- release ---
+
+    async def _release_forever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._head_done():
+                continue
+            await self._gather()
+            run = self._head_run()
+            self._releasing = True
+            try:
+                await self._release(run)
+            finally:
+                self._releasing = False
+            if self._head_done():
+                self._wake.set()
+
+    def _head_done(self) -> bool:
+        return bool(self._slots) and self._slots[0].completion is not None
+
+    async def _gather(self) -> None:
+        """Wait a little for more results, so that transactions are not smaller than they need to be."""
+        if self._draining or self._done >= self._parts.settings.release_results:
+            return
+        self._full.clear()
+        interval_seconds = self._parts.settings.release_interval_ms / 1000
+        sleep = asyncio.create_task(self._parts.clock.sleep(interval_seconds))
+        full = asyncio.create_task(self._full.wait())
+        try:
+            await asyncio.wait((sleep, full), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            full.cancel()
+
+    def _head_run(self) -> list[tuple[_Slot, Completion]]:
+        run: list[tuple[_Slot, Completion]] = []
+        for slot in self._slots:
+            if slot.completion is None or len(run) == self._parts.settings.release_results:
+                break
+            run.append((slot, slot.completion))
+        return run
+
+    async def _release(self, run: list[tuple[_Slot, Completion]]) -> None:
+        started = self._parts.clock.monotonic()
+        for _, completion in run:
+            self._parts.ceiling.add(completion.dead_letters)
+        repeats = await self._claim(run)
+        outputs = [output for slot, _ in run if id(slot) not in repeats for output in slot.outputs]
+        next_offset = run[-1][0].record.offset + 1
+        await self._producer.publish(outputs, next_offset)
+        for slot, _ in run:
+            self._slots.popleft()
+            slot.give_credit()
+        self._done -= len(run)
+        self.next_offset = next_offset
+        self.released += len(run)
+        now = self._parts.clock.monotonic()
+        self._progress_at = now
+        completions = [completion for slot, completion in run if id(slot) not in repeats]
+        self._parts.meters.released(self.source, completions, len(outputs), len(repeats), now - started)
+        await self._write(completions)
+
+    async def _claim(self, run: list[tuple[_Slot, Completion]]) -> set[int]:
+        """Decide the claims of `run` in order and make the new ones durable; return the slots that are repeats."""
+        asking = [(slot, completion.claim) for slot, completion in run if completion.claim is not None]
+        if not asking:
+            return set()
+        tables = self._tables()
+        partition = self.source.partition
+        repeats: set[int] = set()
+        # Both lanes of one partition number share the table: between reading a claim and writing it nobody else may.
+        async with tables.exclusive(CLAIMS_TABLE, partition):
+            rows: dict[bytes, bytes] = {}
+            for slot, claim in asking:
+                key = row_key(claim.upload_id, claim.object_id)
+                row = rows.get(key) or tables.get(CLAIMS_TABLE, partition, key)
+                decision = decide(row, _asking(claim, slot.record))
+                if decision.row is not None:
+                    rows[key] = decision.row
+                if decision.repeat:
+                    repeats.add(id(slot))
+            if rows:
+                await tables.put(CLAIMS_TABLE, partition, rows)
+        return repeats
+
+    async def _write(self, completions: list[Completion]) -> None:
+        by_table: dict[str, dict[bytes, bytes]] = {}
+        for completion in completions:
+            for write in completion.writes:
+                by_table.setdefault(write.table, {})[write.key] = write.value
+        for table, entries in by_table.items():
+            await self._tables().put(table, self.source.partition, entries)
+
+    def _tables(self) -> TableStore:
+        if self._parts.tables is None:
+            raise ValueError(f"{self.source}: a completion with claims or writes needs an agent with tables")
+        return self._parts.tables
+
+    # --- the end ---
+
+    async def drain(self, seconds: float) -> None:
+        """Release what can be finished within `seconds`; what waits for something outside is given up at once.
+
+        Nothing is offered any more from here on.
+        """
+        self._draining = True
+        self._full.set()
+        deadline = self._parts.clock.monotonic() + seconds
+        # Polled: what processors say of themselves makes no event.
+        while self._worth_waiting() and self._parts.clock.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+
+    def _worth_waiting(self) -> bool:
+        if self._releaser.done():
+            return False
+        # A transaction that has begun is; so is a head that works. What waits for something outside is not.
+        return self._releasing or self.state is LaneState.WORKING
+
+    async def close(self) -> None:
+        """Cancel what is left, give all credits back and close the producer. The offsets of the rest are read again."""
+        tasks = [self._releaser, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._slots:
+            self._slots.popleft().give_credit()
+        await self._producer.close()
+
+
+def _asking(claim: Claim, record: SourceRecord) -> StoredClaim:
+    return StoredClaim(
+        claim.upload_id,
+        claim.attempt,
+        record.position,
+        claim.event_time_ms,
+        claim.covers_from_ms,
+        claim.covers_until_ms,
+    )

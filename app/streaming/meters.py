@@ -1,0 +1,69 @@
+"""What lanes report about themselves, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.metrics import Meters
+from app.ports import Completion
+from app.streaming.ports import SourcePartition
+from schemas.records import ImagePrediction
+
+
+class LaneMeters(Protocol):
+    """Told of every release; must not block or raise."""
+
+    def released(
+        self,
+        source: SourcePartition,
+        completions: Sequence[Completion],
+        outputs: int,
+        repeats: int,
+        seconds: float,
+    ) -> None:
+        """One transaction has committed: `completions` without the repeats, and what the release took."""
+        ...
+
+
+class SilentMeters:
+    """Counts nothing."""
+
+    def released(
+        self,
+        source: SourcePartition,
+        completions: Sequence[Completion],
+        outputs: int,
+        repeats: int,
+        seconds: float,
+    ) -> None:
+        """See LaneMeters."""
+
+
+class CountingMeters:
+    """Counts releases in the metrics of app/metrics.py."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def released(
+        self,
+        source: SourcePartition,
+        completions: Sequence[Completion],
+        outputs: int,
+        repeats: int,
+        seconds: float,
+    ) -> None:
+        """See LaneMeters."""
+        meters, topic = self._meters, source.topic
+        meters.count("sightline_released_total", len(completions) + repeats, topic=topic)
+        meters.count("sightline_repeats_total", repeats, topic=topic)
+        meters.count("sightline_dead_letters_total", sum(each.dead_letters for each in completions), topic=topic)
+        meters.count("sightline_transactions_total", topic=topic)
+        meters.observe("sightline_transaction_records", len(completions) + repeats)
+        meters.observe("sightline_release_seconds", seconds)
+        for completion in completions:
+            for output in completion.outputs:
+                meters.count("sightline_outputs_total", topic=output.topic)
+                if isinstance(output.record, ImagePrediction):
+                    meters.count("sightline_outcomes_total", outcome=output.record.outcome)
