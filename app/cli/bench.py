@@ -1,0 +1,122 @@
+"""`./sightline bench pipeline|transactions`: speed and memory on this machine, with servers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from app.bench.rig import Report
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    bench = typer.Typer(
+        no_args_is_help=True, help="Measure speed and memory on this machine (bench/README.md: how to read it)."
+    )
+    bench.command("pipeline")(_pipeline)
+    bench.command("transactions")(_transactions)
+    bench.command("bare", hidden=True)(_bare)
+    cli.add_typer(bench, name="bench")
+
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def _pipeline(
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds; each measures everything once.")] = 3,
+    images: Annotated[int, typer.Option(min=20, max=10_000, help="Distinct photographs in a round.")] = 300,
+    soak: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Uploads through one worker while its memory is watched; 0: none.")
+    ] = 20_000,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--images-dir", exists=True, file_okay=False, help="JPEG files of this folder instead of made ones."
+        ),
+    ] = None,
+    s3: Annotated[str, typer.Option(help="versitygw or ministack; versitygw where Go or a built one is.")] = "",
+    restart: Annotated[bool, typer.Option(help="Also measure a restart after kill -9.")] = True,
+    as_json: _Json = False,
+) -> None:
+    """Images a second end to end and in the bare loop, CPU of hits and misses, memory, restart.
+
+    Kafka, S3, identify and score share this machine, as do the bare loop's S3 reads. About 10 minutes on two cores.
+    """
+    import asyncio
+    import os
+
+    from app.bench.pipeline import PipelineOptions, measure_pipeline
+    from app.settings import load_settings
+
+    var_dir = load_settings(os.environ).stack.var_dir.resolve()
+    options = PipelineOptions(
+        rounds=rounds, images=images, soak=soak, folder=folder, s3=s3 or _best_store(), restart=restart
+    )
+    result = asyncio.run(measure_pipeline(options, var_dir, os.environ, _report(as_json)))
+    _print(result, as_json)
+
+
+def _transactions(
+    count: Annotated[int, typer.Option(min=100, max=10_000_000, help="Transactions of one record each.")] = 100_000,
+    limit: Annotated[float, typer.Option(help="Write no more after so many seconds.")] = 3_600.0,
+    as_json: _Json = False,
+) -> None:
+    """Memory of a worker over many small transactions on the topic that it reads."""
+    import asyncio
+    import os
+
+    from app.bench.transactions import TransactionsOptions, measure_transactions
+    from app.settings import load_settings
+
+    var_dir = load_settings(os.environ).stack.var_dir.resolve()
+    options = TransactionsOptions(count=count, limit_seconds=limit)
+    _print(asyncio.run(measure_transactions(options, var_dir, os.environ, _report(as_json))), as_json)
+
+
+def _bare() -> None:
+    """Serve the bare loop on standard input and output (what `bench pipeline` starts)."""
+    import asyncio
+    import os
+
+    from app.bench.bare import serve
+    from app.settings import load_settings
+
+    asyncio.run(serve(load_settings(os.environ)))
+
+
+def _best_store() -> str:
+    import shutil
+
+    from app.settings import ROOT
+
+    return "versitygw" if shutil.which("go") or (ROOT / ".tools" / "versitygw").exists() else "ministack"
+
+
+def _report(quiet: bool) -> Report:
+    import time
+
+    began = time.monotonic()
+
+    def report(line: str) -> None:
+        # Progress goes to standard error, so that --json leaves standard output to the object.
+        typer.echo(f"[{time.monotonic() - began:6.1f} s] {line}", err=quiet)
+
+    return report
+
+
+def _print(result: Mapping[str, Any], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for name, value in result.items():
+        if not name.endswith("_spread"):
+            spread = result.get(f"{name}_spread")
+            more = f"   ({spread['min']:g} to {spread['max']:g})" if spread else ""
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            typer.echo(f"{name:<28} {shown}{more}")
