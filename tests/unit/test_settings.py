@@ -28,7 +28,9 @@ def test_values_are_parsed_by_type() -> None:
 
 
 def test_unknown_variable_names_the_nearest() -> None:
-    with pytest.raises(ConfigurationError, match="SIGHTLINE_KAFKA_BOOTSTRAPS; did you mean SIGHTLINE_KAFKA_BOOTSTRAP?"):
+    with pytest.raises(
+        ConfigurationError, match=r"SIGHTLINE_KAFKA_BOOTSTRAPS; did you mean SIGHTLINE_KAFKA_BOOTSTRAP\?"
+    ):
         load_settings({"SIGHTLINE_KAFKA_BOOTSTRAPS": "x"})
 
 
