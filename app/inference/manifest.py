@@ -120,6 +120,7 @@ class ModelManifest:
     folder: Path
     outputs: Mapping[str, str] = field(default_factory=dict)
     twin: Artefact | None = None
+    branch: Artefact | None = None
     postprocess: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
 
@@ -293,6 +294,7 @@ def read_manifest(path: Path) -> ModelManifest:
         folder=path.parent,
         outputs=_texts(root, "outputs"),
         twin=_artefact(root.section("twin")) if root.has("twin") else None,
+        branch=_artefact(root.section("branch")) if root.has("branch") else None,
         postprocess=root.text("postprocess", ""),
         options=_numbers(root, "options"),
     )

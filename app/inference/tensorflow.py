@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from app.inference.embedding import QuantisedEmbedding, matrix
 from app.inference.manifest import ModelManifest, Runtime, artefact_path
 from app.inference.outputs import find_postprocess, infer_by_shape
 from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
+
+if TYPE_CHECKING:
+    from app.inference.backbone import Weights
 
 log = logging.getLogger(__name__)
 
@@ -137,15 +140,21 @@ def load_network(manifest: ModelManifest, *, mixed_precision: bool) -> Tensorflo
     """Load a Keras model, a SavedModel, or the TensorFlow twin of an ONNX network; raises ManifestError."""
     import tensorflow as tf
 
+    from app.inference.backbone import read_branch
+
     if manifest.input is None:
         raise ManifestError(f"{manifest.folder / 'model.yaml'}: input: is missing")
     match manifest.runtime:
         case Runtime.ONNX:
-            if manifest.twin is None:
+            if manifest.twin is None or manifest.branch is None:
                 raise ManifestError(
                     f"{manifest.folder / 'model.yaml'}: twin: is missing, so it cannot run on TensorFlow"
                 )
-            model = build_twin(artefact_path(manifest, manifest.twin), mixed_precision=mixed_precision)
+            model = build_twin(
+                artefact_path(manifest, manifest.twin),
+                read_branch(artefact_path(manifest, manifest.branch)),
+                mixed_precision=mixed_precision,
+            )
             call = tf.function(lambda values: model(values, training=False), reduce_retracing=True)
             return TensorflowNetwork(manifest, manifest.input, call, Runtime.KERAS.value)
         case Runtime.KERAS:
@@ -172,8 +181,8 @@ def _load_keras(manifest: ModelManifest, path: Path) -> Any:
         raise ManifestError(f"{manifest.folder}: Keras cannot load {path.name}: {error}") from error
 
 
-def build_twin(path: Path, *, mixed_precision: bool = False) -> Any:
-    """Build the Keras graph of the backbone from its ONNX weights, with the embedding taps; channels last.
+def build_twin(path: Path, branch: Weights, *, mixed_precision: bool = False) -> Any:
+    """Build the Keras graph of the backbone from its ONNX weights, with branch and embedding; channels last.
 
     Outputs are float32 also in mixed precision. Raises ManifestError on an ONNX operator that it does not know.
     """
@@ -181,9 +190,9 @@ def build_twin(path: Path, *, mixed_precision: bool = False) -> Any:
     import onnx
     from onnx import numpy_helper
 
-    from app.inference.backbone import EMBEDDING, with_taps
+    from app.inference.backbone import EMBEDDING, with_embedding
 
-    graph = with_taps(onnx.load(str(path))).graph
+    graph = with_embedding(onnx.load(str(path)), branch).graph
     weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     layers = keras.layers
     policy = "mixed_float16" if mixed_precision else "float32"

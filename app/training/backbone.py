@@ -17,7 +17,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from app.inference.backbone import with_taps
+from app.inference.backbone import Weights, with_embedding
 from app.inference.golden import read_picture
 from app.inference.preprocessing import normalise, prepare
 from app.inference.runtime import Floats, ImageInput
@@ -45,17 +45,17 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # the library 
         return None if batch is None else {self._name: batch}
 
 
-def float_graph() -> onnx.ModelProto:
-    """The package's network with the embedding output, in float32."""
-    return with_taps(version_converter.convert_version(onnx.load(str(package_artefact())), _OPSET))
+def float_graph(branch: Weights) -> onnx.ModelProto:
+    """The package's network with branch and embedding output, in float32."""
+    return with_embedding(version_converter.convert_version(onnx.load(str(package_artefact())), _OPSET), branch)
 
 
-def build_int8(pictures: Sequence[Path], spec: ImageInput, work_dir: Path, target: Path) -> None:
+def build_int8(pictures: Sequence[Path], spec: ImageInput, branch: Weights, work_dir: Path, target: Path) -> None:
     """Quantise the backbone: int8 weights per channel, uint8 activations, ranges measured on `pictures`.
 
     Pooling taps, the classifier and softmax stay in float. Minutes; deterministic for the same pictures.
     """
-    graph = float_graph()
+    graph = float_graph(branch)
     source = work_dir / "float32.onnx"
     onnx.save(graph, str(source))
     float_nodes = [

