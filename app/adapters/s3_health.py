@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
+# A store in trouble is asked about each bucket no more often than this, however many fetches fail.
+_VERDICT_SECONDS = 1.0
+
 
 class Judgement(Enum):
     """What fails."""
@@ -31,6 +34,7 @@ class BucketHealth:
         self._answered: dict[str, float] = {}
         self._succeeded: dict[str, float] = {}
         self._probes: dict[str, asyncio.Task[Judgement]] = {}
+        self._verdicts: dict[str, tuple[float, Judgement]] = {}
 
     def succeeded(self, bucket: str) -> None:
         """Note that an object of `bucket` was read."""
@@ -52,6 +56,9 @@ class BucketHealth:
         """
         if not ask and self._succeeded.get(bucket, 0.0) > since:
             return Judgement.OBJECT
+        verdict = self._verdicts.get(bucket)
+        if verdict is not None and time.monotonic() - verdict[0] <= _VERDICT_SECONDS:
+            return verdict[1]
         probe = self._probes.get(bucket)
         if probe is None:
             probe = self._probes[bucket] = asyncio.create_task(self._ask(bucket, since))
@@ -59,6 +66,11 @@ class BucketHealth:
         return await asyncio.shield(probe)
 
     async def _ask(self, bucket: str, since: float) -> Judgement:
+        judgement = await self._probe(bucket, since)
+        self._verdicts[bucket] = (time.monotonic(), judgement)
+        return judgement
+
+    async def _probe(self, bucket: str, since: float) -> Judgement:
         status = await self._probe_bucket(bucket)
         if status is not None and status < 400:
             return Judgement.OBJECT
