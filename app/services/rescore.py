@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from app.adapters.kafka import AtOffsets, AtTime, KafkaProducer, TopicScanner, TransactionalProducer
-from app.adapters.kafka_follow import TopicFollower, committed_offsets
+from app.adapters.kafka_follow import committed_offsets
 from app.domain.filters import UploadFilter
 from app.domain.identity import task_key
 from app.domain.jobs import (
@@ -48,6 +48,8 @@ _MODERATE_GROUP: Final = "sightline.moderate"
 _BROKER_PATIENCE_SECONDS: Final = 120.0
 _COUNT_EVERY_SECONDS: Final = 2.0
 _RATE_WINDOW_SECONDS: Final = 30.0
+_LOOK_EVERY_SECONDS: Final = 1.0
+_STATES: Final = (RUNNING, PAUSED, CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +188,14 @@ class RescoreRunner:
 
     async def _run(self, job_id: str) -> Job:
         parts = self._parts
-        async with (
-            TransactionalProducer(parts.kafka, f"sightline.job-{job_id}") as producer,
-            TopicFollower(parts.kafka, (CONTROL,)) as control,
-        ):
+        async with TransactionalProducer(parts.kafka, f"sightline.job-{job_id}") as producer:
+            requests = RequestWatch(parts, job_id, await self._scanner.ends(CONTROL))
             job = await find_job(parts, job_id)
             if not job.unfinished or job.state != RUNNING:
                 return await self._settle(producer, job)
             self._outcomes = OutcomeCounter(self._scanner, parts.codec, job)
-            self._marks = [(parts.clock.monotonic(), job.enqueued)]
+            self._next_at = parts.clock.monotonic()
+            self._marks = [(self._next_at, job.enqueued)]
             self._say(job, "planning")
             async with aclosing(self._chunks(job)) as chunks:
                 async for chunk in chunks:
@@ -207,10 +208,9 @@ class RescoreRunner:
                     )
                     await self._publish(producer, job, chunk.tasks)
                     self._say(job, "enqueuing")
-                    wanted = await self._wanted(control, job)
+                    wanted = await self._pace(requests, job, len(chunk.tasks))
                     if wanted != RUNNING:
                         return await self._settle(producer, dataclasses.replace(job, state=wanted))
-                    await self._pace(job, len(chunk.tasks))
             return await self._settle(producer, dataclasses.replace(job, state=ENQUEUED, total=job.enqueued))
 
     async def _settle(self, producer: TransactionalProducer, job: Job) -> Job:
@@ -228,23 +228,18 @@ class RescoreRunner:
             ]
         )
 
-    async def _wanted(self, control: TopicFollower, job: Job) -> str:
-        wanted = RUNNING
-        for record in await control.poll(0.0):
-            try:
-                asked = self._parts.codec.decode_as(record.value, ControlRecord)
-            except Poison:
-                continue
-            if (asked.kind, asked.name) == (REQUEST_KIND, job.id) and asked.body in (RUNNING, PAUSED, CANCELLED):
-                wanted = asked.body
-        return wanted
-
-    async def _pace(self, job: Job, sent: int) -> None:
+    async def _pace(self, requests: RequestWatch, job: Job, sent: int) -> str:
+        """Hold the rate, and return at once when somebody asks for another state."""
+        clock = self._parts.clock
         if job.rate_per_second > 0:
             # The time that publishing took is part of the pace; what was missed is not caught up.
-            now = self._parts.clock.monotonic()
-            self._next_at = max(self._next_at, now - _CHUNK_SECONDS) + sent / job.rate_per_second
-            await self._parts.clock.sleep(max(0.0, self._next_at - now))
+            self._next_at = max(self._next_at, clock.monotonic() - _CHUNK_SECONDS) + sent / job.rate_per_second
+        while True:
+            wanted = await requests.wanted()
+            left = self._next_at - clock.monotonic()
+            if wanted != RUNNING or left <= 0:
+                return wanted
+            await clock.sleep(min(left, _LOOK_EVERY_SECONDS))
 
     # --- chunks of tasks ---
 
@@ -342,6 +337,37 @@ class _Chunk:
 
 def _sorted(offsets: dict[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(offsets.items()))
+
+
+class RequestWatch:
+    """What operators ask of one job while it runs; looks at `control.v1` once a second at most."""
+
+    def __init__(self, parts: RescoreParts, job_id: str, ends: dict[int, int]) -> None:
+        self._codec = parts.codec
+        self._clock = parts.clock
+        self._scanner = TopicScanner(parts.kafka)
+        self._job_id = job_id
+        self._next = ends
+        self._looked_at = parts.clock.monotonic()
+
+    async def wanted(self) -> str:
+        """Return the state that was asked for last since the last look; RUNNING when nothing was."""
+        wanted = RUNNING
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LOOK_EVERY_SECONDS:
+            return wanted
+        self._looked_at = now
+        ends = await self._scanner.ends(CONTROL)
+        async with aclosing(self._scanner.scan(CONTROL, AtOffsets(self._next), AtOffsets(ends))) as records:
+            async for record in records:
+                try:
+                    asked = self._codec.decode_as(record.value, ControlRecord)
+                except Poison:
+                    continue
+                if (asked.kind, asked.name) == (REQUEST_KIND, self._job_id) and asked.body in _STATES:
+                    wanted = asked.body
+        self._next = ends
+        return wanted
 
 
 class OutcomeCounter:

@@ -1,0 +1,256 @@
+"""Rescoring jobs on a real broker: what they cover, and that nothing of them is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from app.adapters.avro import Codec
+from app.adapters.clock import SystemClock
+from app.adapters.kafka import KafkaProducer, TopicScanner
+from app.adapters.memory_index import MemoryIndex
+from app.domain.filters import UploadFilter
+from app.domain.identity import image_key
+from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNING, Job, JobRequest
+from app.domain.policy import past_of
+from app.errors import ConfigurationError
+from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, ObjectRef
+from app.services import rescore
+from app.services.rescore import Progress, RescoreParts, RescoreRunner, begin_job, find_job, status_of
+from app.services.rescore_plan import Planner
+from app.settings import ROOT, KafkaSettings, S3Settings
+from app.stack.local import LocalStack
+from app.topics import BACKFILL, FLAGGED, PREDICTIONS, REMOVED
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask
+from tests.support.eventually import eventually
+from tests.support.outcomes import EVENT_MS, flag_of, four_models, prediction, removal
+from tests.support.stack import TEST_PARTITIONS
+
+pytestmark = pytest.mark.services
+CODEC = Codec()
+TOPIC_OF = {ImagePrediction: PREDICTIONS, ImageRemoved: REMOVED, FlaggedImage: FLAGGED}
+
+
+class Listing:
+    """An object store that only lists."""
+
+    def __init__(self, *objects: ListedObject) -> None:
+        self._objects = objects
+
+    async def fetch(
+        self, ref: ObjectRef, *, max_bytes: int, alternate_key: str | None = None
+    ) -> FetchedObject | ObjectMissing:
+        raise AssertionError("a rescoring job reads no object itself")
+
+    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
+        for listed in self._objects:
+            if listed.bucket == bucket and listed.key.startswith(prefix):
+                yield listed
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Rig:
+    def __init__(self, stack: LocalStack, prefix: str) -> None:
+        self.kafka = KafkaSettings(bootstrap=stack.kafka, prefix=prefix, partitions=TEST_PARTITIONS)
+        self.parts = RescoreParts(self.kafka, CODEC, SystemClock(), "test", UploadFilter.of(S3Settings()))
+        self.scanner = TopicScanner(self.kafka)
+        self.reports: list[Progress] = []
+        self.environment = {**os.environ, **stack.environment, "SIGHTLINE_KAFKA_PREFIX": prefix}
+
+    async def publish(self, *facts: ImagePrediction | ImageRemoved | FlaggedImage) -> None:
+        producer = KafkaProducer(self.kafka)
+        await producer.send_batch(
+            [(TOPIC_OF[type(fact)], image_key(fact.bucket, fact.key), CODEC.encode(fact)) for fact in facts]
+        )
+        await producer.close()
+
+    async def tasks(self) -> list[ImageTask]:
+        return [CODEC.decode_as(record.value, ImageTask) async for record in self.scanner.scan(BACKFILL)]
+
+    async def run(self, request: JobRequest, rate: float = 0.0) -> Job:
+        job, _ = await begin_job(self.parts, request, rate)
+        return await RescoreRunner(self.parts, self.reports.append).run(job.id)
+
+
+@pytest.fixture
+def rig(stack: LocalStack, topics: str) -> Rig:
+    return Rig(stack, topics)
+
+
+def window(first: int = 0, last: int | None = None, **changes: Any) -> JobRequest:
+    request = JobRequest(EVENT_MS + first, None if last is None else EVENT_MS + last, "", "", (), False)
+    return dataclasses.replace(request, **changes)
+
+
+def uploads(count: int) -> list[ImagePrediction]:
+    return [
+        prediction(order=number + 1, key=f"shop/{number:05d}.jpg", sha256=f"{number:064x}") for number in range(count)
+    ]
+
+
+async def test_the_latest_upload_of_each_image_is_one_task(rig: Rig) -> None:
+    plain = prediction(order=10, key="plain.jpg")
+    old, new = prediction(order=11, key="twice.jpg"), prediction(order=12, key="twice.jpg", sha256="a" * 64)
+    await rig.publish(
+        plain,
+        new,
+        old,
+        prediction(order=5, key="before-the-window.jpg"),
+        prediction(order=95, key="after-the-window.jpg"),
+        prediction(order=13, key="overwritten-later.jpg"),
+        prediction(order=95, key="overwritten-later.jpg"),
+        prediction(order=14, key="removed.jpg"),
+        removal(order=20, key="removed.jpg"),
+        removal(order=15, key="put-again.jpg"),
+        prediction(order=16, key="put-again.jpg"),
+        prediction(order=17, key="gone.jpg", outcome="gone", scores=(), sha256=None),
+    )
+    job = await rig.run(window(10, 90))
+    tasks = {task.key: task for task in await rig.tasks()}
+    assert set(tasks) == {"plain.jpg", "twice.jpg", "put-again.jpg"}
+    assert (job.state, job.enqueued, job.total, job.skipped) == (ENQUEUED, 3, 3, 1)
+    task = tasks["twice.jpg"]
+    assert task.known_sha256 == "a" * 64
+    assert (task.dialect, task.order_key, task.event_time_ms) == (new.dialect, new.order_key, new.event_time_ms)
+    assert (task.job_id, task.lane, task.attempt) == (job.id, "backfill", 1)
+    assert task.previous == new.scores
+    assert task.upload_id not in (old.upload_id, new.upload_id)
+
+
+async def test_a_job_carries_models_and_force(rig: Rig) -> None:
+    await rig.publish(*uploads(2))
+    await rig.run(window(models=("quality@2",), force=True))
+    assert {(task.models, task.force) for task in await rig.tasks()} == {(("quality@2",), True)}
+
+
+async def test_what_moderate_had_decided_travels_along(rig: Rig) -> None:
+    flagged, clean = uploads(2)
+    await rig.publish(flagged, clean, flag_of(flagged))
+    ends = await rig.scanner.ends(PREDICTIONS)
+    job, _ = await begin_job(rig.parts, window(), 0)
+    planner = Planner(rig.scanner, CODEC, job, ends)
+    plan = await planner.plan(0)
+    decisions = []
+    async for record in planner.predictions(()):
+        before = plan.chosen[record.partition, record.offset]
+        assert before is not None
+        past = past_of((before,))
+        found = planner.read(record)
+        assert found is not None
+        decisions.append((found.key, past.action, past.rules))
+    assert sorted(decisions) == [(flagged.key, "block", ("nsfw-block",)), (clean.key, "none", ())]
+    # Where moderate has not come to, nothing is claimed of its decision.
+    undecided = await Planner(rig.scanner, CODEC, job, {}).plan(0)
+    assert set(undecided.chosen.values()) == {None}
+
+
+async def test_slices_cover_every_image_once(rig: Rig) -> None:
+    await rig.publish(*uploads(60))
+    job, _ = await begin_job(rig.parts, window(), 0)
+    sliced = dataclasses.replace(job, slices=7)
+    await rescore._write(rig.parts, "job", job.id, sliced.to_json())
+    done = await RescoreRunner(rig.parts, rig.reports.append).run(job.id)
+    assert done.enqueued == 60
+    assert len({task.upload_id for task in await rig.tasks()}) == 60
+
+
+async def test_a_job_killed_in_the_middle_goes_on_where_it_was(rig: Rig) -> None:
+    """Guarantee: kill -9 of a rescoring at any moment, started again, puts out each task exactly once."""
+    await rig.publish(*uploads(400))
+    command = (sys.executable, "-m", "app", "rescore", "start", "--from", "2020-01-01", "--rate", "80/s", "--no-wait")
+    for after in (60, 200):
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=rig.environment)
+        while len(await rig.tasks()) < after:
+            assert process.returncode is None
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    half = len(await rig.tasks())
+    assert half < 400
+    fast = (*command[:-3], "--no-wait", "--json")
+    last = await asyncio.create_subprocess_exec(*fast, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(last.communicate(), 120)
+    assert last.returncode == 0
+    told = json.loads(output)
+    ids = [task.upload_id for task in await rig.tasks()]
+    assert len(ids) == len(set(ids)) == 400
+    assert len({task.job_id for task in await rig.tasks()}) == 1
+    assert (told["total"], told["enqueued"], told["outcomes"]) == (400, 400, 0)
+
+
+async def test_pause_resume_and_cancel(rig: Rig) -> None:
+    await rig.publish(*uploads(120))
+    job, new = await begin_job(rig.parts, window(), 15)
+    assert new
+    running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
+    await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
+    await rescore.ask(rig.parts, job, PAUSED)
+    paused = await asyncio.wait_for(running, 30)
+    assert (paused.state, paused.enqueued < 120) == (PAUSED, True)
+    again, new = await begin_job(rig.parts, window(), 15)
+    assert (again.id, again.state, new) == (job.id, PAUSED, False)
+    await rescore.ask(rig.parts, again, RUNNING)
+    rig.reports.clear()
+    running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
+    await eventually(lambda: any(report.job.enqueued > paused.enqueued for report in rig.reports), 30)
+    await rescore.ask(rig.parts, again, CANCELLED)
+    cancelled = await asyncio.wait_for(running, 30)
+    assert cancelled.state == CANCELLED
+    assert len({task.upload_id for task in await rig.tasks()}) == cancelled.enqueued == len(await rig.tasks())
+    with pytest.raises(ConfigurationError, match="is cancelled: nothing is left"):
+        await rescore.ask(rig.parts, await find_job(rig.parts, job.id[-4:]), RUNNING)
+    _, new = await begin_job(rig.parts, window(), 0)
+    assert new
+
+
+async def test_outcomes_of_the_job_are_counted(rig: Rig) -> None:
+    await rig.publish(*uploads(5))
+    job = await rig.run(window())
+    assert (await status_of(rig.parts, job)).phase == "waiting"
+    tasks = await rig.tasks()
+    await rig.publish(
+        *(
+            prediction(key=task.key, upload_id=task.upload_id, job_id=job.id, sha256=task.known_sha256)
+            for task in tasks
+        ),
+        prediction(key="a-live-one.jpg"),
+    )
+    done = await RescoreRunner(rig.parts, rig.reports.append).wait_for_outcomes(job)
+    assert (done.phase, done.outcomes, done.dead_letters) == ("done", 5, 0)
+
+
+async def test_a_bucket_is_listed_with_what_the_index_knows(rig: Rig) -> None:
+    known = prediction(order=3, key="shop/known.jpg", etag="e1")
+    changed = prediction(order=4, key="shop/overwritten.jpg", etag="e2")
+    index = MemoryIndex()
+    await index.apply([IndexEntry(fact, b"") for fact in (known, flag_of(known), changed)])
+    listed = [
+        ListedObject("images", "lake/ours.parquet", "e9", 10, EVENT_MS),
+        ListedObject("images", "shop/known.jpg", "e1", 10, EVENT_MS),
+        ListedObject("images", "shop/new.jpg", "e3", 30, EVENT_MS + 7),
+        ListedObject("images", "shop/overwritten.jpg", "e4", 20, EVENT_MS + 9),
+    ]
+    rig.parts = dataclasses.replace(rig.parts, store=Listing(*listed), index=index)
+    job = await rig.run(JobRequest(None, None, "images", "", (), False))
+    tasks = {task.key: task for task in await rig.tasks()}
+    assert (job.state, job.total, sorted(tasks)) == (
+        ENQUEUED,
+        3,
+        ["shop/known.jpg", "shop/new.jpg", "shop/overwritten.jpg"],
+    )
+    assert tasks["shop/known.jpg"].known_sha256 == known.sha256
+    assert tasks["shop/known.jpg"].order_key == known.order_key
+    assert past_of(tasks["shop/known.jpg"].previous).action == "block"
+    assert tasks["shop/known.jpg"].previous[: len(known.scores)] == four_models()
+    fresh = tasks["shop/new.jpg"]
+    assert (fresh.known_sha256, fresh.previous, fresh.event_time_ms) == (None, (), EVENT_MS + 7)
+    assert tasks["shop/overwritten.jpg"].known_sha256 is None
