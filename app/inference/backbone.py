@@ -1,4 +1,4 @@
-"""The embedding of open_nsfw: which inner values of its graph are kept, and a branch that was tuned for things for sale.
+"""The embedding of open_nsfw: which inner values are kept, and a branch that was tuned for things for sale.
 
     … stage 3 block 0 ─┬─ blocks 1, 2 as their authors trained them ─► mean ─► sqrt ─► 1,024 values ─► nsfw classifier
      │                 └─ the same two blocks, tuned on photographs ─► mean ─► sqrt ─► 256 values
@@ -71,7 +71,11 @@ def with_embedding(model: onnx.ModelProto, branch: Weights) -> onnx.ModelProto:
 
 
 def _add_mean(graph: onnx.GraphProto, name: str, source: str) -> str:
-    steps = (("GlobalAveragePool", "mean", {}), ("Flatten", "flat", {"axis": 1}), ("Sqrt", "sqrt", {}))
+    steps: tuple[tuple[str, str, dict[str, int]], ...] = (
+        ("GlobalAveragePool", "mean", {}),
+        ("Flatten", "flat", {"axis": 1}),
+        ("Sqrt", "sqrt", {}),
+    )
     for operator, step, attributes in steps:
         target = f"tap_{name}_{step}"
         graph.node.append(helper.make_node(operator, [source], [target], name=target, **attributes))

@@ -1,7 +1,7 @@
 """Golden sets: a few committed inputs with the outputs that were measured when the model was made.
 
 A model whose outputs moved (another library version, another CPU, a damaged artefact, half precision) does not start.
-Inputs are pictures for networks and cascades (`golden/*.png|jpg`) and embeddings for heads; `golden/expected.json` holds
+Inputs are pictures for networks and cascades (`golden/*.png|jpg`), embeddings for heads; `golden/expected.json` holds
 what was expected and, for heads, the inputs. How far an output may lie off is the manifest's `golden`, per runtime.
 """
 

@@ -1,7 +1,7 @@
 """Where text lies: PP-OCR's probability map to thin regions and one score. The only file that names cv2.
 
 The detector marks a whole object where a picture holds no text; laid-over text is thin. So only components whose short
-side is under a share of the picture's side count; each weighs by its confidence and its size, and any one suffices.
+side is under a share of the picture's side count; the best one by confidence, length and size is the score.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from app.inference.manifest import ModelManifest
 from app.inference.runtime import Floats
@@ -20,22 +21,23 @@ _MAX_REGIONS = 32
 
 def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[Region, ...]]:
     """Score and regions of one probability map [1, h, w]; regions are fractions of the picture, best first. Pure."""
-    probabilities = output.reshape(output.shape[-2:])
+    height, width = int(output.shape[-2]), int(output.shape[-1])
+    probabilities = output.reshape(height, width)
     options = manifest.options
-    height, width = probabilities.shape
     mask = (probabilities > options["pixel_threshold"]).astype(np.uint8)
     components: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)
     count, marks, stats = components[0], components[1], components[2]
     thin_limit = options["thin_share"] * min(height, width)
     found: list[tuple[float, Region]] = []
     for index in range(1, count):
-        left, top, box_width, box_height, area = (int(value) for value in stats[index])
+        left, top, box_width, box_height, area = (int(value) for value in list(stats[index]))
         if area < options["smallest_pixels"]:
             continue
         window = (slice(top, top + box_height), slice(left, left + box_width))
         inside = marks[window] == index
         confidence = float(probabilities[window][inside].mean())
-        if short_side(inside) > thin_limit:
+        short, long = sides(inside)
+        if short > thin_limit:
             continue
         # The map shrinks text by design (DB kernels), so the box is widened by what the detector's authors unclip.
         grow = options["unclip"] * area / max(1, box_width + box_height)
@@ -47,14 +49,15 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
             value=confidence,
         )
         size = area / (height * width)
-        found.append((confidence * size / (size + options["half_size"]), region))
+        length = min(1.0, long / short / options["full_aspect"])
+        found.append((confidence * length * size / (size + options["half_size"]), region))
     found.sort(key=lambda pair: -pair[0])
-    score = 1.0 - float(np.prod([1.0 - weight for weight, _ in found])) if found else 0.0
+    score = found[0][0] if found else 0.0
     return score, tuple(region for _, region in found[:_MAX_REGIONS])
 
 
-def short_side(inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
-    """The short side in pixels of the smallest rectangle, however turned, around a component."""
+def sides(inside: NDArray[np.bool_]) -> tuple[float, float]:
+    """Short and long side in pixels of the smallest rectangle, however turned, around a component."""
     points = cv2.findNonZero(inside.astype(np.uint8))
     rectangle: Any = cv2.minAreaRect(points)
-    return float(min(rectangle[1])) + 1.0
+    return float(min(rectangle[1])) + 1.0, float(max(rectangle[1])) + 1.0

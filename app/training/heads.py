@@ -115,7 +115,7 @@ def with_sigmoid(serving: Any) -> Any:
 
 
 def with_overall(serving: Any, labels: int) -> Any:
-    """One probability a label, and last the overall score: the probability that none of them holds, as their product."""
+    """One probability a label, and last the overall score: the probability that none holds, as a product."""
     layers = keras.layers
     faults = layers.Activation("sigmoid")(serving.output)
     # 1 - p, with fixed weights instead of code in the artefact.

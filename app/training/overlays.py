@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 _WORDS = (
     "SALE", "NEW", "Size M", "size 38", "Only today", "ORIGINAL", "free shipping", "for sale", "Handmade",
     "-50%",
-    "€ 25", "$19.99", "Price 1200", "Sold", "Best quality", "Top!", "100% cotton", "vintage", "Angebot", "gratis", "neu",
+    "€ 25", "$19.99", "Price 1200", "Sold", "Best quality", "Top!", "100% cotton", "vintage", "Angebot", "gratis",
+    "neu",
     "Größe 40", "à vendre", "État neuf", "oferta", "nuevo", "talla L", "Скидка", "Продам", "новое", "размер 46",
     "Ціна 300", "ΠΡΟΣΦΟΡΑ", "νέο", "call me", "DM to buy", "whatsapp", "telegram", "follow us", "cheap", "Brand new",
     "2 for 1", "promo",

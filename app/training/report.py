@@ -18,7 +18,8 @@ def _figure(columns: int) -> tuple[Any, Any]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    return pyplot.subplots(1, columns, figsize=(6.4 * columns, 5.6), layout="constrained")
+    figure, axes = pyplot.subplots(1, columns, figsize=(6.4 * columns, 5.6), layout="constrained")
+    return figure, axes
 
 
 def confusion_report(

@@ -1,0 +1,61 @@
+"""What every training run is given, and where its model goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.inference.registry import InferenceOptions, Registry, find_manifests, version_key
+from app.inference.runtime import LoadedNetwork
+from app.training.pictures import LabelledPictures, labelled_pictures
+
+BACKBONE = "nsfw"
+Progress = Callable[[str, int, int], None]
+"""Told of every step: what is being done, how much of it is done, how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """One run. The same options on the same pictures give the same model, up to the order of float additions."""
+
+    pictures_dir: Path
+    models_dir: Path
+    version: str
+    cache_dir: Path
+    seed: int
+    epochs: int
+    threads: int
+    progress: Progress
+
+
+def load_backbone(options: TrainingOptions) -> LoadedNetwork:
+    """The network whose embedding heads look at, in the form that workers on CPUs run."""
+    others = tuple({m.name for m in find_manifests(options.models_dir)} - {BACKBONE})
+    found = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=others)
+    return Registry.load(options.models_dir, None, found).network(BACKBONE)
+
+
+def next_version(models_dir: Path, name: str) -> str:
+    """The version after the highest that is there."""
+    versions = [version_key(m.version)[0] for m in find_manifests(models_dir) if m.name == name]
+    return str(max(versions, default=0) + 1)
+
+
+def split(folder: Path) -> tuple[LabelledPictures, LabelledPictures]:
+    """Training and validation pictures: from `train/` and `validation/` where the folder has them, else every tenth."""
+    if (folder / "train").is_dir() and (folder / "validation").is_dir():
+        return labelled_pictures(folder / "train"), labelled_pictures(folder / "validation")
+    everything = labelled_pictures(folder)
+    sibling = folder.parent / "validation"
+    if folder.name == "train" and sibling.is_dir():
+        return everything, labelled_pictures(sibling)
+    held = [index % 10 == 0 for index in range(len(everything.paths))]
+    return _chosen(everything, [not one for one in held]), _chosen(everything, held)
+
+
+def _chosen(pictures: LabelledPictures, keep: list[bool]) -> LabelledPictures:
+    kept = [index for index, wanted in enumerate(keep) if wanted]
+    return LabelledPictures(
+        tuple(pictures.paths[index] for index in kept), tuple(pictures.labels[index] for index in kept)
+    )
