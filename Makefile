@@ -1,7 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-fault test-gpu check format lock docs clean
+.PHONY: help demo test test-unit test-fault test-gpu check format lock docs schema-ids clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ format: .venv/.dev ## format and sort
 
 docs: .venv/.dev ## regenerate docs/configuration.md, docs/topics.md, docs/metrics.md
 	$(PY) -m app docs
+
+schema-ids: .venv/.dev ## number schemas that schemas/ids.lock does not name yet, by a fresh registry
+	$(PY) -m app stack lock --schemas
 
 lock:            ## pin requirements with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/runtime.in -o requirements/runtime.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -262,6 +263,8 @@ def _init(
     from app.stack.state import with_running_stack
 
     settings = load_settings(with_running_stack(os.environ))
+    # Each try of a broker that is away is one line of ours; the client's own would only repeat it.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
     async def init() -> None:
         kafka = settings.kafka

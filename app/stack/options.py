@@ -32,8 +32,8 @@ class StackOptions:
     redis_port: int | None = None
     s3_port: int | None = None
     min_free_bytes: int = 2_000_000_000
-    # A cold page cache on a busy 2-core machine needed 20 s; what takes three times that has failed.
-    ready_seconds: float = 60.0
+    # A cold page cache on a busy 2-core machine needed 20 s; what takes six times that has failed.
+    ready_seconds: float = 120.0
     fresh: bool = False
     with_kafka: bool = True
     with_registry: bool = True

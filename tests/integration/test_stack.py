@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,9 @@ from app.adapters.s3_admin import StoreAccess
 from app.errors import StartupRefused
 from app.settings import ROOT
 from app.stack.local import KAFKA, REDIS, REGISTRY, LocalStack
+from app.stack.ports import HOST
 from app.stack.processes import identify_process
+from app.stack.schema_lock import extend_lock
 from app.stack.state import load_state
 from app.topics import CONTROL, TASKS, TOPICS, UPLOADS, TopicSpec
 from tests.support.eventually import eventually
@@ -291,3 +295,48 @@ async def test_schema_lock_is_complete(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "schemas/ids.lock is complete"
     assert (ROOT / "schemas" / "ids.lock").read_text() == before
+
+
+async def test_new_schemas_are_numbered_after_the_released_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "schemas"
+    for schema in released_schemas():
+        (folder / schema.record).mkdir(parents=True, exist_ok=True)
+        (folder / schema.record / f"{schema.version}.avsc").write_text(schema.text)
+    shutil.copy(ROOT / "schemas" / "ids.lock", folder)
+    released = released_schemas()
+    body = json.loads(released[0].text)
+    body["fields"].append({"name": "added_later", "type": "string", "default": ""})
+    (folder / released[0].record / "99.avsc").write_text(json.dumps(body))
+    added = await extend_lock(lambda _line: None, folder)
+    assert added == (f"{len(released) + 1} {released[0].record}/99",)
+    assert released_schemas(folder)[:-1] == released
+    assert await extend_lock(lambda _line: None, folder) == ()
+
+
+async def test_a_lock_that_a_fresh_registry_contradicts_is_refused(tmp_path: Path) -> None:
+    released = released_schemas()[0]
+    (tmp_path / released.record).mkdir()
+    (tmp_path / released.record / f"{released.version}.avsc").write_text(released.text)
+    (tmp_path / "ids.lock").write_text(f"5 {released.record}/{released.version}\n")
+    with pytest.raises(StartupRefused, match=rf"numbers {released.record}/{released.version} 1, but .* pins 5"):
+        await extend_lock(lambda _line: None, tmp_path)
+
+
+def test_a_port_in_use_ends_stack_up_with_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = _sightline(tmp_path, "stack", "up", "--redis-port", str(port))
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == (
+        f"sightline: port {port} for Redis is in use; stop what listens there or choose another one"
+    )
+    assert list((tmp_path / "run").glob("*.pid")) == []
+
+
+def test_init_without_a_broker_is_one_sentence(tmp_path: Path) -> None:
+    refused = _sightline(tmp_path, "stack", "init")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("sightline: Kafka at 127.0.0.1:9092 does not answer")
+    assert len(refused.stderr.splitlines()) == 1
