@@ -84,7 +84,6 @@ class Consumer(driver.Consumer):
         self._epochs: dict[SourcePartition, int] = {}
         self._fetched_in: dict[SourcePartition, int] = {}
         self._next_offset: dict[SourcePartition, int] = {}
-        self._last_epoch = 0
         self.deliveries = DeliveryLog()
         self.hooks: RebalanceHooks | None = None
 
@@ -115,12 +114,13 @@ class Consumer(driver.Consumer):
             found = await self._thread.locate(list(tps.values()))
         except (KafkaError, OSError) as error:
             raise BrokerUnavailable(f"cannot read committed offsets: {error}") from error
-        self._last_epoch += 1
+        # Faust's streams skip messages of another generation than the running one; so that is the epoch.
+        epoch = self.app.consumer_generation_id
         opened = {}
         for source, tp in tps.items():
             committed, start = found[tp]
             position = start if committed is None else max(committed, start)
-            opened[source] = Opened(self._last_epoch, position, 0 if committed is None else max(0, start - committed))
+            opened[source] = Opened(epoch, position, 0 if committed is None else max(0, start - committed))
         return opened
 
     def begin(self, opened: Mapping[SourcePartition, Opened]) -> None:
@@ -160,13 +160,11 @@ class Consumer(driver.Consumer):
             if not self._is_changelog_tp(tp):
                 source = SourcePartition(tp.topic, tp.partition)
                 epoch = self._epochs.get(source)
-                if epoch is None or self._fetched_in.get(source) != epoch:
+                if epoch is None or not epoch == self._fetched_in.get(source) == message.generation_id:
                     continue
                 if message.offset < self._next_offset[source]:
                     continue
                 self._next_offset[source] = message.offset + 1
-                # The compiled stream does not read this field; the pump compares it with its lane's epoch.
-                message.generation_id = epoch
                 self.deliveries.handed(source, epoch, message.offset)
             yield tp, message
 
