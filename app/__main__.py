@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 
@@ -28,9 +29,17 @@ def build() -> typer.Typer:
     return cli
 
 
+def _stand_on_running_stack() -> None:
+    """Make the addresses of a running local stack the defaults of every verb; what the caller set himself wins."""
+    from app.stack.state import with_running_stack
+
+    os.environ.update(with_running_stack(os.environ))
+
+
 def main() -> None:
     """Run the command line; an error of ours is one sentence and exit code 2."""
     try:
+        _stand_on_running_stack()
         build()()
     except SightlineError as error:
         print(f"sightline: {error}", file=sys.stderr)

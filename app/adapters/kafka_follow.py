@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from app.errors import BrokerUnavailable
+from app.adapters.kafka_admin import topic_partitions
+from app.errors import BrokerUnavailable, StartupRefused
 from app.ports import SourceRecord
 from app.settings import KafkaSettings
 
@@ -37,14 +38,12 @@ class TopicFollower:
         )
         try:
             await consumer.start()
-            known = await consumer.topics()
+            counts = await topic_partitions(self._settings.bootstrap)
             names = [self._settings.prefix + topic for topic in self._topics]
-            absent = [name for name in names if name not in known]
+            absent = [name for name in names if name not in counts]
             if absent:
-                raise BrokerUnavailable(f"topic {absent[0]} does not exist at {self._settings.bootstrap}")
-            parts = [
-                TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name) or ()
-            ]
+                raise StartupRefused(f"topic {absent[0]} does not exist at {self._settings.bootstrap}")
+            parts = [TopicPartition(name, number) for name in names for number in range(counts[name])]
             consumer.assign(parts)
             # Fixed by number, not by "end": what is committed from here on is seen, whenever the first fetch happens.
             for part, end in (await consumer.end_offsets(parts)).items():

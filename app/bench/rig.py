@@ -40,6 +40,15 @@ _READY_SECONDS: Final = 180.0
 _SILENCE_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 
+_SERVERS: Final = (
+    "SIGHTLINE_KAFKA_BOOTSTRAP",
+    "SIGHTLINE_KAFKA_PARTITIONS",
+    "SIGHTLINE_REGISTRY_",
+    "SIGHTLINE_REDIS_",
+    "SIGHTLINE_SQS_",
+    "SIGHTLINE_S3_",
+)
+
 Report = Callable[[str], None]
 
 
@@ -75,7 +84,8 @@ class Rig:
             with_s3=bool(s3),
         )
         self._stack = LocalStack(options, report)
-        self._given = environment
+        # The rig has servers of its own, whatever the caller's settings name.
+        self._given = {name: value for name, value in environment.items() if not name.startswith(_SERVERS)}
         self._report = report
         self._held = AsyncExitStack()
         self._codec = Codec()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import signal
 import sys
@@ -96,7 +97,9 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
         # Tables lie beside the servers' data, so that a fresh stack begins with fresh tables.
         data_dir = settings.stack.var_dir.resolve() / "stack" / "workers"
         for agent in AGENTS:
-            children.start(agent, "worker", agent, "--restart", environment={"SIGHTLINE_WORKER_DATA_DIR": str(data_dir)})
+            children.start(
+                agent, "worker", agent, "--restart", environment={"SIGHTLINE_WORKER_DATA_DIR": str(data_dir)}
+            )
         if settings.sqs.queue_url:
             children.start("bridge", "bridge", "sqs")
         screen.step(f"agents started: {', '.join(AGENTS)}" + (" and the SQS bridge" if settings.sqs.queue_url else ""))
@@ -110,21 +113,31 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
         screen.line(f"NOT COMPLETE: {failure}")
     _tell_outcomes(tally, screen)
     where = f"s3://{BUCKET}/{prefix}"
-    ledger_code, ledger = await _verb(environment, "audit", where)
-    lines = [line for line in ledger.splitlines() if line.startswith("uploads=")]
+    ledger_code, text = await _verb(environment, "audit", where, "--json")
+    ledger = _ledger_line(text)
     surprises = tally.surprises()
     for surprise in surprises[:5]:
         screen.line(
             f"NOT AS IT SHOULD: {surprise.picture.key} ({surprise.picture.kind}) ended {surprise.outcome} "
             f"{surprise.reason}"
         )
-    good = ledger_code == 0 and failure is None and not surprises and bool(lines)
-    if lines:
-        screen.result(lines[-1], good=good)
-    else:
-        screen.result(f"the audit gave no ledger (exit code {ledger_code}): {ledger.strip()[-500:]}", good=False)
+    good = ledger_code == 0 and failure is None and not surprises and bool(ledger)
+    screen.result(ledger or f"the audit gave no ledger (exit code {ledger_code}): {text.strip()[-500:]}", good=good)
     _tell_next(tally, options, screen, where)
     return 0 if good else 1
+
+
+def _ledger_line(text: str) -> str:
+    """Return the ledger as one line, or nothing where `text` holds none."""
+    for line in text.splitlines():
+        if line.startswith("{"):
+            found = json.loads(line)
+            more = "".join(f" {name}={found[name]}" for name in ("open_dead_letters", "in_flight") if found.get(name))
+            return (
+                f"uploads={found['uploads']} outcomes={found['outcomes']} "
+                f"lost={found['lost']} duplicated={found['duplicated']}{more}"
+            )
+    return ""
 
 
 async def _score_all(
@@ -292,7 +305,7 @@ def _asked(options: DemoOptions) -> str:
 def _tell_outcomes(tally: Tally, screen: Screen) -> None:
     screen.title("What became of them")
     screen.line(
-        f"{tally.count('scored')} scored, {tally.hits} of them from known scores because the same bytes had been seen; "
+        f"{tally.count('scored')} scored, {tally.hits} of them from known scores (the same bytes were uploaded before); "
         f"{tally.count('rejected')} rejected; {tally.count('gone')} gone"
     )
     rejections = tally.rejections()

@@ -90,8 +90,12 @@ class Tally:
         return found
 
     def examples(self, count: int) -> list[FlaggedImage]:
-        """Return flagged uploads to tell of: one for each rule first, the most severe first."""
+        """Return flagged uploads to tell of: one for each set of rules, the most severe first, easy keys before odd."""
+
+        def order(flag: FlaggedImage) -> tuple[int, bool, str]:
+            return -flag.severity, not flag.key.isascii() or " " in flag.key, flag.key
+
         by_rule: dict[tuple[str, ...], FlaggedImage] = {}
-        for flag in sorted(self.flags.values(), key=lambda flag: (-flag.severity, flag.key)):
+        for flag in sorted(self.flags.values(), key=order):
             by_rule.setdefault(tuple(match.rule for match in flag.rules), flag)
         return list(by_rule.values())[:count]

@@ -53,8 +53,9 @@ def test_an_outcome_that_its_bytes_do_not_deserve_is_a_surprise() -> None:
 
 
 def test_examples_tell_of_different_rules_most_severe_first() -> None:
-    tally = Tally(total=4)
-    for key, severity, rule in (("a", 1, "dark"), ("b", 3, "text"), ("c", 3, "text"), ("d", 2, "blurry")):
+    tally = Tally(total=5)
+    flags = (("a", 1, "dark"), ("b", 3, "text"), ("a größe", 3, "text"), ("c", 3, "text"), ("d", 2, "blurry"))
+    for key, severity, rule in flags:
         tally.upload(_picture(key))
         tally.see(_flag(key, severity, rule), 0, 0)
     assert [flag.key for flag in tally.examples(3)] == ["b", "d", "a"]
