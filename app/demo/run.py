@@ -305,7 +305,7 @@ def _asked(options: DemoOptions) -> str:
 def _tell_outcomes(tally: Tally, screen: Screen) -> None:
     screen.title("What became of them")
     screen.line(
-        f"{tally.count('scored')} scored, {tally.hits} of them from known scores (the same bytes were uploaded before); "
+        f"{tally.count('scored')} scored, {tally.hits} of them from known scores (the same bytes came before); "
         f"{tally.count('rejected')} rejected; {tally.count('gone')} gone"
     )
     rejections = tally.rejections()
