@@ -477,7 +477,7 @@ class _Held:
 def claim_of(task: ImageTask) -> Claim:
     """Return the claim that the outcome of `task` needs; a job's outcome competes with nothing but itself."""
     object_id = "" if task.job_id is not None else identity.object_id_of(task)
-    return Claim(task.upload_id, task.attempt, object_id, task.event_time_ms)
+    return Claim(task.upload_id, task.attempt, object_id, task.event_time_ms, task.covers_from_ms, task.covers_until_ms)
 
 
 def replace_header(computed: Computed, row: ContentRow | None) -> Computed:
