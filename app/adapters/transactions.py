@@ -63,7 +63,10 @@ class TransactionalProducer:
         try:
             await producer.begin_transaction()
             sent = [await producer.send(output.topic, output.value, key=output.key) for output in outputs]
-            await asyncio.gather(producer.send_offsets_to_transaction(offsets, self._group), *sent)
+            # One after the other: while the coordinator adds the group, it answers "not yet" to the brokers that ask
+            # whether the batches may be appended, and each such answer costs a back-off.
+            await asyncio.gather(*sent)
+            await producer.send_offsets_to_transaction(offsets, self._group)
             await producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._source}: another process owns this input partition") from error
