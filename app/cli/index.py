@@ -1,0 +1,116 @@
+"""`./sightline index get|rebuild`: the latest outcome per image."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from typing import Annotated, Any
+
+import typer
+
+from app.settings import Settings, load_settings
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    index = typer.Typer(no_args_is_help=True, help="The index of latest outcomes (Redis): look one up, rebuild it.")
+    index.command("get")(_get)
+    index.command("rebuild")(_rebuild)
+    cli.add_typer(index, name="index")
+
+
+def _get(
+    place: Annotated[str, typer.Argument(help="s3://bucket/key, or sha256:DIGEST for the latest outcome of bytes.")],
+    json_output: _Json = False,
+) -> None:
+    """Print the latest outcome and flag of one image. Exit code 1 when the index knows nothing of it."""
+    found = asyncio.run(_read(load_settings(os.environ), place))
+    if found is None:
+        typer.echo(json.dumps({"known": False}) if json_output else f"{place}: nothing known")
+        raise typer.Exit(1)
+    if json_output:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(_words(place, found))
+
+
+async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
+    from app.adapters.avro import Codec
+    from app.adapters.redis import RedisIndex
+    from app.domain.jobs import parse_location
+    from app.services.plain import plain_flag, plain_prediction
+
+    index = RedisIndex(settings.redis, Codec())
+    try:
+        if place.startswith("sha256:"):
+            outcome = await index.content(place.removeprefix("sha256:").lower())
+            return None if outcome is None else {"known": True, "prediction": plain_prediction(outcome)}
+        found = await index.image(*parse_location(place))
+    finally:
+        await index.close()
+    if found is None:
+        return None
+    return {
+        "known": True,
+        "removed_at_ms": found.removed_at_ms,
+        "prediction": None if found.prediction is None else plain_prediction(found.prediction),
+        "flag": None if found.flag is None else plain_flag(found.flag),
+    }
+
+
+def _words(place: str, found: dict[str, Any]) -> str:
+    prediction, flag = found["prediction"], found.get("flag")
+    if prediction is None:
+        return f"{place}: removed (event time {found['removed_at_ms']} ms)"
+    reason = f" ({prediction['reason']})" if prediction["reason"] else ""
+    lines = [f"{place}: {prediction['outcome']}{reason}, sha256 {prediction['sha256'] or 'unknown'}"]
+    for model, labels in prediction["scores"].items():
+        version = prediction["model_versions"][model]
+        scores = ", ".join(f"{label} {value:.3f}" for label, value in labels.items())
+        lines.append(f"  {model} {version}: {scores}")
+    if flag is not None:
+        lines.append(f"  {flag['state']}: {flag['action']} by policy {flag['policy']} {flag['policy_version']}")
+        lines.extend(f"    {rule['rule']}: {rule['explanation']}" for rule in flag["rules"])
+    return "\n".join(lines)
+
+
+def _rebuild(json_output: _Json = False) -> None:
+    """Fill Redis from the topics: removals, then outcomes, then flags. Safe beside running workers and to repeat."""
+    began = time.monotonic()
+    stored = asyncio.run(_fill(load_settings(os.environ), json_output))
+    seconds = time.monotonic() - began
+    if json_output:
+        typer.echo(json.dumps({"stored": stored, "seconds": round(seconds, 2)}))
+    else:
+        total = sum(stored.values())
+        typer.echo(f"{total} records stored in {seconds:.1f} s ({total / max(seconds, 0.001):.0f}/s): {stored}")
+
+
+async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from app.adapters.avro import Codec
+    from app.adapters.clock import SystemClock
+    from app.adapters.kafka import TopicScanner
+    from app.adapters.redis import RedisIndex
+    from app.services.index import RebuildProgress, rebuild
+
+    codec = Codec()
+    index = RedisIndex(settings.redis, codec)
+    with Progress(console=Console(stderr=True), disable=quiet) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: RebuildProgress) -> None:
+            if progress.topic not in tasks:
+                tasks[progress.topic] = bar.add_task(progress.topic, total=progress.expected)
+            bar.update(tasks[progress.topic], completed=progress.stored)
+
+        try:
+            return await rebuild(TopicScanner(settings.kafka), codec, index, SystemClock(), report)
+        finally:
+            await index.close()
