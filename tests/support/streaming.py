@@ -22,7 +22,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from app.adapters.avro import Codec
 from app.settings import ROOT
-from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import ImagePrediction
 
 ENTRY = "tests.support.worker_main"
@@ -87,6 +86,37 @@ class WorkerProcess:
                     with urllib.request.urlopen(address, timeout=2) as answer:
                         return dict(json.load(answer))
         return {}
+
+
+class Supervisor:
+    """Starts workers again when they end, as systemd or Compose would; notes every exit code."""
+
+    def __init__(self, workers: Iterable[WorkerProcess]) -> None:
+        self.workers = list(workers)
+        self.exits: list[int] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Supervisor:
+        for worker in self.workers:
+            worker.start()
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        for worker in self.workers:
+            if worker.alive:
+                await worker.end()
+
+    async def _watch(self) -> None:
+        while True:
+            for worker in self.workers:
+                if not worker.alive and worker.exit_code is not None:
+                    self.exits.append(worker.exit_code)
+                    worker.arguments = ()
+                    worker.start()
+            await asyncio.sleep(0.2)
 
 
 def _clean_environment() -> dict[str, str]:
@@ -214,5 +244,9 @@ def ledger(expected: Iterable[str], seen: Counter[str]) -> dict[str, int]:
     }
 
 
+def spread(workers: Iterable[WorkerProcess]) -> list[set[str]]:
+    """Return which lanes each worker has open."""
+    return [set(worker.health().get("lanes", {})) for worker in workers]
+
+
 CLEAN = {"missing": 0, "doubled": 0, "foreign": 0}
-__all__ = ["CLEAN", "DEAD_LETTERS", "PREDICTIONS", "CommittedReader", "Fleet", "WorkerProcess", "committed_reader"]
