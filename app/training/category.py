@@ -21,7 +21,7 @@ from app.training.pictures import View, class_indices, embeddings_of, mirrored, 
 from app.training.report import calibration_error, confusion_report, write_card
 
 ARTEFACT = "category.keras"
-_VARIED_VIEWS = 5
+_VARIED_VIEWS = 3
 _SMOOTHING = 0.1
 
 

@@ -111,7 +111,7 @@ def _rows(
 ) -> tuple[Floats, Floats]:
     parts = [(features(paths, plain, "0"), 0.0), (features(paths, overlay_view, seed), 1.0)]
     if both:
-        parts += [(features(paths, mirrored, "0"), 0.0), (features(paths, overlay_view, seed + "b"), 1.0)]
+        parts.append((features(paths, mirrored, "0"), 0.0))
     values = np.concatenate([rows for rows, _ in parts])
     targets = np.concatenate([np.full((len(rows), 1), label, dtype=np.float32) for rows, label in parts])
     return values, targets
