@@ -20,6 +20,7 @@ from schemas.records import Position
 _DELIVERY_SECONDS: Final = 30.0
 _REQUEST_TIMEOUT_MS: Final = 20_000
 _CLOSE_SECONDS: Final = 10.0
+_COORDINATOR_SECONDS: Final = 0.3
 # Records of 1 MiB and their frame; the broker has the last word (message.max.bytes).
 _MAX_REQUEST_BYTES: Final = 2 * 1024 * 1024
 _SCAN_RECORDS: Final = 2_000
@@ -161,20 +162,68 @@ class AtOffsets:
 Bound = AtTime | AtOffsets
 
 
+async def group_offsets(settings: KafkaSettings, groups: Sequence[str]) -> dict[str, dict[tuple[str, int], int]]:
+    """Return for each group (without the prefix) the next offset that it would read, by topic and partition.
+
+    A partition in which it committed nothing is absent. Raises BrokerUnavailable.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    found: dict[str, dict[tuple[str, int], int]] = {}
+    try:
+        async with asyncio.timeout(_DELIVERY_SECONDS):
+            await client.start()
+            for group in groups:
+                while group not in found:
+                    try:
+                        offsets = await client.list_consumer_group_offsets(settings.prefix + group)
+                    except GroupCoordinatorNotAvailableError:
+                        # A broker that never had a group makes the topic of offsets at the first question.
+                        await asyncio.sleep(_COORDINATOR_SECONDS)
+                        continue
+                    found[group] = {
+                        (part.topic.removeprefix(settings.prefix), part.partition): at.offset
+                        for part, at in offsets.items()
+                        if at.offset >= 0
+                    }
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable(_sentence(settings, error)) from error
+    finally:
+        await client.close()
+    return found
+
+
 class TopicScanner:
-    """Reads topics from one bound to another, committed records only, outside of any group."""
+    """Reads topics from one bound to another, committed records only, outside of any group.
+
+    Entered by `async with` it keeps its connections between scans; otherwise each scan makes its own.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
+        self._idle: list[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._idle = []
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        idle, self._idle = self._idle or [], None
+        for consumer in idle:
+            await _stop(consumer)
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Return the end of each partition that a read-committed reader can reach. Raises as `scan` does."""
-        async with _Reader(self._settings, topic) as reader:
+        async with _Reader(self._settings, topic, self._idle) as reader:
             return await reader.resolve(None, at_start=False)
 
     async def count(self, topic: str, start: Bound | None = None, end: Bound | None = None) -> int:
         """Return how many offsets lie between the bounds: an upper limit of the records, for a progress bar."""
-        async with _Reader(self._settings, topic) as reader:
+        async with _Reader(self._settings, topic, self._idle) as reader:
             first = await reader.resolve(start, at_start=True)
             last = await reader.resolve(end, at_start=False)
             return sum(max(0, last[partition] - first[partition]) for partition in last)
@@ -188,7 +237,7 @@ class TopicScanner:
         BrokerUnavailable, also when nothing came for a minute, and StartupRefused when the topic does not exist. Close
         the iterator (`aclosing`) when it is left early.
         """
-        async with _Reader(self._settings, topic) as reader:
+        async with _Reader(self._settings, topic, self._idle) as reader:
             first = await reader.resolve(start, at_start=True)
             last = await reader.resolve(end, at_start=False)
             async for record in reader.read(first, last):
@@ -196,35 +245,40 @@ class TopicScanner:
 
 
 class _Reader:
-    """One consumer of all partitions of one topic."""
+    """One consumer of all partitions of one topic, taken from `idle` and given back there where it is a list."""
 
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+    def __init__(self, settings: KafkaSettings, topic: str, idle: list[Any] | None) -> None:
         self._settings = settings
         self._topic = topic
         self._name = settings.prefix + topic
+        self._idle = idle
         self._consumer: Any = None
 
     async def __aenter__(self) -> Self:
         from aiokafka import AIOKafkaConsumer, TopicPartition
         from aiokafka.errors import KafkaError
 
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            max_partition_fetch_bytes=1024 * 1024,
-        )
+        consumer = self._idle.pop() if self._idle else None
         try:
             async with asyncio.timeout(_DELIVERY_SECONDS):
-                await consumer.start()
-                if self._name not in await consumer.topics():
+                if consumer is None:
+                    consumer = AIOKafkaConsumer(
+                        bootstrap_servers=self._settings.bootstrap,
+                        isolation_level="read_committed",
+                        enable_auto_commit=False,
+                        auto_offset_reset="earliest",
+                        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                        max_partition_fetch_bytes=1024 * 1024,
+                    )
+                    await consumer.start()
+                cluster = await consumer._client.fetch_all_metadata()
+                if self._name not in cluster.topics():
                     await _stop(consumer)
                     raise StartupRefused(
                         f"topic {self._name} does not exist at {self._settings.bootstrap}; run `./sightline stack init`"
                     )
-                consumer.assign([TopicPartition(self._name, number) for number in await self._partitions(consumer)])
+                partitions = sorted(cluster.partitions_for_topic(self._name))
+                consumer.assign([TopicPartition(self._name, number) for number in partitions])
         except (KafkaError, OSError, TimeoutError) as error:
             await _stop(consumer)
             raise BrokerUnavailable(_sentence(self._settings, error)) from error
@@ -235,15 +289,12 @@ class _Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         consumer, self._consumer = self._consumer, None
-        await _stop(consumer)
-
-    async def _partitions(self, consumer: Any) -> list[int]:
-        # `partitions_for_topic` knows only topics that the consumer was told of; `topics()` told it of all of them.
-        found = consumer.partitions_for_topic(self._name)
-        while not found:
-            await consumer._client.force_metadata_update()
-            found = consumer.partitions_for_topic(self._name)
-        return sorted(found)
+        if self._idle is not None and kind is None:
+            # What was prefetched of this topic goes with its assignment.
+            consumer.unsubscribe()
+            self._idle.append(consumer)
+        else:
+            await _stop(consumer)
 
     async def resolve(self, bound: Bound | None, *, at_start: bool) -> dict[int, int]:
         """Return the offset of each partition that `bound` means; None is the very start or the very end."""

@@ -65,25 +65,23 @@ def _audit(
 
 
 async def _run(settings: Settings, scope: Scope, wait_seconds: float, listing: bool) -> Ledger:
+    from functools import partial
+
     from app.adapters.avro import Codec
     from app.adapters.clock import SystemClock
-    from app.adapters.kafka import TopicScanner
-    from app.adapters.kafka_follow import committed_offsets
+    from app.adapters.kafka import TopicScanner, group_offsets
     from app.adapters.s3 import S3ObjectStore
     from app.domain.filters import UploadFilter
     from app.services.audit import audit
     from app.services.ledger import LedgerReader
 
-    async def committed(group: str, topic: str) -> dict[int, int]:
-        return await committed_offsets(settings.kafka, group, topic)
-
     store = S3ObjectStore(settings.s3) if scope.bucket is not None and listing else None
     clock = SystemClock()
     try:
-        reader = LedgerReader(
-            TopicScanner(settings.kafka), committed, Codec(), clock, UploadFilter.of(settings.s3), scope, store
-        )
-        return await audit(reader, clock, wait_seconds=wait_seconds)
+        async with TopicScanner(settings.kafka) as scanner:
+            committed = partial(group_offsets, settings.kafka)
+            reader = LedgerReader(scanner, committed, Codec(), clock, UploadFilter.of(settings.s3), scope, store)
+            return await audit(reader, clock, wait_seconds=wait_seconds)
     finally:
         if store is not None:
             await store.close()

@@ -9,7 +9,7 @@ merely moving.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -42,7 +42,7 @@ EXAMPLES: Final = 10
 MODIFIED_SLACK_MS: Final = 1_000
 NOTIFICATION_SECONDS: Final = 60.0
 _LISTING_BATCH: Final = 5_000
-_READERS: Final = {
+READERS: Final = {
     UPLOADS: "sightline.identify",
     TASKS: "sightline.score",
     BACKFILL: "sightline.score",
@@ -51,8 +51,8 @@ _READERS: Final = {
     RETRIES_1H: "sightline.retry",
 }
 
-# Returns the next offset that a group would read, by partition.
-CommittedOffsets = Callable[[str, str], Awaitable[Mapping[int, int]]]
+# Returns the next offset that each of some groups would read, by topic and partition.
+CommittedOffsets = Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[tuple[str, int], int]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,11 @@ class LedgerReader:
 
     async def read(self) -> Ledger:
         """Return the ledger as of this moment. Raises BrokerUnavailable, StoreUnavailable."""
-        committed = {topic: await self._committed(group, topic) for topic, group in _READERS.items()}
+        groups = await self._committed(sorted(set(READERS.values())))
+        committed = {
+            topic: {number: offset for (name, number), offset in groups[group].items() if name == topic}
+            for topic, group in READERS.items()
+        }
         await self._read_uploads(committed[UPLOADS])
         await self._read_backfill()
         moving = await self._moving(committed)
@@ -277,7 +281,7 @@ class LedgerReader:
     async def _moving(self, committed: Mapping[str, Mapping[int, int]]) -> Ids:
         """Return the uploads that an agent had still before it when the committed offsets were read."""
         moving = [entry[2] for entry in self._pending]
-        for topic in _READERS:
+        for topic in READERS:
             if topic == UPLOADS:
                 continue
             offsets = AtOffsets(committed[topic])
