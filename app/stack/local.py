@@ -192,6 +192,16 @@ class LocalStack:
         await self._until_ready(name, server)
         self._save()
 
+    async def revive(self) -> tuple[str, ...]:
+        """Resume every server and start again those that have ended; return the latter's names."""
+        names = []
+        for name, server in list(self._servers.items()):
+            self.resume(name)
+            if server.process.pid is None:
+                await self.restart(name)
+                names.append(name)
+        return tuple(names)
+
     # What tests need beside the standard topics and bucket
 
     async def create_topics(

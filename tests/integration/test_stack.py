@@ -131,6 +131,15 @@ async def test_a_frozen_server_does_not_answer_until_it_is_resumed(stack: LocalS
     assert stack.pid_of(REGISTRY) == pid
 
 
+async def test_what_a_fault_left_dead_or_frozen_is_revived(stack: LocalStack) -> None:
+    await stack.kill(REDIS)
+    stack.pause(REGISTRY)
+    assert await stack.revive() == (REDIS,)
+    async with SchemaRegistry(stack.registry_url) as registry:
+        await eventually(registry.answers, 10)
+    assert await stack.revive() == ()
+
+
 # Schema registry
 
 
