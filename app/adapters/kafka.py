@@ -269,6 +269,8 @@ class _Reader:
                         auto_offset_reset="earliest",
                         request_timeout_ms=_REQUEST_TIMEOUT_MS,
                         max_partition_fetch_bytes=1024 * 1024,
+                        # What is asked for is there already; a fetch of what is done with must not hold up the next.
+                        fetch_max_wait_ms=20,
                     )
                     await consumer.start()
                 cluster = await consumer._client.fetch_all_metadata()
