@@ -137,16 +137,16 @@ def train(options: TrainingOptions) -> Path:
         return embeddings_of(network, paths, view, seed, options.cache_dir, count)
 
     seed = str(options.seed)
-    # Every second picture in turn: all of them are seen damaged, at half the time.
-    halves = (training.paths[::2], training.paths[1::2])
-    rows = [features(training.paths, plain, "0"), features(halves[0], mild_view, seed)]
+    # Every third picture in turn: all of them are seen damaged, at a third of the time.
+    thirds = (training.paths[::3], training.paths[1::3], training.paths[2::3])
+    rows = [features(training.paths, plain, "0"), features(training.paths[::2], mild_view, seed)]
     targets = [np.zeros((len(found), len(DEFECTS)), dtype=np.float32) for found in rows]
     for shift in range(_DAMAGED_VIEWS):
-        paths = halves[shift % 2]
+        paths = thirds[shift % 3]
         rows.append(features(paths, damaged_view(shift), seed))
         targets.append(one_hot(assigned(paths, shift, seed)))
     values, truth = np.concatenate(rows), np.concatenate(targets)
-    held, held_truth = damage_features(features, validation.paths, "held")
+    held, held_truth = damage_features(features, validation.paths[::2], "held")
     dimensions = values.shape[1]
     towers = (
         Tower(0, dimensions, 256, 0.2),

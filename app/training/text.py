@@ -109,7 +109,8 @@ def train(options: TrainingOptions) -> Path:
 def _rows(
     features: Callable[[tuple[Path, ...], View, str], Floats], paths: tuple[Path, ...], seed: str, *, both: bool
 ) -> tuple[Floats, Floats]:
-    parts = [(features(paths, plain, "0"), 0.0), (features(paths, overlay_view, seed), 1.0)]
+    marked = paths[::2] if both else paths
+    parts = [(features(paths, plain, "0"), 0.0), (features(marked, overlay_view, seed), 1.0)]
     if both:
         parts.append((features(paths, mirrored, "0"), 0.0))
     values = np.concatenate([rows for rows, _ in parts])

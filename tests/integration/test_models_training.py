@@ -1,0 +1,87 @@
+"""The train verb writes a folder that loads, and models evaluate measures it: on pictures cut from packaged photographs."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.inference.registry import InferenceOptions, Registry
+from app.training.folder import packaged_photographs
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES_PER_CLASS = 20
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("chelsea", "coffee", "flower"):
+        with Image.open(packaged_photographs()[name]) as image:
+            photograph = image.convert("RGB")
+        (folder / name).mkdir()
+        rng = random.Random(name)
+        for number in range(PICTURES_PER_CLASS):
+            left, top = rng.randint(0, photograph.width // 4), rng.randint(0, photograph.height // 4)
+            cut = photograph.crop((left, top, left + photograph.width * 3 // 4, top + photograph.height * 3 // 4))
+            cut.resize((360, 280)).save(folder / name / f"{number}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(ROOT / "models" / "nsfw", folder / "nsfw")
+    return folder
+
+
+def sightline(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False
+    )
+
+
+def test_a_trained_category_head_loads_and_knows_its_classes(tree: Path, models: Path, tmp_path: Path) -> None:
+    options = ("--models", str(models), "--cache", str(tmp_path), "--epochs", "6", "--threads", "2")
+    ran = sightline("train", "category", "--data", str(tree), *options)
+    assert ran.returncode == 0, ran.stderr
+    folder = models / "category" / "1"
+    assert {path.name for path in folder.iterdir()} == {
+        "model.yaml",
+        "category.keras",
+        "README.md",
+        "report.png",
+        "golden",
+    }
+    registry = Registry.load(models, None, InferenceOptions(runtime="onnx", device="cpu", threads=2))
+    assert registry.manifest("category").labels == ("chelsea", "coffee", "flower")
+    measured = sightline("models", "evaluate", "--data", str(tree), "--models-dir", str(models), "--json")
+    assert measured.returncode == 0, measured.stderr
+    figures = json.loads(measured.stdout)
+    assert figures["category"]["accuracy"] > 0.9
+    assert figures["category"]["by_class"]["coffee"]["pictures"] == PICTURES_PER_CLASS
+    assert figures["nsfw"]["false_alarm_rate"] == 0.0
+    listed = json.loads(sightline("models", "ls", "--models-dir", str(models), "--json").stdout)
+    assert [row["model"] for row in listed] == ["category@1", "nsfw@1"]
+
+
+def test_verify_fails_on_a_damaged_folder(models: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "models"
+    shutil.copytree(models / "nsfw", damaged / "nsfw")
+    assert sightline("models", "verify", "--models-dir", str(damaged)).returncode == 0
+    (damaged / "nsfw" / "1" / "open_nsfw_int8.onnx").write_bytes(b"nothing")
+    ran = sightline("models", "verify", "--models-dir", str(damaged))
+    assert ran.returncode == 1
+    assert "sha256" in ran.stdout
+
+
+def test_a_folder_without_pictures_is_one_clear_sentence(models: Path, tmp_path: Path) -> None:
+    ran = sightline("train", "category", "--data", str(tmp_path), "--models", str(models))
+    assert ran.returncode == 2
+    assert "holds no pictures in class folders" in ran.stderr
