@@ -1,0 +1,235 @@
+"""The pipeline as it runs in production: the command line's own workers, bridge and audit as processes, a real store.
+
+`NSFW_ONLY` leaves heads and text detector out, so that a killed worker is back soon; what is left is real all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.adapters.avro import Codec
+from app.adapters.kafka import TopicScanner
+from app.adapters.redis import RedisIndex
+from app.adapters.s3_admin import StoreAccess
+from app.adapters.s3_put import Uploader
+from app.demo.pictures import Picture
+from app.settings import ROOT, Settings, load_settings
+from app.stack.local import LocalStack
+from app.topics import FLAGGED, PREDICTIONS
+from schemas.records import FlaggedImage, ImagePrediction, Record
+from tests.support.stack import TestNames
+from tests.support.streaming import WorkerProcess
+
+AGENTS = ("identify", "score", "moderate", "index")
+NSFW_ONLY = {"SIGHTLINE_INFERENCE_DISABLED": "category,quality,embedded_text"}
+
+
+@dataclass(slots=True, eq=False)
+class VerbProcess(WorkerProcess):
+    """A verb of the command line as a process that may be killed; `agent` is the verb's first word."""
+
+    def start(self) -> None:
+        """Start it; its log goes on in the same file."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", self.agent, *self.arguments],
+                cwd=ROOT,
+                env={**clean, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What `./sightline audit --json` said."""
+
+    exit_code: int
+    ledger: Mapping[str, Any]
+
+    def clean(self, uploads: int) -> bool:
+        """Whether all `uploads` have exactly one outcome."""
+        found = {name: self.ledger[name] for name in ("uploads", "outcomes", "lost", "duplicated")}
+        return self.exit_code == 0 and found == {
+            "uploads": uploads,
+            "outcomes": uploads,
+            "lost": 0,
+            "duplicated": 0,
+        }
+
+
+class WholePipeline:
+    """Processes on one prefix, one bucket and one folder. All are killed when the block that made it is left."""
+
+    def __init__(self, environment: Mapping[str, str], bucket: str, folder: Path) -> None:
+        self.environment = environment
+        self.settings: Settings = load_settings(environment)
+        self.bucket = bucket
+        self.folder = folder
+        self.processes: dict[str, VerbProcess] = {}
+        self.codec = Codec()
+
+    def start(self, name: str, *arguments: str, **settings: str) -> VerbProcess:
+        """Start `./sightline ARGUMENTS…` as `name`; `settings` are SIGHTLINE_* names without their prefix."""
+        more = {f"SIGHTLINE_{key}": value for key, value in settings.items()}
+        verb = VerbProcess(
+            arguments[0], {**self.environment, **more}, self.folder / f"{name}.log", tuple(arguments[1:])
+        )
+        verb.start()
+        self.processes[name] = verb
+        return verb
+
+    def start_workers(self, agents: Iterable[str] = AGENTS, *, count: int = 1, restart: bool = False) -> None:
+        """Start `count` workers of each agent, restarted when they die if `restart`."""
+        for agent in agents:
+            for number in range(count):
+                self.start(f"{agent}-{number}", "worker", agent, *(("--restart",) if restart else ()))
+
+    async def upload(self, pictures: Iterable[Picture], *, at_once: int = 8) -> list[Picture]:
+        """Upload `pictures`, made as they are asked for; returns them when the store has all."""
+        gate = asyncio.Semaphore(at_once)
+        sent: list[Picture] = []
+        made = iter(pictures)
+        async with Uploader(self.settings.s3) as uploader, asyncio.TaskGroup() as group:
+
+            async def put(picture: Picture) -> None:
+                try:
+                    await uploader.put(self.bucket, picture.key, picture.body)
+                finally:
+                    gate.release()
+
+            while (picture := await asyncio.to_thread(next, made, None)) is not None:
+                await gate.acquire()
+                sent.append(picture)
+                group.create_task(put(picture))
+        return sent
+
+    async def delete(self, key: str) -> None:
+        """Delete one object."""
+        async with Uploader(self.settings.s3) as uploader:
+            await uploader.delete(self.bucket, key)
+
+    async def audit(self, wait_seconds: float) -> AuditResult:
+        """Run `./sightline audit` on the bucket, waiting for what is in flight."""
+        code, output = await self.verb("audit", f"s3://{self.bucket}", "--json", "--wait", str(wait_seconds))
+        for line in output.splitlines():
+            if line.startswith("{"):
+                return AuditResult(code, json.loads(line))
+        raise AssertionError(f"the audit gave no ledger (exit code {code}): {output[-3000:]}")
+
+    async def verb(self, *arguments: str) -> tuple[int, str]:
+        """Run a verb to its end; return exit code and output."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app", *arguments),
+            cwd=ROOT,
+            env={
+                **{name: value for name, value in os.environ.items() if name[:10] != "SIGHTLINE_"},
+                **self.environment,
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode(errors="replace")
+
+    async def predictions(self) -> list[ImagePrediction]:
+        """Return every committed outcome."""
+        return [record for record in await self._records(PREDICTIONS) if isinstance(record, ImagePrediction)]
+
+    async def flags(self) -> list[FlaggedImage]:
+        """Return every committed flag."""
+        return [record for record in await self._records(FLAGGED) if isinstance(record, FlaggedImage)]
+
+    def index(self) -> RedisIndex:
+        """Return the index that the pipeline writes; the caller closes it."""
+        return RedisIndex(self.settings.redis, self.codec)
+
+    async def _records(self, topic: str) -> list[Record]:
+        async with aclosing(TopicScanner(self.settings.kafka).scan(topic)) as records:
+            return [self.codec.decode(record.value) async for record in records]
+
+    def logs(self) -> str:
+        """Return the end of every log, for the message of a failed assertion."""
+        return "\n".join(
+            f"== {name} (exit code {process.exit_code})\n{process.log()[-1500:]}"
+            for name, process in self.processes.items()
+        )
+
+    def kill_all(self) -> None:
+        """Kill every process that still runs."""
+        for process in self.processes.values():
+            # A supervisor passes SIGTERM on and its child dies with it in any case.
+            process.send(signal.SIGKILL)
+        for process in self.processes.values():
+            if process.process is not None:
+                process.process.wait(10)
+
+
+@asynccontextmanager
+async def whole_pipeline(
+    stack: LocalStack,
+    names: TestNames,
+    folder: Path,
+    *,
+    versitygw: StoreAccess | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[WholePipeline]:
+    """Yield a pipeline on `stack` with this test's topics and bucket; with `versitygw` on that store instead."""
+    queue_url = ""
+    if versitygw is None:
+        queue_url = await stack.notify_queue(names.bucket, names.queue)
+    store = versitygw or stack.s3
+    environment = {
+        "SIGHTLINE_KAFKA_BOOTSTRAP": stack.kafka,
+        "SIGHTLINE_KAFKA_PREFIX": names.prefix,
+        "SIGHTLINE_KAFKA_PARTITIONS": str(stack.options.partitions),
+        "SIGHTLINE_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
+        "SIGHTLINE_REDIS_URL": stack.redis_url,
+        "SIGHTLINE_REDIS_PREFIX": names.prefix,
+        "SIGHTLINE_S3_ENDPOINT": store.endpoint,
+        "SIGHTLINE_S3_ACCESS_KEY": store.access_key,
+        "SIGHTLINE_S3_SECRET_KEY": store.secret_key,
+        "SIGHTLINE_S3_REGION": store.region,
+        "SIGHTLINE_INFERENCE_THREADS": "2",
+        "SIGHTLINE_WORKER_DATA_DIR": str(folder / "workers"),
+        # No stack of the developer may lend its addresses.
+        "SIGHTLINE_STACK_VAR_DIR": str(folder / "var"),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **(
+            {
+                "SIGHTLINE_SQS_QUEUE_URL": queue_url,
+                "SIGHTLINE_SQS_ENDPOINT": stack.sqs_endpoint,
+                "SIGHTLINE_SQS_WAIT_SECONDS": "2",
+            }
+            if queue_url
+            else {}
+        ),
+        **(settings or {}),
+    }
+    pipeline = WholePipeline(environment, names.bucket, folder)
+    async with AsyncExitStack() as held:
+        held.callback(pipeline.kill_all)
+        yield pipeline
+
+
+def expected_outcome(picture: Picture) -> Sequence[str]:
+    """Return the outcomes that the bytes of a made picture allow."""
+    match picture.scored:
+        case True:
+            return ("scored",)
+        case False:
+            return ("rejected",)
+        case None:
+            return ("scored", "rejected")
