@@ -10,7 +10,7 @@ from typing import Final
 from app.domain.filters import UploadFilter
 from app.domain.identity import listed_upload_id, rescore_upload_id
 from app.domain.jobs import Job
-from app.domain.policy import FLAGGED, past_decision
+from app.domain.policy import FLAGGED, past_verdict
 from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.errors import IndexUnavailable
 from app.ports import Index, ListedObject, ObjectStore
@@ -31,7 +31,7 @@ async def listed_tasks(
 ) -> AsyncGenerator[tuple[list[ImageTask], str], None]:
     """Yield batches of tasks, each with the last key that it covers; begins after the job's cursor.
 
-    What the index knows of an object (order, digest, scores, decision) goes into its task; without an index, or for an
+    What the index knows of an object (order, digest, scores, verdict) goes into its task; without an index, or for an
     object that it does not know, the listing alone speaks.
     """
     after = job.cursor.key.encode()
@@ -66,11 +66,11 @@ async def _task(index: Index | None, job: Job, listed: ListedObject, now_ms: int
         except IndexUnavailable:
             known = None  # the job goes on with what the listing says; it costs fetches, never correctness
     if known is not None and known.prediction is not None and known.prediction.etag == listed.etag:
-        decision: ModelScores | None = None
+        verdict: ModelScores | None = None
         if known.flag is not None and known.flag.state == FLAGGED:
             rules = tuple((rule.rule, rule.severity) for rule in known.flag.rules)
-            decision = past_decision(known.flag.action, known.flag.policy_version, rules)
-        return rescore_task(known.prediction, decision, job, now_ms)
+            verdict = past_verdict(known.flag.action, known.flag.policy_version, rules)
+        return rescore_task(known.prediction, verdict, job, now_ms)
     upload_id = listed_upload_id(listed.bucket, listed.key, listed.etag, listed.modified_ms)
     return ImageTask(
         upload_id=rescore_upload_id(upload_id, job.id),

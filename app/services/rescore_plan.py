@@ -16,7 +16,7 @@ from app.adapters.kafka import AtOffsets, AtTime, TopicScanner
 from app.domain.identity import rescore_upload_id
 from app.domain.jobs import Job
 from app.domain.policy import FLAGGED as STATE_FLAGGED
-from app.domain.policy import NO_ACTION, past_decision, past_outcome
+from app.domain.policy import NO_ACTION, past_outcome, past_verdict
 from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.domain.standing import Standing, removes_one_version, replaces, same_upload, standing_of
 from app.errors import Poison
@@ -40,7 +40,7 @@ class _Latest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The predictions to make tasks of, with the decision on each that is known to have been made."""
+    """The predictions to make tasks of, with the verdict on each that is known to have been made."""
 
     chosen: Mapping[tuple[int, int], ModelScores | None]
     skipped: int
@@ -65,9 +65,9 @@ class Planner:
         latest = await self._latest(slice_number)
         in_window = sum(found.wanted for found in latest.values())
         await self._drop_removed(latest, slice_number)
-        decisions = await self._decisions(latest, slice_number)
+        verdicts = await self._verdicts(latest, slice_number)
         chosen = {
-            (found.partition, found.offset): decisions.get(image) for image, found in latest.items() if found.wanted
+            (found.partition, found.offset): verdicts.get(image) for image, found in latest.items() if found.wanted
         }
         return Plan(chosen, in_window - len(chosen))
 
@@ -121,7 +121,7 @@ class Planner:
                 if gone:
                     del latest[image]
 
-    async def _decisions(self, latest: Mapping[bytes, _Latest], slice_number: int) -> dict[bytes, ModelScores]:
+    async def _verdicts(self, latest: Mapping[bytes, _Latest], slice_number: int) -> dict[bytes, ModelScores]:
         """Return what `moderate` decided on each image, for those of which it is known for certain."""
         flags: dict[bytes, FlaggedImage] = {}
         async with aclosing(self._scanner.scan(FLAGGED, self._start)) as records:
@@ -139,11 +139,11 @@ class Planner:
                     known is None or replaces(standing_of(flag), standing_of(known))
                 ):
                     flags[image] = flag
-        decisions = {}
+        verdicts = {}
         for image, held in latest.items():
             if held.offset < self._decided_before.get(held.partition, 0):
-                decisions[image] = _decision(flags.get(image))
-        return decisions
+                verdicts[image] = _verdict(flags.get(image))
+        return verdicts
 
     def read(self, record: SourceRecord) -> ImagePrediction | None:
         """Return the prediction in `record`, None for bytes that are none."""
@@ -164,13 +164,13 @@ def slices_for(records: int) -> int:
     return min(65_536, max(1, -(-records // SLICE_RECORDS)))
 
 
-def _decision(flag: FlaggedImage | None) -> ModelScores:
+def _verdict(flag: FlaggedImage | None) -> ModelScores:
     if flag is None or flag.state != STATE_FLAGGED:
-        return past_decision(NO_ACTION, "" if flag is None else flag.policy_version, ())
-    return past_decision(flag.action, flag.policy_version, tuple((rule.rule, rule.severity) for rule in flag.rules))
+        return past_verdict(NO_ACTION, "" if flag is None else flag.policy_version, ())
+    return past_verdict(flag.action, flag.policy_version, tuple((rule.rule, rule.severity) for rule in flag.rules))
 
 
-def rescore_task(prediction: ImagePrediction, decision: ModelScores | None, job: Job, now_ms: int) -> ImageTask:
+def rescore_task(prediction: ImagePrediction, verdict: ModelScores | None, job: Job, now_ms: int) -> ImageTask:
     """Return the task that scores the upload of `prediction` again under `job`.
 
     Dialect, order and event time are those of the upload, so nothing newer is replaced by it; the digest is known, so
@@ -179,8 +179,8 @@ def rescore_task(prediction: ImagePrediction, decision: ModelScores | None, job:
     previous = list(prediction.scores)
     if prediction.outcome != "scored":
         previous.append(past_outcome(prediction.outcome, prediction.reason))
-    if decision is not None:
-        previous.append(decision)
+    if verdict is not None:
+        previous.append(verdict)
     return ImageTask(
         upload_id=rescore_upload_id(prediction.upload_id, job.id),
         bucket=prediction.bucket,

@@ -140,16 +140,16 @@ async def test_what_moderate_had_decided_travels_along(rig: Rig) -> None:
     job, _ = await begin_job(rig.parts, window(), 0)
     planner = Planner(rig.scanner, CODEC, job, ends)
     plan = await planner.plan(0)
-    decisions = []
+    verdicts = []
     async for record in planner.predictions(()):
         before = plan.chosen[record.partition, record.offset]
         assert before is not None
         past = past_of((before,))
         found = planner.read(record)
         assert found is not None
-        decisions.append((found.key, past.action, past.rules))
-    assert sorted(decisions) == [(flagged.key, "block", ("nsfw-block",)), (clean.key, "none", ())]
-    # Where moderate has not come to, nothing is claimed of its decision.
+        verdicts.append((found.key, past.action, past.rules))
+    assert sorted(verdicts) == [(flagged.key, "block", ("nsfw-block",)), (clean.key, "none", ())]
+    # Where moderate has not come to, nothing is claimed of its verdict.
     undecided = await Planner(rig.scanner, CODEC, job, {}).plan(0)
     assert set(undecided.chosen.values()) == {None}
 

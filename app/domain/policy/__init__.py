@@ -5,12 +5,12 @@ from app.domain.policy.decide import (
     FLAGGED,
     flag_for,
     flag_id_of,
-    past_decision,
     past_of,
     past_outcome,
+    past_verdict,
     subject_of,
 )
-from app.domain.policy.evaluate import Decision, RuleReport, Subject, evaluate, report_rules
+from app.domain.policy.evaluate import RuleReport, Subject, Verdict, evaluate, report_rules
 from app.domain.policy.parse import parse_policy
 from app.domain.policy.references import check_references
 from app.domain.policy.rules import (
@@ -36,7 +36,6 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "CaseFailure",
-    "Decision",
     "OutcomeTest",
     "Policy",
     "PolicyCase",
@@ -44,15 +43,16 @@ __all__ = [
     "RuleReport",
     "ScoreTest",
     "Subject",
+    "Verdict",
     "check_references",
     "evaluate",
     "flag_for",
     "flag_id_of",
     "is_published",
     "parse_policy",
-    "past_decision",
     "past_of",
     "past_outcome",
+    "past_verdict",
     "report_rules",
     "run_cases",
     "stronger",

@@ -1,12 +1,12 @@
 """From a prediction to the flag it deserves, if any.
 
-A live upload is flagged when its decision is published at all. A rescored one is published only when its decision
+A live upload is flagged when its verdict is published at all. A rescored one is published only when its verdict
 differs from the one before. What "before" was travels inside the task and the prediction (`previous`): the scores of
 then, and beside them up to two entries under reserved model names that no model can have:
 
 * `outcome.past`: the outcome of then, when it was not `scored` (label: the outcome; `skipped`: its reason);
-* `decision.past`: what `moderate` had decided then (labels: the rules with severity/100; `skipped`: the action;
-  `version`: the policy version). Without it the decision of then is this policy's on the scores of then.
+* `verdict.past`: what `moderate` had decided then (labels: the rules with severity/100; `skipped`: the action;
+  `version`: the policy version). Without it the verdict of then is this policy's on the scores of then.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from app.domain.policy.evaluate import Decision, Subject, evaluate
+from app.domain.policy.evaluate import Subject, Verdict, evaluate
 from app.domain.policy.rules import NO_ACTION, Policy, is_published
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, RuleMatch
 
 # A dot is in no model name (app/inference/manifest.py), so these never meet one.
 PAST_OUTCOME: Final = "outcome.past"
-PAST_DECISION: Final = "decision.past"
+PAST_VERDICT: Final = "verdict.past"
 FLAGGED: Final = "flagged"
 CLEARED: Final = "cleared"
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was known of an image before its rescoring. `action` is None where the decision of then is not known."""
+    """What was known of an image before its rescoring. `action` is None where the verdict of then is not known."""
 
     subject: Subject
     action: str | None
@@ -40,10 +40,10 @@ def past_outcome(outcome: str, reason: str) -> ModelScores:
     return ModelScores(PAST_OUTCOME, "", "", (LabelScore(outcome, 1.0),), (), cached=False, skipped=reason)
 
 
-def past_decision(action: str, policy_version: str, rules: tuple[tuple[str, int], ...]) -> ModelScores:
+def past_verdict(action: str, policy_version: str, rules: tuple[tuple[str, int], ...]) -> ModelScores:
     """Return the `previous` entry that says what had been decided, with (rule, severity) of each matched rule."""
     labels = tuple(LabelScore(rule, severity / 100) for rule, severity in rules)
-    return ModelScores(PAST_DECISION, policy_version, "", labels, (), cached=False, skipped=action)
+    return ModelScores(PAST_VERDICT, policy_version, "", labels, (), cached=False, skipped=action)
 
 
 def past_of(previous: tuple[ModelScores, ...]) -> Past:
@@ -54,7 +54,7 @@ def past_of(previous: tuple[ModelScores, ...]) -> Past:
     for entry in previous:
         if entry.model == PAST_OUTCOME:
             outcome, reason = entry.labels[0].label if entry.labels else "rejected", entry.skipped
-        elif entry.model == PAST_DECISION:
+        elif entry.model == PAST_VERDICT:
             action, rules = entry.skipped, tuple(label.label for label in entry.labels)
         else:
             scores.append(entry)
@@ -77,34 +77,34 @@ def flag_for(
     policy: Policy, prediction: ImagePrediction, position: Position, decided_at_ms: int
 ) -> FlaggedImage | None:
     """Return the flag to publish for `prediction`, or None. Deterministic but for `decided_at_ms`."""
-    decision = evaluate(policy, subject_of(prediction))
+    verdict = evaluate(policy, subject_of(prediction))
     if prediction.job_id is None or not prediction.previous:
-        if not is_published(decision.action):
+        if not is_published(verdict.action):
             return None
-        return _flag(policy, prediction, position, decided_at_ms, decision, None)
+        return _flag(policy, prediction, position, decided_at_ms, verdict, None)
     past = past_of(prediction.previous)
-    action, rules = _past_decision(policy, past)
-    fresh_rules = tuple(sorted(found.rule for found in _published(decision)))
-    fresh_action = decision.action if is_published(decision.action) else NO_ACTION
+    action, rules = _past_verdict(policy, past)
+    fresh_rules = tuple(sorted(found.rule for found in _published(verdict)))
+    fresh_action = verdict.action if is_published(verdict.action) else NO_ACTION
     if (fresh_action, fresh_rules) == (action, rules):
         return None
     if fresh_action == NO_ACTION and prediction.outcome != "scored":
         # Only scores take a flag back: an image that cannot be read any more has not become harmless.
         return None
-    return _flag(policy, prediction, position, decided_at_ms, decision, (action, rules))
+    return _flag(policy, prediction, position, decided_at_ms, verdict, (action, rules))
 
 
-def _past_decision(policy: Policy, past: Past) -> tuple[str, tuple[str, ...]]:
+def _past_verdict(policy: Policy, past: Past) -> tuple[str, tuple[str, ...]]:
     if past.action is not None:
         return past.action, tuple(sorted(past.rules))
-    decision = evaluate(policy, past.subject)
-    if not is_published(decision.action):
+    verdict = evaluate(policy, past.subject)
+    if not is_published(verdict.action):
         return NO_ACTION, ()
-    return decision.action, tuple(sorted(found.rule for found in _published(decision)))
+    return verdict.action, tuple(sorted(found.rule for found in _published(verdict)))
 
 
-def _published(decision: Decision) -> tuple[RuleMatch, ...]:
-    return tuple(found for found in decision.matches if is_published(found.action))
+def _published(verdict: Verdict) -> tuple[RuleMatch, ...]:
+    return tuple(found for found in verdict.matches if is_published(found.action))
 
 
 def _flag(
@@ -112,10 +112,10 @@ def _flag(
     prediction: ImagePrediction,
     position: Position,
     decided_at_ms: int,
-    decision: Decision,
+    verdict: Verdict,
     before: tuple[str, tuple[str, ...]] | None,
 ) -> FlaggedImage:
-    matches = _published(decision)
+    matches = _published(verdict)
     return FlaggedImage(
         flag_id=flag_id_of(prediction.upload_id, policy),
         upload_id=prediction.upload_id,
@@ -125,7 +125,7 @@ def _flag(
         etag=prediction.etag,
         sha256=prediction.sha256,
         state=FLAGGED if matches else CLEARED,
-        action=decision.action if matches else NO_ACTION,
+        action=verdict.action if matches else NO_ACTION,
         severity=max((found.severity for found in matches), default=0),
         rules=matches,
         policy=policy.name,
@@ -145,6 +145,6 @@ def _flag(
 
 
 def flag_id_of(upload_id: str, policy: Policy) -> str:
-    """Return the identity of the decision of one policy version on one upload's outcome."""
+    """Return the identity of the verdict of one policy version on one upload's outcome."""
     parts = ("flag", upload_id, policy.name, policy.full_version)
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]

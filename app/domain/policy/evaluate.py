@@ -41,7 +41,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Verdict:
     """The strongest action of all rules that matched (`none` without any), and those rules, strongest first."""
 
     action: str
@@ -72,8 +72,8 @@ class _Checked:
 _Scores = Mapping[tuple[str, str], tuple[ModelScores, float]]
 
 
-def evaluate(policy: Policy, subject: Subject) -> Decision:
-    """Return the decision of `policy` on `subject`. Pure: the same arguments give the same decision."""
+def evaluate(policy: Policy, subject: Subject) -> Verdict:
+    """Return the verdict of `policy` on `subject`. Pure: the same arguments give the same verdict."""
     known = _by_label(subject)
     matches = []
     for rule in policy.rules:
@@ -87,7 +87,7 @@ def evaluate(policy: Policy, subject: Subject) -> Decision:
             action = found.action
         severity = max(severity, found.severity)
     matches.sort(key=lambda found: -found.severity)
-    return Decision(action, severity, tuple(matches))
+    return Verdict(action, severity, tuple(matches))
 
 
 def report_rules(policy: Policy, subject: Subject) -> tuple[RuleReport, ...]:

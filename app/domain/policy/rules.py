@@ -14,7 +14,7 @@ OPS: Final = (">=", ">", "<=", "<")
 
 
 def is_published(action: str) -> bool:
-    """Whether a decision for `action` goes to the flagged topic."""
+    """Whether a verdict for `action` goes to the flagged topic."""
     return action in _PUBLISHED
 
 

@@ -22,11 +22,11 @@ def run_cases(policy: Policy) -> tuple[CaseFailure, ...]:
     """Return the cases of `policy` that fail; empty when all hold."""
     failures = []
     for case in policy.cases:
-        decision = evaluate(policy, _subject(case))
-        matched = {found.rule for found in decision.matches}
-        if decision.action != case.expect:
-            because = "; ".join(found.explanation for found in decision.matches) or "no rule matched"
-            reason = f"expected {case.expect}, got {decision.action} ({because})"
+        verdict = evaluate(policy, _subject(case))
+        matched = {found.rule for found in verdict.matches}
+        if verdict.action != case.expect:
+            because = "; ".join(found.explanation for found in verdict.matches) or "no rule matched"
+            reason = f"expected {case.expect}, got {verdict.action} ({because})"
             failures.append(CaseFailure(case.name, case.line, reason))
         elif case.rules is not None and matched != set(case.rules):
             reason = f"expected rules {_names(set(case.rules))}, matched {_names(matched)}"

@@ -10,9 +10,9 @@ from app.domain.policy import (
     evaluate,
     flag_for,
     parse_policy,
-    past_decision,
     past_of,
     past_outcome,
+    past_verdict,
     report_rules,
 )
 from schemas.records import FlaggedImage, ImagePrediction, ModelScores, Position, RuleCondition
@@ -89,9 +89,9 @@ def test_the_strongest_action_wins_and_all_rules_are_named() -> None:
     ("value", "action"), [(0.499, "none"), (0.5, "review"), (0.799, "review"), (0.8, "block"), (1.0, "block")]
 )
 def test_bands_meet_without_gap_or_overlap(value: float, action: str) -> None:
-    decision = evaluate(POLICY, Subject("scored", "", (scores("nsfw", nsfw=value),)))
-    assert decision.action == action
-    assert len(decision.matches) == (0 if action == "none" else 1)
+    verdict = evaluate(POLICY, Subject("scored", "", (scores("nsfw", nsfw=value),)))
+    assert verdict.action == action
+    assert len(verdict.matches) == (0 if action == "none" else 1)
 
 
 def test_a_rejected_hostile_file_is_reviewed() -> None:
@@ -123,7 +123,7 @@ def test_a_superseded_upload_is_flagged_as_such() -> None:
 CLEAN, NUDE, MAYBE = (scores("nsfw", nsfw=0.1),), (scores("nsfw", nsfw=0.9),), (scores("nsfw", nsfw=0.6),)
 
 
-def test_an_unchanged_decision_is_not_published_again() -> None:
+def test_an_unchanged_verdict_is_not_published_again() -> None:
     assert flag(rescored(NUDE, (scores("nsfw", nsfw=0.85),))) is None
     assert flag(rescored(CLEAN, CLEAN)) is None
 
@@ -135,7 +135,7 @@ def test_a_new_flag_of_a_rescoring_is_marked_changed() -> None:
     assert found.job_id == "job-1"
 
 
-def test_a_weaker_decision_is_published_with_the_one_before() -> None:
+def test_a_weaker_verdict_is_published_with_the_one_before() -> None:
     found = flag(rescored(MAYBE, NUDE))
     assert found is not None
     assert (found.state, found.action, found.previous_action) == ("flagged", "review", "block")
@@ -163,11 +163,11 @@ def test_a_rescoring_by_one_model_leaves_the_flags_of_the_others() -> None:
 
 
 def test_what_was_decided_then_counts_more_than_what_this_policy_would_have_decided() -> None:
-    never_flagged = (*NUDE, past_decision("none", "6+0", ()))
+    never_flagged = (*NUDE, past_verdict("none", "6+0", ()))
     found = flag(rescored(NUDE, never_flagged))
     assert found is not None
     assert (found.action, found.previous_action) == ("block", "none")
-    flagged_alike = (*CLEAN, past_decision("block", "6+0", (("block-nudity", 90),)))
+    flagged_alike = (*CLEAN, past_verdict("block", "6+0", (("block-nudity", 90),)))
     assert flag(rescored(NUDE, flagged_alike)) is None
 
 
