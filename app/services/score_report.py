@@ -134,6 +134,7 @@ def _card(found: FileScore, thumbnail: bytes | None) -> dict[str, Any]:
         ]
     return {
         "name": _printable(found.name),
+        "folder": _printable(Path(found.name).parent.name),
         "short": _printable(Path(found.name).name or found.name),
         "outcome": found.outcome,
         "reason": found.reason,
