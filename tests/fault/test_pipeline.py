@@ -132,7 +132,7 @@ async def test_notifications_lost_with_the_broker_are_found_by_reconcile(tmp_pat
 async def _reconciled(pipeline: WholePipeline, uploads: int) -> bool:
     code, output = await pipeline.verb("reconcile", f"s3://{pipeline.bucket}", "--older-than", "1m", "--yes")
     assert code == 0, output
-    return (await pipeline.audit(10)).ledger["outcomes"] == uploads
+    return int((await pipeline.audit(10)).ledger["outcomes"]) == uploads
 
 
 def _own_stack(folder: Path, names: TestNames) -> LocalStack:
