@@ -213,11 +213,12 @@ class TopicScanner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         idle, self._idle = self._idle or [], None
-        for consumer in idle:
+        for consumer, prober in idle:
             await _stop(consumer)
+            await _stop(prober)
 
     async def ends(self, topic: str) -> dict[int, int]:
-        """Return the end of each partition that a read-committed reader can reach. Raises as `scan` does."""
+        """Return the end of each partition, open transactions included. Raises as `scan` does."""
         async with _Reader(self._settings, topic, self._idle) as reader:
             return await reader.resolve(None, at_start=False)
 
@@ -233,9 +234,9 @@ class TopicScanner:
     ) -> AsyncGenerator[SourceRecord, None]:
         """Yield the records from `start` (None: the first) up to, not including, `end` (None: the end at this moment).
 
-        Order holds within a partition only. Memory is bounded by 2,000 records and 1 MiB a partition. Raises
-        BrokerUnavailable, also when nothing came for a minute, and StartupRefused when the topic does not exist. Close
-        the iterator (`aclosing`) when it is left early.
+        A transaction that is open before the end is waited for. Order holds within a partition only. Memory is bounded
+        by 2,000 records and 1 MiB a partition. Raises BrokerUnavailable, also when nothing came for a minute, and
+        StartupRefused when the topic does not exist. Close the iterator (`aclosing`) when it is left early.
         """
         async with _Reader(self._settings, topic, self._idle) as reader:
             first = await reader.resolve(start, at_start=True)
@@ -253,12 +254,16 @@ class _Reader:
         self._name = settings.prefix + topic
         self._idle = idle
         self._consumer: Any = None
+        # Asks for ends only. A read-committed consumer is told the end before the oldest open transaction; but what a
+        # worker has committed may still be open for some milliseconds, because the broker marks one partition after
+        # the other. Scanning up to the true end waits for such a transaction instead of missing it.
+        self._prober: Any = None
 
     async def __aenter__(self) -> Self:
         from aiokafka import AIOKafkaConsumer, TopicPartition
         from aiokafka.errors import KafkaError
 
-        consumer = self._idle.pop() if self._idle else None
+        consumer, prober = self._idle.pop() if self._idle else (None, None)
         try:
             async with asyncio.timeout(_DELIVERY_SECONDS):
                 if consumer is None:
@@ -273,9 +278,17 @@ class _Reader:
                         fetch_max_wait_ms=20,
                     )
                     await consumer.start()
+                if prober is None:
+                    prober = AIOKafkaConsumer(
+                        bootstrap_servers=self._settings.bootstrap,
+                        enable_auto_commit=False,
+                        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                    )
+                    await prober.start()
                 cluster = await consumer._client.fetch_all_metadata()
                 if self._name not in cluster.topics():
                     await _stop(consumer)
+                    await _stop(prober)
                     raise StartupRefused(
                         f"topic {self._name} does not exist at {self._settings.bootstrap}; run `./sightline stack init`"
                     )
@@ -283,20 +296,22 @@ class _Reader:
                 consumer.assign([TopicPartition(self._name, number) for number in partitions])
         except (KafkaError, OSError, TimeoutError) as error:
             await _stop(consumer)
+            await _stop(prober)
             raise BrokerUnavailable(_sentence(self._settings, error)) from error
-        self._consumer = consumer
+        self._consumer, self._prober = consumer, prober
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        consumer, self._consumer = self._consumer, None
+        consumer, prober, self._consumer, self._prober = self._consumer, self._prober, None, None
         if self._idle is not None and kind is None:
             # What was prefetched of this topic goes with its assignment.
             consumer.unsubscribe()
-            self._idle.append(consumer)
+            self._idle.append((consumer, prober))
         else:
             await _stop(consumer)
+            await _stop(prober)
 
     async def resolve(self, bound: Bound | None, *, at_start: bool) -> dict[int, int]:
         """Return the offset of each partition that `bound` means; None is the very start or the very end."""
@@ -306,7 +321,7 @@ class _Reader:
         try:
             async with asyncio.timeout(_DELIVERY_SECONDS):
                 lows = await self._consumer.beginning_offsets(list(tops.values()))
-                highs = await self._consumer.end_offsets(list(tops.values()))
+                highs = await self._prober.end_offsets(list(tops.values()))
                 low = {number: lows[assigned] for number, assigned in tops.items()}
                 high = {number: highs[assigned] for number, assigned in tops.items()}
                 if bound is None:

@@ -95,6 +95,22 @@ async def test_a_scan_ends_behind_the_markers_of_transactions_and_skips_what_was
     assert sorted(record.value or b"" for record in found) == sorted(b"%d" % n for n in range(20) for _ in range(8))
 
 
+async def test_a_scan_waits_for_a_transaction_that_is_open_before_its_end(stack: LocalStack, topics: str) -> None:
+    settings = kafka_settings(stack, topics)
+    raw = AIOKafkaProducer(bootstrap_servers=stack.kafka, transactional_id=f"{topics}slow")
+    await raw.start()
+    try:
+        await raw.begin_transaction()
+        await raw.send_and_wait(topics + UPLOADS, b"slow")
+        reading = asyncio.create_task(read(TopicScanner(settings), UPLOADS))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(reading), 2)
+        await raw.commit_transaction()
+        assert [record.value for record in await asyncio.wait_for(reading, 30)] == [b"slow"]
+    finally:
+        await raw.stop()
+
+
 async def test_a_younger_producer_of_the_same_id_fences_the_older(stack: LocalStack, topics: str) -> None:
     settings = kafka_settings(stack, topics)
     async with TransactionalProducer(settings, "same") as older:
