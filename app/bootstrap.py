@@ -280,11 +280,26 @@ def _pumps(settings: Settings, sources: tuple[str, ...], lanes: Lanes, app: faus
 
 async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
     """Run until SIGTERM or SIGINT; returns after an orderly end. Failures end the process themselves."""
-    async with build_worker(settings, agent, parts) as worker:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        await worker.run()
+    loop, running = asyncio.get_running_loop(), asyncio.current_task()
+    assert running is not None
+    started: list[Worker] = []
+
+    def end() -> None:
+        if started:
+            started[0].stop()
+        else:
+            running.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        async with build_worker(settings, agent, parts) as worker:
+            started.append(worker)
+            await worker.run()
+    except asyncio.CancelledError:
+        if started:
+            raise
+        logger.info("stopped before the start was complete")
 
 
 def _same_worker(sources: frozenset[SourcePartition], topics: frozenset[str]) -> bool:

@@ -191,4 +191,4 @@ def lag(worker: WorkerProcess) -> int | None:
     lanes = worker.health().get("lanes")
     if not lanes:
         return None
-    return sum(lane["lag_records"] + lane["in_flight"] for lane in lanes.values())
+    return sum(int(lane["lag_records"]) + int(lane["in_flight"]) for lane in lanes.values())
