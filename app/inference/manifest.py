@@ -65,26 +65,16 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class RunIf:
-    """The condition of a cascade: the score of another model's label compared with a threshold. No expressions.
-
-    With `gate_weight` the condition's score also has a say in the cascade's own: see `combined`.
-    """
+    """The condition of a cascade: the score of another model's label compared with a threshold. No expressions."""
 
     model: str
     label: str
     op: str
     threshold: float
-    gate_weight: float = 0.0
 
     def holds(self, value: float) -> bool:
         """Whether the cascade must run, given the score of `model`'s `label`."""
         return _OPERATORS[self.op](value, self.threshold)
-
-    def combined(self, own: float, gate: float) -> float:
-        """The cascade's score where it ran: a geometric mean of its own and the gate's."""
-        if not self.gate_weight:
-            return own
-        return float(max(own, 0.0) ** (1 - self.gate_weight) * max(gate, 0.0) ** self.gate_weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +387,6 @@ def _run_if(section: _Section) -> RunIf:
         label=section.text("label"),
         op=section.one_of("op", tuple(_OPERATORS)),
         threshold=section.number("threshold", 0.0, 1.0),
-        gate_weight=section.number("gate_weight", 0.0, 1.0) if section.has("gate_weight") else 0.0,
     )
     section.close()
     return condition

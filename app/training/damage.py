@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 DEFECTS: tuple[str, ...] = (
@@ -23,6 +24,10 @@ DEFECTS: tuple[str, ...] = (
     "low_contrast",
     "low_resolution",
 )
+
+
+VERSION = 2
+"""Part of the key of cached features: a change of any damage is a new version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,11 @@ STRENGTHS: Mapping[str, Strength] = {
     # standard deviation of grey values
     "noisy": Strength(damaged=(18.0, 50.0), mild=(0.0, 4.0)),
     # JPEG quality
-    "overcompressed": Strength(damaged=(3.0, 14.0), mild=(50.0, 92.0)),
+    "overcompressed": Strength(damaged=(3.0, 12.0), mild=(50.0, 92.0)),
     # factor on the distance from the mean
-    "low_contrast": Strength(damaged=(0.12, 0.36), mild=(0.75, 1.1)),
+    "low_contrast": Strength(damaged=(0.12, 0.32), mild=(0.75, 1.1)),
     # short side in pixels
-    "low_resolution": Strength(damaged=(48.0, 170.0), mild=(256.0, 400.0)),
+    "low_resolution": Strength(damaged=(48.0, 160.0), mild=(256.0, 400.0)),
 }
 
 
@@ -107,8 +112,22 @@ def _motion(image: Image.Image, length: float, rng: random.Random) -> Image.Imag
 
 
 def _light(image: Image.Image, strength: float, rng: random.Random) -> Image.Image:
-    linear = (np.asarray(image, dtype=np.float32) / 255) ** 2.2 * strength
-    return Image.fromarray((np.clip(linear, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8))
+    linear = ((np.asarray(image, dtype=np.float32) / 255) ** 2.2).astype(np.float32)
+    result = _exposed(linear, strength)
+    # More light makes a dark picture better, and less a bright one: damage goes on until it is some.
+    for _ in range(6):
+        spared_by_darkness = strength >= STRENGTHS["overexposed"].damaged[0] and (result >= 250).mean() < 0.3
+        spared_by_light = strength <= STRENGTHS["dark"].damaged[1] and np.median(result) > 70
+        if not spared_by_darkness and not spared_by_light:
+            break
+        strength *= 1.6 if spared_by_darkness else 0.6
+        result = _exposed(linear, strength)
+    return Image.fromarray(result)
+
+
+def _exposed(linear: NDArray[np.float32], factor: float) -> NDArray[np.uint8]:
+    exposed: NDArray[np.uint8] = (np.clip(linear * factor, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
+    return exposed
 
 
 def _noise(image: Image.Image, strength: float, rng: random.Random) -> Image.Image:

@@ -186,9 +186,7 @@ def _text(
 
     def overall(gates: Floats, detected: Floats) -> Floats:
         ran = np.array([run_if.holds(float(value)) for value in gates])
-        combined: Floats = np.where(
-            ran, [run_if.combined(float(own), float(value)) for own, value in zip(detected, gates, strict=True)], gates
-        )
+        combined: Floats = np.where(ran, detected, gates)
         return combined
 
     positive, negative = overall(gate_with, scores.with_text), overall(gate_without, scores.without)

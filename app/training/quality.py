@@ -18,7 +18,7 @@ from app.inference.manifest import read_manifest
 from app.inference.runtime import Floats
 from app.inference.statistics import STATISTICS
 from app.inference.tensorflow import load_head
-from app.training.damage import DEFECTS, STRENGTHS, damaged, mild, reencoded
+from app.training.damage import DEFECTS, STRENGTHS, VERSION, damaged, mild, reencoded
 from app.training.folder import artefact, write_manifest
 from app.training.heads import Tower, build, fit, with_overall
 from app.training.options import BACKBONE, TrainingOptions, load_backbone, split
@@ -28,7 +28,7 @@ from app.training.report import calibration_error, labels_report, write_card
 ARTEFACT = "quality.keras"
 OVERALL = "overall"
 LABELS = (*DEFECTS, OVERALL)
-_DAMAGED_VIEWS = 4
+_DAMAGED_VIEWS = 6
 _SEEN_FROM = LAST_VALUES + INNER_VALUES + BRANCH_VALUES
 
 REASONS: dict[str, tuple[str, str]] = {
@@ -55,7 +55,7 @@ def damaged_view(shift: int, defects: tuple[str, ...] = DEFECTS) -> View:
         defect = defects[(rng.randrange(len(defects)) + shift) % len(defects)]
         return reencoded(damaged(image, defect, rng), rng)
 
-    view.__name__ = f"damaged_{shift}_of_{len(defects)}"
+    view.__name__ = f"damaged_{VERSION}_{shift}_of_{len(defects)}"
     return view
 
 
@@ -65,7 +65,7 @@ def one_defect_view(defect: str) -> View:
     def view(image: Image.Image, rng: random.Random) -> Image.Image:
         return reencoded(damaged(image, defect, rng), rng)
 
-    view.__name__ = f"damaged_{defect}"
+    view.__name__ = f"damaged_{VERSION}_{defect}"
     return view
 
 

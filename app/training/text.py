@@ -109,10 +109,14 @@ def train(options: TrainingOptions) -> Path:
 def _rows(
     features: Callable[[tuple[Path, ...], View, str], Floats], paths: tuple[Path, ...], seed: str, *, both: bool
 ) -> tuple[Floats, Floats]:
-    marked = paths[::2] if both else paths
-    parts = [(features(paths, plain, "0"), 0.0), (features(marked, overlay_view, seed), 1.0)]
+    parts = [(features(paths, plain, "0"), 0.0)]
     if both:
         parts.append((features(paths, mirrored, "0"), 0.0))
+        # In halves, each with its own text: features are kept half by half.
+        parts += [(features(half, overlay_view, seed), 1.0) for half in (paths[::2], paths[1::2])]
+        parts.append((features(paths[::2], overlay_view, f"{seed}b"), 1.0))
+    else:
+        parts.append((features(paths, overlay_view, seed), 1.0))
     values = np.concatenate([rows for rows, _ in parts])
     targets = np.concatenate([np.full((len(rows), 1), label, dtype=np.float32) for rows, label in parts])
     return values, targets

@@ -1,4 +1,4 @@
-"""The train verb writes a folder that loads, and models evaluate measures it: on pictures cut from packaged photographs."""
+"""The train verb writes a folder that loads, and models evaluate measures it: on cuts of packaged photographs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from PIL import Image
 
+from app.inference.backbone import read_branch
 from app.inference.registry import InferenceOptions, Registry
+from app.training.backbone import float_graph
+from app.training.branch import train_branch
 from app.training.folder import packaged_photographs
+from app.training.nsfw import SPEC
+from app.training.pictures import labelled_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES_PER_CLASS = 20
@@ -69,6 +75,16 @@ def test_a_trained_category_head_loads_and_knows_its_classes(tree: Path, models:
     assert figures["nsfw"]["false_alarm_rate"] == 0.0
     listed = json.loads(sightline("models", "ls", "--models-dir", str(models), "--json").stdout)
     assert [row["model"] for row in listed] == ["category@1", "nsfw@1"]
+
+
+def test_a_branch_can_be_tuned_again_and_grafted(tree: Path, tmp_path: Path) -> None:
+    target = tmp_path / "branch.npz"
+    train_branch(
+        labelled_pictures(tree), SPEC, target, epochs=1, seed=1, threads=2, progress=lambda step, done, total: None
+    )
+    graph = float_graph(read_branch(target))
+    onnx.checker.check_model(graph)
+    assert [output.name for output in graph.graph.output] == ["outputs", "embedding"]
 
 
 def test_verify_fails_on_a_damaged_folder(models: Path, tmp_path: Path) -> None:
