@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Any, Final
@@ -158,7 +159,9 @@ class Decoder:
         if image.mode.startswith("I") or image.mode == "F":
             image = Image.fromarray(_to_8_bits(np.asarray(image)))
         alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
-        image = self._reduced(image.convert("RGBA" if alpha else "RGB"))
+        mode = "RGBA" if alpha else "RGB"
+        # Pillow's convert copies even what has the mode already: as much again for a picture of 64 million pixels.
+        image = self._reduced(image if image.mode == mode else image.convert(mode))
         if alpha:
             ground = Image.new("RGB", image.size, (255, 255, 255))
             ground.paste(image, mask=image.getchannel("A"))
@@ -179,6 +182,8 @@ def _prepare_pillow() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     # Ours are checked before Pillow opens the file; its own would warn through a process-wide, thread-unsafe filter.
     Image.MAX_IMAGE_PIXELS = None
+    # Pillow warns of what hostile files claim; each new text would be kept for ever by Python's registry of warnings.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _frames(image: Image.Image, header: ImageHeader) -> int:
@@ -231,17 +236,18 @@ def _turn(rgb: Pixels, orientation: int) -> Pixels:
 
 
 def _to_8_bits(values: Any) -> Pixels:
-    """Scale grey values of 16 or 32 bits, or floats, to 8 bits: integers by their type's range, floats from 0 … 1."""
+    """Scale grey values of 16 or 32 bits, or floats, to 8 bits: integers by their width, floats from 0 … 1."""
     if values.dtype.kind == "f":
         finite = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
         if finite.size and finite.max() <= 1.0:
             finite = finite * 255.0
         return np.asarray(np.clip(finite, 0, 255), dtype=np.uint8)
-    wide = values.astype(np.int64)
-    if wide.size and wide.max() > 255:
-        # Pillow gives 16-bit greys as 32-bit integers in some modes; more than 16 bits are not pictures in practice.
-        wide = wide >> (8 if wide.max() <= 0xFFFF else 16)
-    return np.asarray(np.clip(wide, 0, 255), dtype=np.uint8)
+    if values.dtype.itemsize == 2:
+        return np.asarray(values >> 8, dtype=np.uint8)
+    # 32-bit integers: what fits 8 or 16 bits was meant so, the rest is scaled from 32.
+    largest = int(values.max(initial=0))
+    shift = 0 if largest <= 0xFF else 8 if largest <= 0xFFFF else 24
+    return np.asarray(np.clip(values, 0, None) >> shift, dtype=np.uint8)
 
 
 def _rejected(content: bytes, header: ImageHeader, error: BaseException) -> Rejection:
