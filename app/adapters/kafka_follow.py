@@ -83,14 +83,20 @@ class TopicFollower:
 
 
 async def committed_offsets(settings: KafkaSettings, group: str, topic: str) -> dict[int, int]:
-    """Return the next offset that `group` would read, by partition of `topic`; absent where it committed none."""
+    """Return the next offset that `group` would read, by partition of `topic`; absent where it committed none.
+
+    Raises BrokerUnavailable.
+    """
     from aiokafka.admin import AIOKafkaAdminClient
-    from aiokafka.errors import KafkaError
+    from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
     client = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         await client.start()
         found = await client.list_consumer_group_offsets(settings.prefix + group)
+    except GroupCoordinatorNotAvailableError:
+        # A broker that has not seen any group yet makes the topic of their offsets only now.
+        return {}
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"Kafka at {settings.bootstrap} does not answer: {error}") from error
     finally:

@@ -56,7 +56,7 @@ async def measure_transactions(
                         task.result()
                 rig.children.check()
                 position = sum((await committed_offsets(rig.settings.kafka, "sightline.identify", UPLOADS)).values())
-                # A record and its marker are two offsets; the marker behind the last record is never committed past.
+                # A record and its marker are two offsets; no offset past the markers behind the last record is committed.
                 now, seen = time.monotonic(), position // 2
                 if seen != read:
                     read, moved_at = seen, now
@@ -64,7 +64,7 @@ async def measure_transactions(
                 if now - told_at > 15:
                     told_at = now
                     report(f"{written.done} transactions written, {read} read, {points[-1][1] / 1e6:.0f} MB resident")
-                if not writing and read >= written.done - rig.settings.kafka.partitions:
+                if not writing and read >= written.done - _WRITERS:
                     break
                 if now - moved_at > _SILENCE_SECONDS:
                     raise StartupRefused(f"identify stands still at {read} of {written.done} transactions")
