@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.errors import ConfigurationError
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def _score(
 
     for target in targets:
         if not target.startswith(S3_SCHEME) and not os.path.lexists(target):
-            raise typer.BadParameter(f"{target} does not exist")
+            raise ConfigurationError(f"{target} does not exist")
     if report is not None and not report.resolve().parent.is_dir():
-        raise typer.BadParameter(f"the folder of {report} does not exist")
+        raise ConfigurationError(f"the folder of {report} does not exist")
     settings = load_settings(os.environ)
     try:
         asyncio.run(_run(settings, targets, report, json_output, model or [], quiet))
@@ -117,7 +118,6 @@ async def _run(
 
 
 def _load(settings: Settings, models: list[str]) -> Any:
-    from app.errors import ConfigurationError
     from app.inference.registry import InferenceOptions, Registry
 
     inference = settings.inference

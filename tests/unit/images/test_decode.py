@@ -17,6 +17,9 @@ from app.domain.images import ImageLimits, Rejection, RejectReason, inspect
 from app.inference.decode import Decoded, Decoder
 from tests.support.pictures import corners, encoded, noise, plain
 
+# pytest puts its own warning filters in the place of those that the decoder sets.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000, max_side=4096, max_frames=10)
 DECODER = Decoder(LIMITS, 0, 10.0)
 FORMATS = {
