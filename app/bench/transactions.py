@@ -56,7 +56,7 @@ async def measure_transactions(
                         task.result()
                 rig.children.check()
                 position = sum((await committed_offsets(rig.settings.kafka, "sightline.identify", UPLOADS)).values())
-                # A record and its marker are two offsets; no offset past the markers behind the last record is committed.
+                # A record and its marker are two offsets; nothing past the last record is committed.
                 now, seen = time.monotonic(), position // 2
                 if seen != read:
                     read, moved_at = seen, now
