@@ -78,6 +78,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "sightline_table_loaded_records", "gauge", "records", (), "changelog records loaded in bulk since the start"
     ),
+    # identify
+    Metric(
+        "sightline_events_total",
+        "counter",
+        "events",
+        ("kind",),
+        "what s3.uploads said: created, removed, filtered, ignored, test, tombstone, malformed",
+    ),
     # the bridge (app/services/bridge.py)
     Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),

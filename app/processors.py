@@ -52,7 +52,7 @@ async def _identify(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.domain.filters import UploadFilter
     from app.pipeline.identify import IdentifyProcessor
 
-    yield IdentifyProcessor(UploadFilter.of(wiring.settings.s3), wiring.clock)
+    yield IdentifyProcessor(UploadFilter.of(wiring.settings.s3), wiring.clock, wiring.meters)
 
 
 @asynccontextmanager

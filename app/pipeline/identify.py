@@ -9,6 +9,7 @@ from app.domain import identity
 from app.domain.events import Created, Ignored, Malformed, Parsed, Removed, TestEvent, parse_message
 from app.domain.filters import UploadFilter
 from app.domain.retries import FIRST_ATTEMPT, LIVE
+from app.metrics import Meters
 from app.pipeline.dead_letters import POISON, dead_letter
 from app.ports import Clock, Completion, Output, SourceRecord
 from app.topics import REMOVED, TASKS
@@ -24,15 +25,16 @@ class IdentifyProcessor:
     malformed. Repeats of one event give equal upload ids; score drops them at its claims.
     """
 
-    def __init__(self, uploads: UploadFilter, clock: Clock) -> None:
+    def __init__(self, uploads: UploadFilter, clock: Clock, meters: Meters | None = None) -> None:
         self._uploads = uploads
         self._clock = clock
+        self._meters = meters
         self.counts: Counter[str] = Counter()
 
     async def process(self, record: SourceRecord) -> Completion:
         """Return tasks, removals and dead letters in the order of the message's records. Never raises, never waits."""
         if record.value is None:
-            self.counts["tombstone"] += 1
+            self._count("tombstone")
             return Completion()
         outputs = []
         letters = 0
@@ -44,24 +46,29 @@ class IdentifyProcessor:
                 letters += isinstance(parsed.event, Malformed)
         return Completion(outputs=tuple(outputs), dead_letters=letters)
 
+    def _count(self, kind: str) -> None:
+        self.counts[kind] += 1
+        if self._meters is not None:
+            self._meters.count("sightline_events_total", kind=kind)
+
     def _output(self, record: SourceRecord, parsed: Parsed, now_ms: int) -> Output | None:
         match parsed.event:
             case Created() as event:
                 if not self._uploads.admits(event.bucket, event.key):
-                    self.counts["filtered"] += 1
+                    self._count("filtered")
                     return None
-                self.counts["created"] += 1
+                self._count("created")
                 task = task_of(event, record.position, now_ms)
                 return Output(TASKS, identity.task_key(task), task)
             case Removed() as event:
                 if not self._uploads.admits(event.bucket, event.key):
-                    self.counts["filtered"] += 1
+                    self._count("filtered")
                     return None
-                self.counts["removed"] += 1
+                self._count("removed")
                 removal = removal_of(event, record.position)
                 return Output(REMOVED, identity.image_key(event.bucket, event.key), removal)
             case Malformed() as event:
-                self.counts["malformed"] += 1
+                self._count("malformed")
                 return dead_letter(
                     record,
                     agent=AGENT,
@@ -75,10 +82,10 @@ class IdentifyProcessor:
                     object_key=event.key,
                 )
             case Ignored():
-                self.counts["ignored"] += 1
+                self._count("ignored")
                 return None
             case TestEvent():
-                self.counts["test"] += 1
+                self._count("test")
                 return None
             case never:
                 assert_never(never)

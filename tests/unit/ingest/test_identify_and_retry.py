@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.adapters.avro import Codec
+from app.adapters.prometheus import PrometheusMeters
 from app.domain import identity, retries
 from app.domain.events import Created, parse_message
 from app.domain.filters import UploadFilter
@@ -64,7 +65,8 @@ async def test_a_removal_goes_under_bucket_and_key() -> None:
 
 
 async def test_what_says_nothing_is_an_empty_completion_and_counted() -> None:
-    processor = identify()
+    meters = PrometheusMeters()
+    processor = IdentifyProcessor(UploadFilter.of(S3Settings()), ManualClock(NOW_MS), meters)
     for value in (
         None,
         b'{"Records":[]}',
@@ -76,6 +78,7 @@ async def test_what_says_nothing_is_an_empty_completion_and_counted() -> None:
         completion = await processor.process(source(value))
         assert (completion.outputs, completion.dead_letters) == ((), 0)
     assert processor.counts == {"tombstone": 1, "test": 1, "ignored": 1, "filtered": 2}
+    assert b'sightline_events_total{kind="filtered"} 2.0' in meters.text()
 
 
 async def test_a_bad_record_is_a_letter_with_its_bytes_between_the_tasks_of_its_neighbours() -> None:
