@@ -41,9 +41,12 @@ def register(cli: typer.Typer) -> None:
         ask them; `./sightline stack down` ends them. Exit code 1 when the ledger does not add up.
         """
         import asyncio
+        import logging
         import os
 
         from app.demo.run import DemoOptions, run_demo
 
+        # aiokafka writes a line for every partition of a topic that was made a moment ago.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         options = DemoOptions(images=images, s3=s3, folder=folder, down=down, seed=seed, limit_seconds=limit)
         raise typer.Exit(asyncio.run(run_demo(options, os.environ)))

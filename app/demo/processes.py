@@ -70,9 +70,11 @@ class Children:
         """Raise StartupRefused, naming the log file, when one of the processes has ended."""
         for name, process in self._processes.items():
             if process.exit_code is not None:
+                # A refusal is one sentence of ours at the end; what libraries wrote before it helps nobody.
+                tail = process.last_lines(_LOG_TAIL_LINES)
+                sentence = tail.rpartition("sightline: ")[2]
                 raise StartupRefused(
-                    f"{name} ended (exit code {process.exit_code}): {process.last_lines(_LOG_TAIL_LINES)}; "
-                    f"see {shown(process.how.log_file)}"
+                    f"{name} ended (exit code {process.exit_code}): {sentence}; see {shown(process.how.log_file)}"
                 )
 
     async def end(self) -> None:
