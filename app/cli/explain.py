@@ -41,10 +41,10 @@ async def _tell(settings: Settings, place: str, days: float, seconds: float) -> 
     from app.adapters.clock import SystemClock
     from app.adapters.kafka import TopicScanner
     from app.adapters.redis import RedisIndex
-    from app.domain.jobs import parse_location
+    from app.domain.jobs import parse_image
     from app.services.explain import ExplainParts, explain
 
-    bucket, key = parse_location(place)
+    bucket, key = parse_image(place)
     codec = Codec()
     index = RedisIndex(settings.redis, codec)
     parts = ExplainParts(

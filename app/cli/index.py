@@ -41,7 +41,7 @@ def _get(
 async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
     from app.adapters.avro import Codec
     from app.adapters.redis import RedisIndex
-    from app.domain.jobs import parse_location
+    from app.domain.jobs import parse_image
     from app.services.plain import plain_flag, plain_prediction
 
     index = RedisIndex(settings.redis, Codec())
@@ -49,7 +49,7 @@ async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
         if place.startswith("sha256:"):
             outcome = await index.content(place.removeprefix("sha256:").lower())
             return None if outcome is None else {"known": True, "prediction": plain_prediction(outcome)}
-        found = await index.image(*parse_location(place))
+        found = await index.image(*parse_image(place))
     finally:
         await index.close()
     if found is None:

@@ -87,12 +87,16 @@ def _request(
 def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
     if not models:
         return
-    from app.inference.registry import find_manifests
+    from app.inference.registry import choose_active, find_manifests
 
-    known = {manifest.id for manifest in find_manifests(settings.inference.models_dir)}
+    inference = settings.inference
+    active = dict(named.split("@", 1) for named in inference.active if "@" in named)
+    chosen = choose_active(find_manifests(inference.models_dir), active or None, inference.disabled)
+    running = sorted(manifest.id for manifest in chosen)
     for model in models:
-        if model not in known:
-            raise ConfigurationError(f"--model {model}: there is no such model; known are {', '.join(sorted(known))}")
+        # A worker makes a dead letter of each task that asks for a model that it does not run.
+        if model not in running:
+            raise ConfigurationError(f"--model {model} is not active; active are {', '.join(running) or 'none'}")
 
 
 async def _begin(settings: Settings, request: JobRequest, rate: float, no_wait: bool, json_output: bool) -> None:

@@ -143,5 +143,13 @@ def parse_location(text: str) -> tuple[str, str]:
     return bucket, key if slash else ""
 
 
+def parse_image(text: str) -> tuple[str, str]:
+    """Return bucket and key of s3://bucket/key. Raises ConfigurationError when there is no key."""
+    bucket, key = parse_location(text)
+    if not key:
+        raise ConfigurationError(f"{text!r} names no image; write it as s3://bucket/key")
+    return bucket, key
+
+
 def _when(unix_ms: int | None) -> str:
     return "now" if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from app.domain.jobs import (
+    RUNNING,
+    Job,
+    JobCursor,
+    JobRequest,
+    parse_image,
+    parse_location,
+    parse_model,
+    parse_rate,
+    parse_time,
+)
+from app.errors import ConfigurationError
+
+JOB = Job(
+    id="rescore-1",
+    request=JobRequest(1_000, None, "", "", ("quality@2",), True),
+    state=RUNNING,
+    created_at_ms=5,
+    ends=((0, 10), (1, 20)),
+    slices=3,
+    total=30,
+    enqueued=7,
+    skipped=1,
+    cursor=JobCursor(1, ((0, 4),), ""),
+    rate_per_second=2.5,
+    error="",
+)
+
+
+def test_a_job_survives_its_own_json() -> None:
+    assert Job.from_json(JOB.to_json()) == JOB
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "nonsense", '{"id": 1}', "null"])
+def test_what_is_no_job_is_a_value_error(body: str) -> None:
+    with pytest.raises(ValueError):
+        Job.from_json(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("1970-01-02", 86_400_000),
+        ("1970-01-01T00:00:01Z", 1_000),
+        ("1970-01-01T01:00+01:00", 0),
+        ("1970-01-01 00:01", 60_000),
+    ],
+)
+def test_times_are_utc_without_a_zone(text: str, milliseconds: int) -> None:
+    assert parse_time(text) == milliseconds
+
+
+@pytest.mark.parametrize(("text", "rate"), [("50", 50.0), ("50/s", 50.0), ("3000/m", 50.0), ("36000/h", 10.0)])
+def test_rates(text: str, rate: float) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1/s", "fast", "5/d"])
+def test_wrong_rates_are_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="write it as"):
+        parse_rate(text)
+
+
+def test_wrong_words_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigurationError, match="is not a time such as"):
+        parse_time("yesterday")
+    with pytest.raises(ConfigurationError, match="NAME@VERSION"):
+        parse_model("quality")
+    with pytest.raises(ConfigurationError, match="is not a place such as"):
+        parse_location("images/shop")
+    with pytest.raises(ConfigurationError, match="names no image"):
+        parse_image("s3://images")
+
+
+def test_places() -> None:
+    assert parse_location("s3://images") == ("images", "")
+    assert parse_location("s3://images/shop/a b.jpg") == ("images", "shop/a b.jpg")
+
+
+def test_a_request_in_words() -> None:
+    assert JOB.request.in_words() == "uploads from 1970-01-01T00:00:01Z to now, models quality@2, forced"
