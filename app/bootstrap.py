@@ -109,6 +109,9 @@ class _StreamApp:
     async def stop(self) -> None:
         await self._app.stop()
 
+    def loaded_records(self) -> int:
+        return self._loaded()
+
     def phase(self) -> tuple[str, object]:
         app = self._app
         recovery = app.tables._recovery

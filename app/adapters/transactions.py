@@ -79,10 +79,6 @@ class TransactionalProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
-            # After a fence nobody awaits this one; unasked it would complain when it is collected.
-            waiter = producer._txn_manager._transaction_waiter
-            if waiter is not None and waiter.done() and not waiter.cancelled():
-                waiter.exception()
 
 
 class TransactionalProducers:

@@ -41,7 +41,11 @@ class StreamApp(Protocol):
         ...
 
     def phase(self) -> tuple[str, object]:
-        """Return `joining`, `recovering` or `running`, and a value that changes while there is progress."""
+        """Return `recovering` or `running`, and a value that changes while there is progress."""
+        ...
+
+    def loaded_records(self) -> int:
+        """Return how many changelog records were loaded in bulk since the start."""
         ...
 
 
@@ -169,6 +173,7 @@ class Worker:
                 self._meters.gauge("sightline_lane_state", float(state is lane.state), state=state, **labels)
         for topic, pump in self._pumps.items():
             self._meters.gauge("sightline_credits_taken", pump.pool.taken, topic=topic)
+        self._meters.gauge("sightline_table_loaded_records", self._app.loaded_records())
         self._meters.gauge("sightline_resident_bytes", resident_bytes())
 
     def health(self) -> tuple[bool, Mapping[str, Any]]:

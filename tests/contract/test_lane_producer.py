@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -102,6 +103,9 @@ async def log(servers: LocalStack | None, names: TestNames) -> AsyncIterator[Log
     else:
         await servers.create_topics(names.prefix)
         yield Kafka(servers.kafka, names.prefix)
+        # aiokafka leaves a future with its error behind when a producer is fenced; let it complain here, where it is
+        # known, and not from inside whatever runs when it is collected.
+        gc.collect()
 
 
 def output(log: LogUnderTest, text: str) -> WireOutput:
