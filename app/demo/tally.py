@@ -90,12 +90,18 @@ class Tally:
         return found
 
     def examples(self, count: int) -> list[FlaggedImage]:
-        """Return flagged uploads to tell of: one for each set of rules, the most severe first, easy keys before odd."""
+        """Return flagged uploads to tell of: the most severe first, each set of rules before a second of any.
+
+        Keys that are easy to type go before odd ones.
+        """
 
         def order(flag: FlaggedImage) -> tuple[int, bool, str]:
             return -flag.severity, not flag.key.isascii() or " " in flag.key, flag.key
 
-        by_rule: dict[tuple[str, ...], FlaggedImage] = {}
+        seen: Counter[tuple[str, ...]] = Counter()
+        ranked: list[tuple[int, FlaggedImage]] = []
         for flag in sorted(self.flags.values(), key=order):
-            by_rule.setdefault(tuple(match.rule for match in flag.rules), flag)
-        return list(by_rule.values())[:count]
+            rules = tuple(match.rule for match in flag.rules)
+            ranked.append((seen[rules], flag))
+            seen[rules] += 1
+        return [flag for _, flag in sorted(ranked, key=lambda entry: entry[0])[:count]]

@@ -59,6 +59,7 @@ def test_examples_tell_of_different_rules_most_severe_first() -> None:
         tally.upload(_picture(key))
         tally.see(_flag(key, severity, rule), 0, 0)
     assert [flag.key for flag in tally.examples(3)] == ["b", "d", "a"]
+    assert [flag.key for flag in tally.examples(9)] == ["b", "d", "a", "c", "a größe"]
 
 
 def test_rates_are_of_the_last_seconds() -> None:
