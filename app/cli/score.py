@@ -57,11 +57,7 @@ def _score(
     if report is not None and not report.resolve().parent.is_dir():
         raise ConfigurationError(f"the folder of {report} does not exist")
     settings = load_settings(os.environ)
-    try:
-        asyncio.run(_run(settings, targets, report, json_output, model or [], quiet))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); what is left must not fail at exit again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    asyncio.run(_run(settings, targets, report, json_output, model or [], quiet))
 
 
 async def _run(
@@ -87,10 +83,12 @@ async def _run(
         thumbnails = Thumbnails(image_limits(settings.limits), settings.limits.decode_seconds)
         began = time.monotonic()
         done = 0
+        results = scorer.run(sources(targets, store))
         try:
-            async for found in scorer.run(sources(targets, store)):
+            async for found in results:
                 done += 1
-                _print(found, json_output)
+                if not _print(found, json_output) and gathered is None:
+                    break
                 if gathered is not None:
                     thumbnail = None
                     if found.content is not None and gathered.wants_pictures:
@@ -98,6 +96,7 @@ async def _run(
                     gathered.add(replace(found, content=None), thumbnail)
                 progress("scoring", done)
         finally:
+            await results.aclose()
             await engine.close()
             if store is not None:
                 await store.close()
@@ -138,8 +137,15 @@ def _load(settings: Settings, models: list[str]) -> Any:
     return registry
 
 
-def _print(found: FileScore, json_output: bool) -> None:
-    print(json.dumps(as_json(found)) if json_output else _line(found), flush=True)
+def _print(found: FileScore, json_output: bool) -> bool:
+    """Print one result; return whether anybody reads on (`| head` has seen enough at some point)."""
+    try:
+        print(json.dumps(as_json(found)) if json_output else _line(found), flush=True)
+        return True
+    except BrokenPipeError:
+        # What is printed later, and the interpreter's own flush at exit, must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
 
 
 def as_json(found: FileScore) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,7 +162,7 @@ class FileScorer:
         self._thresholds = {(one.name, label): at for one in manifests for label, at in one.thresholds.items()}
         self._codes = {(one.name, label): why.code for one in manifests for label, why in one.reasons.items()}
 
-    async def run(self, found: AsyncIterator[Source]) -> AsyncIterator[FileScore]:
+    async def run(self, found: AsyncIterator[Source]) -> AsyncGenerator[FileScore]:
         """Yield one result for each source, in their order. Raises only Fatal, and Retryable while listing."""
         window: deque[asyncio.Task[FileScore]] = deque()
         try:
