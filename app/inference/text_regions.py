@@ -40,7 +40,7 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
         if short > thin_limit:
             continue
         # The map shrinks text by design (DB kernels), so the box is widened by what the detector's authors unclip.
-        grow = options["unclip"] * area / max(1, box_width + box_height)
+        grow = options["unclip"] * area / (2 * (box_width + box_height))
         region = Region(
             left=max(0.0, (left - grow) / width),
             top=max(0.0, (top - grow) / height),

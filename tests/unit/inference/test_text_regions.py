@@ -58,7 +58,7 @@ def test_longer_surer_and_larger_lines_score_higher_and_come_first(manifest: Mod
     assert short < long
     assert faint < long
     _, regions = text_regions(marks((10, 10, 30, 22), (10, 100, 200, 116)), manifest)
-    assert [round(region.top, 1) for region in regions] == [0.3, 0.0]
+    assert [region.top > 0.2 for region in regions] == [True, False]
 
 
 def test_regions_stay_inside_the_picture(manifest: ModelManifest) -> None:
