@@ -21,7 +21,7 @@ from app.domain.filters import UploadFilter
 from app.domain.identity import image_key
 from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNING, Job, JobRequest
 from app.domain.policy import past_of
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, Fenced
 from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, ObjectRef
 from app.services import rescore
 from app.services.rescore import Progress, RescoreParts, RescoreRunner, begin_job, find_job, status_of
@@ -210,6 +210,19 @@ async def test_pause_resume_and_cancel(rig: Rig) -> None:
         await rescore.ask(rig.parts, await find_job(rig.parts, job.id[-4:]), RUNNING)
     _, new = await begin_job(rig.parts, window(), 0)
     assert new
+
+
+async def test_a_second_runner_takes_the_job_over(rig: Rig) -> None:
+    """Guarantee: of two processes that run one job only the younger goes on, and each task is put out once."""
+    await rig.publish(*uploads(150))
+    job, _ = await begin_job(rig.parts, window(), 15)
+    first = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
+    await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
+    second = await RescoreRunner(rig.parts, lambda _: None).run(job.id)
+    with pytest.raises(Fenced, match="another process"):
+        await asyncio.wait_for(first, 30)
+    ids = [task.upload_id for task in await rig.tasks()]
+    assert len(ids) == len(set(ids)) == second.enqueued == 150
 
 
 async def test_outcomes_of_the_job_are_counted(rig: Rig) -> None:
