@@ -37,8 +37,8 @@ def _audit(
     """Count the ledger: uploads = outcomes + open dead letters, none missing and none twice.
 
     Uploads are read from s3.uploads by the parser that identify uses; with a bucket, its listing is compared too. What
-    the agents have still before them counts as in flight. Outcomes of rescoring jobs are counted apart. Costs about
-    60 MB for a million uploads. Exit code 1 on any gap or duplicate, with examples.
+    the agents have still before them counts as in flight. Outcomes of rescoring jobs are counted apart. Takes
+    about 150 MB for a million uploads. Exit code 1 on any gap or duplicate, with examples.
     """
     import asyncio
 

@@ -87,7 +87,7 @@ def _show(
 
     found, more = asyncio.run(_find(LetterFilter(letter_id=letter_id, open_only=False), 1))
     if not found or more:
-        typer.echo(f"{'several letters' if more else 'no letter'} begin with {letter_id!r}", err=True)
+        typer.echo(f"{'several letters begin' if more else 'no letter begins'} with {letter_id!r}", err=True)
         raise typer.Exit(1)
     shown = found[0].summary() | {"source_key": _text(found[0].letter.key), "value": _value(found[0])}
     if json_output:
@@ -155,7 +155,9 @@ async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, d
     for one in wanted:
         found, more = await _find(one, 1 if one.letter_id else limit)
         if one.letter_id and (more or not found):
-            raise ConfigurationError(f"{'several letters' if more else 'no letter'} begin with {one.letter_id!r}")
+            raise ConfigurationError(
+                f"{'several letters begin' if more else 'no letter begins'} with {one.letter_id!r}"
+            )
         letters += found
     if dry_run:
         refused = "was redriven before; --again sends it once more"

@@ -167,8 +167,8 @@ class _Side:
 class LedgerReader:
     """Reads the topics once and what was added to them again at each `read`.
 
-    Costs 24 bytes for each notified upload and 8 for each outcome, and as much again while it counts: about 60 MB for a
-    million uploads.
+    Holds 24 bytes for each notified upload and 8 for each outcome, and sorts copies of them to count: measured 150 MB
+    at the peak, and 2.4 s of CPU, for a million uploads.
     """
 
     def __init__(
