@@ -304,13 +304,17 @@ class LedgerReader:
                 letter = self._codec.decode_as(record.value, DeadLetter)
             except Poison:
                 continue
-            of_identify = letter.agent == IDENTIFY and letter.upload_id is None
-            if letter.upload_id is not None:
-                upload: int | None = short(letter.upload_id)
+            if letter.agent == IDENTIFY:
+                found = _Open(letter.letter_id, short(letter.letter_id), False)
+                bucket, key = letter.bucket, letter.object_key
+            elif (task := task_of_letter(self._codec, letter)) is not None:
+                found = _Open(letter.letter_id, short(task.upload_id), task.job_id is not None)
+                bucket, key = task.bucket, task.key
             else:
-                upload = short(letter.letter_id) if of_identify else None
-            if self._scope.holds(letter.bucket, letter.object_key):
-                self._letters[letter.letter_id] = _Open(letter.letter_id, upload, letter.job_id is not None)
+                found = _Open(letter.letter_id, None, False)
+                bucket, key = letter.bucket, letter.object_key
+            if self._scope.holds(bucket, key):
+                self._letters[letter.letter_id] = found
 
     async def _read_outcomes(self) -> None:
         async for record in self._new(PREDICTIONS):
@@ -505,6 +509,14 @@ class LedgerReader:
                         where = f"{record.topic}/{record.partition}/{record.offset} attempt {outcome.attempt}"
                         found.append(Example("duplicated", outcome.upload_id, outcome.bucket, outcome.key, where))
         return found
+
+
+def task_of_letter(codec: RecordCodec, letter: DeadLetter) -> ImageTask | None:
+    """Return the task in a letter; None when its record was something else, or cannot be read."""
+    try:
+        return codec.decode_as(letter.value, ImageTask)
+    except Poison:
+        return None
 
 
 def _renamed(ids: Ids, alias: Mapping[int, int]) -> Ids:

@@ -20,7 +20,7 @@ from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.errors import Poison
 from app.ports import Clock, ListedObject, ObjectStore, Producer, RecordCodec
 from app.services.compact import ObjectTimes
-from app.services.ledger import MODIFIED_SLACK_MS, READERS, CommittedOffsets
+from app.services.ledger import MODIFIED_SLACK_MS, READERS, CommittedOffsets, task_of_letter
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, UPLOADS
 from schemas.records import DeadLetter, ImagePrediction, ImageTask, Position
 
@@ -206,10 +206,8 @@ async def _accounted(parts: ReconcileParts, place: Place, counts: Counts, report
         async for record in records:
             letter = _decoded(parts.codec, record.value, DeadLetter)
             # Redriven or not: then its task is in flight or has come to something by now.
-            if letter is not None and letter.upload_id is not None:
-                task = _decoded(parts.codec, letter.value, ImageTask)
-                if task is not None:
-                    note(task)
+            if letter is not None and (task := task_of_letter(parts.codec, letter)) is not None:
+                note(task)
     async with aclosing(parts.scanner.scan(PREDICTIONS, since)) as records:
         async for record in records:
             outcome = _decoded(parts.codec, record.value, ImagePrediction)

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from app.domain import identity
-from app.ports import ListedObject, Output
+from app.pipeline.dead_letters import dead_letter
+from app.ports import ListedObject, Output, SourceRecord
 from app.services.audit import as_json, lines
 from app.services.ledger import Ledger, Scope
 from app.settings import KafkaSettings
@@ -123,6 +124,25 @@ async def test_a_malformed_record_is_an_upload_with_an_open_letter_until_it_is_r
     mark = ControlRecord("redriven", name, "{}", NOW_MS, "test")
     await pipeline.publish(Output(CONTROL, f"redriven/{name}".encode(), mark))
     assert sums(await pipeline.ledger()) == (2, 1, 1, 0, 0, 0)
+
+
+async def test_a_dead_letter_of_score_accounts_for_its_upload_however_little_it_says(pipeline: StagedPipeline) -> None:
+    first, second = await identified(pipeline, upload(1), upload(2))
+    for offset, (task, upload_id) in enumerate(((first, first.upload_id), (second, None))):
+        source = SourceRecord(TASKS, 0, offset, NOW_MS, None, pipeline.codec.encode(task))
+        letter = dead_letter(
+            source, agent="score", kind="poison", reason="x", detail="", now_ms=NOW_MS, upload_id=upload_id
+        )
+        await pipeline.publish(letter)
+    rubbish = SourceRecord(TASKS, 0, 7, NOW_MS, None, b"rubbish")
+    await pipeline.publish(
+        dead_letter(rubbish, agent="score", kind="poison", reason="not_avro", detail="", now_ms=NOW_MS)
+    )
+    await pipeline.commit("score", TASKS)
+    ledger = await pipeline.ledger()
+    assert sums(ledger) == (2, 0, 2, 0, 0, 0)
+    assert ledger.other_dead_letters == 1
+    assert sums(await pipeline.ledger(Scope("images", "in/"))) == (2, 0, 2, 0, 0, 0)
 
 
 async def test_jobs_are_counted_apart(pipeline: StagedPipeline) -> None:
