@@ -17,6 +17,8 @@ from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
 from app.adapters.kafka import KafkaProducer, TopicScanner
 from app.adapters.memory_index import MemoryIndex
+from app.adapters.s3_admin import create_bucket
+from app.adapters.s3_put import Uploader
 from app.domain.filters import UploadFilter
 from app.domain.identity import image_key
 from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNING, Job, JobRequest
@@ -26,13 +28,13 @@ from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, Ob
 from app.services import rescore
 from app.services.rescore import Progress, RescoreParts, RescoreRunner, begin_job, find_job, status_of
 from app.services.rescore_plan import Planner
-from app.settings import ROOT, KafkaSettings, S3Settings
+from app.settings import ROOT, KafkaSettings, S3Settings, Secret
 from app.stack.local import LocalStack
 from app.topics import BACKFILL, FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask
 from tests.support.eventually import eventually
 from tests.support.outcomes import EVENT_MS, flag_of, four_models, prediction, removal
-from tests.support.stack import TEST_PARTITIONS
+from tests.support.stack import TEST_PARTITIONS, TestNames
 
 pytestmark = pytest.mark.services
 CODEC = Codec()
@@ -267,3 +269,41 @@ async def test_a_bucket_is_listed_with_what_the_index_knows(rig: Rig) -> None:
     fresh = tasks["shop/new.jpg"]
     assert (fresh.known_sha256, fresh.previous, fresh.event_time_ms) == (None, (), EVENT_MS + 7)
     assert tasks["shop/overwritten.jpg"].known_sha256 is None
+
+
+async def test_a_real_bucket_is_listed_by_the_verb(rig: Rig, stack: LocalStack, names: TestNames) -> None:
+    await create_bucket(stack.s3, names.bucket)
+    access = stack.s3
+    store = S3Settings(
+        endpoint=access.endpoint,
+        region=access.region,
+        access_key=access.access_key,
+        secret_key=Secret(access.secret_key),
+    )
+    async with Uploader(store) as uploader:
+        for key in ("shop/a b+c.jpg", "shop/日本.jpg", "shop/z.png", "other/d.jpg", "lake/ours.parquet"):
+            await uploader.put(names.bucket, key, key.encode())
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-m",
+            "app",
+            "rescore",
+            "start",
+            "--bucket",
+            f"s3://{names.bucket}/shop/",
+            "--no-wait",
+            "--json",
+        ),
+        cwd=ROOT,
+        env=rig.environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0
+    assert json.loads(output)["enqueued"] == 3
+    tasks = {task.key: task for task in await rig.tasks()}
+    assert sorted(tasks) == ["shop/a b+c.jpg", "shop/z.png", "shop/日本.jpg"]
+    for key, task in tasks.items():
+        assert (task.bucket, task.lane, task.size_bytes) == (names.bucket, "backfill", len(key.encode()))
+        assert task.etag is not None and len(task.etag) == 32
