@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import signal
@@ -60,6 +61,8 @@ class Wiring:
     status: LaneStatus
     meters: Meters
     tables: Tables | None
+    # Called at each tick of the worker, for what a processor counts itself; must be quick.
+    probes: list[Callable[[], None]] = field(default_factory=list)
 
 
 ProcessorFactory = Callable[[Wiring], contextlib.AbstractAsyncContextManager[Processor]]
@@ -227,15 +230,29 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
                 failures(Fatal(f"lanes of one partition number lie on different workers: {sorted(sources)}"))
             lanes.assign(sources)
 
-        app.hooks = RebalanceHooks(
-            revoked=lambda: lanes.revoke(settings.lane.drain_seconds), assigned=assigned, recovered=lanes.ready
-        )
+        async def revoked() -> None:
+            try:
+                await lanes.revoke(settings.lane.drain_seconds)
+            except Fatal as error:
+                # aiokafka would only log it and join again, beside lanes that are still there.
+                failures(error)
+                raise
+
+        app.hooks = RebalanceHooks(revoked=revoked, assigned=assigned, recovered=lanes.ready)
         pumps = _pumps(settings, attach.SOURCES, lanes, app)
         host = _Host(prefix, pumps, failures)
         attach.attach(app, host)
         named = {prefix + topic: pump for topic, pump in pumps.items()}
         worker = Worker(
-            _StreamApp(app, lambda: lanes, loaded), lanes, named, control, settings.lane, clock, meters, fail_stop
+            _StreamApp(app, lambda: lanes, loaded),
+            lanes,
+            named,
+            control,
+            settings.lane,
+            clock,
+            meters,
+            fail_stop,
+            wiring.probes,
         )
         host.worker = failures.worker = worker
         health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, worker.health)
@@ -298,7 +315,13 @@ async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
     try:
         async with build_worker(settings, agent, parts) as worker:
             started.append(worker)
-            await worker.run()
+            # Models and modules stay for good: without them each collection is some times shorter.
+            gc.collect()
+            gc.freeze()
+            try:
+                await worker.run()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the process with its own exit code
+                fail_stop(error)
     except asyncio.CancelledError:
         if started:
             raise

@@ -78,6 +78,19 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "sightline_table_loaded_records", "gauge", "records", (), "changelog records loaded in bulk since the start"
     ),
+    # score: outcomes without inference, and the engine
+    Metric("sightline_cached_outcomes_total", "counter", "uploads", (), "outcomes answered from known scores alone"),
+    Metric(
+        "sightline_contents_total",
+        "counter",
+        "contents",
+        ("answer",),
+        "contents computed, joined to one in flight, or promoted out of a backfill batch",
+    ),
+    Metric("sightline_batches_total", "counter", "batches", ("queue",), "batches that the device has run"),
+    Metric("sightline_batch_members_total", "counter", "images", ("queue",), "members of those batches"),
+    Metric("sightline_device_busy_seconds_total", "counter", "seconds", (), "time in which the device ran batches"),
+    Metric("sightline_engine_waiting", "gauge", "images", ("queue",), "waiting for decoding or for a batch"),
     # identify
     Metric(
         "sightline_events_total",

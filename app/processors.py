@@ -6,14 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from app.adapters.kafka_admin import check_topics
 from app.adapters.registry import check_registry
 from app.bootstrap import Parts, ProcessorFactory, Wiring
 from app.errors import ConfigurationError
-from app.inference.registry import InferenceOptions, Registry
+from app.metrics import Meters
 from app.ports import Processor
 from app.settings import InferenceSettings, Settings
+
+if TYPE_CHECKING:
+    from app.inference.registry import InferenceOptions
+    from app.pipeline.contents import Contents
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +92,7 @@ async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
 async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.adapters.s3 import S3ObjectStore
     from app.inference.engine import Engine
+    from app.inference.registry import Registry
     from app.pipeline.contents import Contents
     from app.pipeline.score import ScoreProcessor
 
@@ -99,12 +105,14 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
     logger.info("models on %s: %s", registry.device, names)
     engine = Engine(registry, settings.limits, settings.inference, settings.engine)
+    contents = Contents(engine)
+    wiring.probes.append(_EngineProbe(contents, wiring.meters))
     store = S3ObjectStore(settings.s3)
     try:
         yield ScoreProcessor(
             codec=wiring.codec,
             store=store,
-            contents=Contents(engine),
+            contents=contents,
             tables=wiring.tables,
             status=wiring.status,
             clock=wiring.clock,
@@ -115,6 +123,32 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     finally:
         await store.close()
         await engine.close()
+
+
+class _EngineProbe:
+    """Brings the engine's own counts into the metrics."""
+
+    def __init__(self, contents: Contents, meters: Meters) -> None:
+        self._contents = contents
+        self._meters = meters
+        self._counted: dict[tuple[str, str], float] = {}
+
+    def __call__(self) -> None:
+        counts, device = self._contents.counts, self._contents.engine.counts
+        for answer in ("computed", "joined", "promoted"):
+            self._up_to("sightline_contents_total", getattr(counts, answer), answer=answer)
+        for queue, batches in device.batches.items():
+            self._up_to("sightline_batches_total", batches, queue=queue)
+        for queue, members in device.members.items():
+            self._up_to("sightline_batch_members_total", members, queue=queue)
+        self._up_to("sightline_device_busy_seconds_total", device.busy_seconds)
+        for queue, waiting in self._contents.engine.waiting().items():
+            self._meters.gauge("sightline_engine_waiting", waiting, queue=queue)
+
+    def _up_to(self, name: str, total: float, **labels: str) -> None:
+        key = (name, "".join(labels.values()))
+        self._meters.count(name, total - self._counted.get(key, 0), **labels)
+        self._counted[key] = total
 
 
 def _active(inference: InferenceSettings) -> dict[str, str] | None:
@@ -128,6 +162,8 @@ def _active(inference: InferenceSettings) -> dict[str, str] | None:
 
 
 def _options(inference: InferenceSettings) -> InferenceOptions:
+    from app.inference.registry import InferenceOptions
+
     return InferenceOptions(
         runtime=inference.runtime,
         device=inference.device,

@@ -161,7 +161,7 @@ class LaneSettings:
 class TableSettings:
     """RocksDB tables of the score agent; memory is one pool, of this size times tables times partitions."""
 
-    block_cache_bytes: int = setting(16 * 1024 * 1024, "cache of one table partition, memtables included, all in one pool")
+    block_cache_bytes: int = setting(16 * 1024 * 1024, "cache of one table partition, memtables included; one pool")
     write_buffer_bytes: int = setting(8 * 1024 * 1024, "of it, memtables of one table partition at most")
     max_open_files: int = setting(128, "open files of one table partition")
     claims_days: float = setting(14.0, "claims are kept so long: longer than any repeat or retry of S3 or Kafka")

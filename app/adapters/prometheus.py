@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from app.metrics import METRICS, Metric
 
@@ -14,6 +14,8 @@ class PrometheusMeters:
     """See app.metrics.Meters."""
 
     def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
+        # One more series for each label value, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._rows: dict[str, Any] = {metric.name: self._make(metric) for metric in metrics}
 

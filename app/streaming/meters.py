@@ -67,3 +67,5 @@ class CountingMeters:
                 meters.count("sightline_outputs_total", topic=output.topic)
                 if isinstance(output.record, ImagePrediction):
                     meters.count("sightline_outcomes_total", outcome=output.record.outcome)
+                    if output.record.cached:
+                        meters.count("sightline_cached_outcomes_total")

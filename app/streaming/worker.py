@@ -7,7 +7,7 @@ import contextlib
 import logging
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from app.metrics import Meters
@@ -62,6 +62,7 @@ class Worker:
         clock: Clock,
         meters: Meters,
         on_stall: Callable[[str], None],
+        probes: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._app = app
         self._lanes = lanes
@@ -70,6 +71,7 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._meters = meters
+        self._probes = probes
         self._stopping = asyncio.Event()
         self._phase: tuple[str, object] = ("starting", None)
         self._phase_moved_at = clock.monotonic()
@@ -173,6 +175,8 @@ class Worker:
                 self._meters.gauge("sightline_lane_state", float(state is lane.state), state=state, **labels)
         for topic, pump in self._pumps.items():
             self._meters.gauge("sightline_credits_taken", pump.pool.taken, topic=topic)
+        for probe in self._probes:
+            probe()
         self._meters.gauge("sightline_table_loaded_records", self._app.loaded_records())
         self._meters.gauge("sightline_resident_bytes", resident_bytes())
 
