@@ -1,0 +1,71 @@
+"""README.md says what is there: its verbs, its paths, its links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from app.__main__ import build
+from app.settings import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "bench" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+def _verbs() -> dict[str, set[str]]:
+    """Return the verbs of the command line, each with its subcommands."""
+    command = typer.main.get_command(build())
+    found: dict[str, set[str]] = {}
+    for name, verb in getattr(command, "commands", {}).items():
+        found[name] = {sub for sub, one in getattr(verb, "commands", {}).items() if not one.hidden}
+    return found
+
+
+def test_the_table_of_verbs_is_the_command_line() -> None:
+    table = README[README.index("| verb | does |") : README.index("## To change something")]
+    told = {line.split("`")[1].split()[0] for line in table.splitlines() if line.startswith("| `")}
+    assert told == set(_verbs())
+
+
+def test_commands_in_the_pages_exist() -> None:
+    verbs = _verbs()
+    wrong = []
+    for page in PAGES:
+        for found in re.finditer(r"\./sightline ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", page.read_text(encoding="utf-8")):
+            verb, sub = found.groups()
+            if verb not in verbs or (sub and verbs[verb] and sub not in verbs[verb]):
+                wrong.append(f"{page.name}: {found[0]}")
+    assert wrong == []
+
+
+def test_the_map_is_true() -> None:
+    table = README[README.index("| path | holds |") : README.index("## Licences")]
+    paths = [
+        path
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for path in re.findall(r"`([^`*]+)`", line.split("|")[1])
+    ]
+    assert len(paths) > 15
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    inside = [link for link in links if not link.startswith("http")]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+def test_make_targets_that_the_pages_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))}
+    assert named <= targets
