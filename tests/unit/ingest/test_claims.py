@@ -147,3 +147,23 @@ def test_a_cut_row_is_refused() -> None:
     assert row is not None
     with pytest.raises(ValueError, match="not a claims row"):
         decode_row(row[:-1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=30))
+def test_every_upload_is_published_once_in_whatever_order_notifications_and_listings_come(
+    arrivals: list[tuple[int, bool]],
+) -> None:
+    """Six uploads of the same bytes under one key, 100 s apart; each may be told of and listed any number of times."""
+    row = Row()
+    published = []
+    for at, (number, by_listing) in enumerate(arrivals):
+        time = T + number * 100_000
+        if by_listing:
+            asking = replace(
+                listing(f"{number:032x}", at=at, first=time - 1000, until=time + 60_000), event_time_ms=time
+            )
+        else:
+            asking = claim(f"{number + 100:032x}", at=at, time=time + 250)
+        if row.published(asking):
+            published.append(number)
+    assert sorted(published) == sorted({number for number, _ in arrivals})
