@@ -18,7 +18,8 @@ from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from app.domain.jobs import JobRequest
-    from app.services.rescore import Progress, RescoreParts
+    from app.services.rescore_jobs import RescoreParts
+    from app.services.rescore_progress import Progress
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each job) instead of text.")]
 _NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when all tasks are out, without their outcomes.")]
@@ -101,7 +102,7 @@ def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
 
 async def _begin(settings: Settings, request: JobRequest, rate: float, no_wait: bool, json_output: bool) -> None:
     from app.domain.jobs import PAUSED
-    from app.services.rescore import begin_job
+    from app.services.rescore_jobs import begin_job
 
     async with _parts(settings, request) as parts:
         job, new = await begin_job(parts, request, rate)
@@ -119,7 +120,7 @@ def _resume(job_id: _JobId, no_wait: _NoWait = False, json_output: _Json = False
 
 async def _resumed(settings: Settings, job_id: str, no_wait: bool, json_output: bool) -> None:
     from app.domain.jobs import RUNNING
-    from app.services.rescore import ask, find_job
+    from app.services.rescore_jobs import ask, find_job
 
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
@@ -131,7 +132,8 @@ async def _resumed(settings: Settings, job_id: str, no_wait: bool, json_output: 
 
 async def _run(parts: RescoreParts, job_id: str, no_wait: bool, json_output: bool) -> None:
     from app.domain.jobs import ENQUEUED
-    from app.services.rescore import RescoreRunner, status_of
+    from app.services.rescore import RescoreRunner
+    from app.services.rescore_progress import status_of
 
     with _Display(quiet=json_output) as display:
         runner = RescoreRunner(parts, display.show)
@@ -153,7 +155,8 @@ def _status(
 
 async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
     from app.adapters.kafka import TopicScanner
-    from app.services.rescore import Progress, find_job, read_jobs, status_of
+    from app.services.rescore_jobs import find_job, read_jobs
+    from app.services.rescore_progress import Progress, status_of
 
     async with _parts(settings, None) as parts:
         if job_id:
@@ -182,7 +185,7 @@ def _cancel(job_id: _JobId) -> None:
 
 
 async def _ask(settings: Settings, job_id: str, wanted: str) -> None:
-    from app.services.rescore import ask, find_job
+    from app.services.rescore_jobs import ask, find_job
 
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
@@ -196,7 +199,7 @@ async def _parts(settings: Settings, request: JobRequest | None) -> AsyncIterato
     from app.adapters.avro import Codec
     from app.adapters.clock import SystemClock
     from app.domain.filters import UploadFilter
-    from app.services.rescore import RescoreParts
+    from app.services.rescore_jobs import RescoreParts
 
     codec = Codec()
     parts = RescoreParts(settings.kafka, codec, SystemClock(), f"rescore-{os.getpid()}", UploadFilter.of(settings.s3))

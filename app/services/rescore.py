@@ -6,38 +6,30 @@ the job's own: whoever runs the job last fences everyone before, reads the commi
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from app.adapters.kafka import AtOffsets, AtTime, KafkaProducer, TopicScanner, TransactionalProducer
+from app.adapters.kafka import TopicScanner, TransactionalProducer
 from app.adapters.kafka_follow import committed_offsets
-from app.domain.filters import UploadFilter
 from app.domain.identity import task_key
 from app.domain.jobs import (
-    CANCELLED,
     ENQUEUED,
     JOB_KIND,
-    PAUSED,
-    REQUEST_KIND,
     RUNNING,
     Job,
     JobCursor,
-    JobRequest,
 )
-from app.errors import BrokerUnavailable, ConfigurationError, Poison
-from app.ports import Clock, Index, ObjectStore, RecordCodec
-from app.services.control_topic import control_key, read_control
+from app.errors import BrokerUnavailable, ConfigurationError
+from app.services.control_topic import control_key
+from app.services.rescore_jobs import LOOK_EVERY_SECONDS, RequestWatch, RescoreParts, find_job
 from app.services.rescore_listing import listed_tasks
-from app.services.rescore_plan import Planner, rescore_task, slices_for
-from app.settings import KafkaSettings
-from app.topics import BACKFILL, CONTROL, DEAD_LETTERS, PREDICTIONS
-from schemas.records import ControlRecord, DeadLetter, ImagePrediction, ImageTask
+from app.services.rescore_plan import Planner, rescore_task
+from app.services.rescore_progress import OutcomeCounter, Progress, Report
+from app.topics import BACKFILL, CONTROL, PREDICTIONS
+from schemas.records import ControlRecord, ImageTask
 
 # One transaction holds at most so many tasks of about 1 KB: tens of milliseconds at the broker.
 CHUNK_TASKS: Final = 500
@@ -48,114 +40,6 @@ _MODERATE_GROUP: Final = "sightline.moderate"
 _BROKER_PATIENCE_SECONDS: Final = 120.0
 _COUNT_EVERY_SECONDS: Final = 2.0
 _RATE_WINDOW_SECONDS: Final = 30.0
-_LOOK_EVERY_SECONDS: Final = 1.0
-_STATES: Final = (RUNNING, PAUSED, CANCELLED)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A job and what came of its tasks so far. `phase`: planning, enqueuing, paused, cancelled, waiting or done."""
-
-    job: Job
-    phase: str
-    outcomes: int
-    dead_letters: int
-    rate_per_second: float
-    seconds_left: float | None
-
-
-Report = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RescoreParts:
-    """Everything that a job needs from outside. `store` and `index` serve jobs over a bucket only."""
-
-    kafka: KafkaSettings
-    codec: RecordCodec
-    clock: Clock
-    worker: str
-    filter: UploadFilter
-    store: ObjectStore | None = None
-    index: Index | None = None
-
-
-async def begin_job(parts: RescoreParts, request: JobRequest, rate_per_second: float) -> tuple[Job, bool]:
-    """Return the unfinished job of the same request, and False, or a new one, and True.
-
-    A time window is cut at the present: what is uploaded from here on is scored by the live lane anyway.
-    """
-    scanner = TopicScanner(parts.kafka)
-    for job in (await read_jobs(scanner, parts.codec)).values():
-        if job.unfinished and job.request == request:
-            return job, False
-    now_ms = parts.clock.now_ms()
-    moment = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    ends = tuple(sorted((await scanner.ends(PREDICTIONS)).items()))
-    job = Job(
-        id=f"rescore-{moment}-{secrets.token_hex(3)}",
-        request=request,
-        state=RUNNING,
-        created_at_ms=now_ms,
-        ends=ends,
-        slices=1,
-        total=0,
-        enqueued=0,
-        skipped=0,
-        cursor=JobCursor(0, (), ""),
-        rate_per_second=rate_per_second,
-        error="",
-    )
-    if request.by_time:
-        job = dataclasses.replace(job, slices=slices_for(await Planner(scanner, parts.codec, job, {}).count()))
-    await _write(parts, JOB_KIND, job.id, job.to_json())
-    return job, True
-
-
-async def read_jobs(scanner: TopicScanner, codec: RecordCodec) -> dict[str, Job]:
-    """Return all jobs by id, oldest first; a request to pause or cancel that no runner has seen yet counts already."""
-    records = await read_control(scanner, codec, JOB_KIND, REQUEST_KIND)
-    jobs = {}
-    for (kind, name), record in records.items():
-        if kind != JOB_KIND:
-            continue
-        try:
-            job = Job.from_json(record.body)
-        except ValueError:
-            continue  # a job of another release
-        wanted = records.get((REQUEST_KIND, name))
-        if job.unfinished and wanted is not None:
-            job = dataclasses.replace(job, state=wanted.body)
-        jobs[name] = job
-    return dict(sorted(jobs.items(), key=lambda pair: pair[1].created_at_ms))
-
-
-async def find_job(parts: RescoreParts, job_id: str) -> Job:
-    """Return the job; `job_id` may be a part that only one job's id holds. Raises ConfigurationError."""
-    jobs = await read_jobs(TopicScanner(parts.kafka), parts.codec)
-    if job_id in jobs:
-        return jobs[job_id]
-    found = [job for name, job in jobs.items() if job_id in name]
-    if len(found) != 1:
-        known = ", ".join(jobs) or "none"
-        raise ConfigurationError(f"{'several jobs' if found else 'no job'} named {job_id!r}; known are {known}")
-    return found[0]
-
-
-async def ask(parts: RescoreParts, job: Job, wanted: str) -> None:
-    """Ask whoever runs `job` for a state (PAUSED, CANCELLED, RUNNING); a runner obeys within a chunk."""
-    if not job.unfinished:
-        raise ConfigurationError(f"{job.id} is {job.state}: nothing is left to change")
-    await _write(parts, REQUEST_KIND, job.id, wanted)
-
-
-async def _write(parts: RescoreParts, kind: str, name: str, body: str) -> None:
-    record = ControlRecord(kind, name, body, parts.clock.now_ms(), parts.worker)
-    producer = KafkaProducer(parts.kafka, "sightline-rescore")
-    try:
-        await producer.send_and_wait(CONTROL, control_key(kind, name), parts.codec.encode(record))
-    finally:
-        await producer.close()
 
 
 class RescoreRunner:
@@ -239,7 +123,7 @@ class RescoreRunner:
             left = self._next_at - clock.monotonic()
             if wanted != RUNNING or left <= 0:
                 return wanted
-            await clock.sleep(min(left, _LOOK_EVERY_SECONDS))
+            await clock.sleep(min(left, LOOK_EVERY_SECONDS))
 
     # --- chunks of tasks ---
 
@@ -337,79 +221,3 @@ class _Chunk:
 
 def _sorted(offsets: dict[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(offsets.items()))
-
-
-class RequestWatch:
-    """What operators ask of one job while it runs; looks at `control.v1` once a second at most."""
-
-    def __init__(self, parts: RescoreParts, job_id: str, ends: dict[int, int]) -> None:
-        self._codec = parts.codec
-        self._clock = parts.clock
-        self._scanner = TopicScanner(parts.kafka)
-        self._job_id = job_id
-        self._next = ends
-        self._looked_at = parts.clock.monotonic()
-
-    async def wanted(self) -> str:
-        """Return the state that was asked for last since the last look; RUNNING when nothing was."""
-        wanted = RUNNING
-        now = self._clock.monotonic()
-        if now - self._looked_at < _LOOK_EVERY_SECONDS:
-            return wanted
-        self._looked_at = now
-        ends = await self._scanner.ends(CONTROL)
-        async with aclosing(self._scanner.scan(CONTROL, AtOffsets(self._next), AtOffsets(ends))) as records:
-            async for record in records:
-                try:
-                    asked = self._codec.decode_as(record.value, ControlRecord)
-                except Poison:
-                    continue
-                if (asked.kind, asked.name) == (REQUEST_KIND, self._job_id) and asked.body in _STATES:
-                    wanted = asked.body
-        self._next = ends
-        return wanted
-
-
-class OutcomeCounter:
-    """Counts what came of a job's tasks: its outcomes on the predictions topic, its dead letters."""
-
-    def __init__(self, scanner: TopicScanner, codec: RecordCodec, job: Job) -> None:
-        self._scanner = scanner
-        self._codec = codec
-        self._job = job
-        self._mark = job.id.encode()
-        self._next: dict[str, dict[int, int]] = {PREDICTIONS: dict(job.ends)}
-        self.outcomes = 0
-        self.dead_letters = 0
-
-    async def update(self) -> None:
-        """Read on from where the last update ended."""
-        self.outcomes += await self._count(PREDICTIONS, ImagePrediction)
-        self.dead_letters += await self._count(DEAD_LETTERS, DeadLetter)
-
-    async def _count(self, topic: str, kind: type[ImagePrediction] | type[DeadLetter]) -> int:
-        position = self._next.get(topic)
-        start = AtTime(self._job.created_at_ms) if position is None else AtOffsets(position)
-        ends = await self._scanner.ends(topic)
-        count = 0
-        async with aclosing(self._scanner.scan(topic, start, AtOffsets(ends))) as records:
-            async for record in records:
-                # Most records belong to nobody's job: only those that hold the id's bytes are worth decoding.
-                if record.value is None or self._mark not in record.value:
-                    continue
-                try:
-                    found = self._codec.decode_as(record.value, kind)
-                except Poison:
-                    continue
-                count += found.job_id == self._job.id
-        self._next[topic] = ends
-        return count
-
-
-async def status_of(parts: RescoreParts, job: Job) -> Progress:
-    """Return the job with its outcomes counted over the topics; reads everything since the job began."""
-    counter = OutcomeCounter(TopicScanner(parts.kafka), parts.codec, job)
-    await asyncio.wait_for(counter.update(), 600)
-    ended = counter.outcomes + counter.dead_letters
-    phase = job.state if job.state != ENQUEUED else ("done" if ended >= job.enqueued else "waiting")
-    return Progress(job, phase, counter.outcomes, counter.dead_letters, 0.0, None)

@@ -25,9 +25,10 @@ from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNING, Job, JobReques
 from app.domain.policy import past_of
 from app.errors import ConfigurationError, Fenced
 from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, ObjectRef
-from app.services import rescore
-from app.services.rescore import Progress, RescoreParts, RescoreRunner, begin_job, find_job, status_of
+from app.services.rescore import RescoreRunner
+from app.services.rescore_jobs import RescoreParts, ask, begin_job, find_job, write_control
 from app.services.rescore_plan import Planner
+from app.services.rescore_progress import Progress, status_of
 from app.settings import ROOT, KafkaSettings, S3Settings, Secret
 from app.stack.local import LocalStack
 from app.topics import BACKFILL, FLAGGED, PREDICTIONS, REMOVED
@@ -160,7 +161,7 @@ async def test_slices_cover_every_image_once(rig: Rig) -> None:
     await rig.publish(*uploads(60))
     job, _ = await begin_job(rig.parts, window(), 0)
     sliced = dataclasses.replace(job, slices=7)
-    await rescore._write(rig.parts, "job", job.id, sliced.to_json())
+    await write_control(rig.parts, "job", job.id, sliced.to_json())
     done = await RescoreRunner(rig.parts, rig.reports.append).run(job.id)
     assert done.enqueued == 60
     assert len({task.upload_id for task in await rig.tasks()}) == 60
@@ -195,21 +196,21 @@ async def test_pause_resume_and_cancel(rig: Rig) -> None:
     assert new
     running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
     await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
-    await rescore.ask(rig.parts, job, PAUSED)
+    await ask(rig.parts, job, PAUSED)
     paused = await asyncio.wait_for(running, 30)
     assert (paused.state, paused.enqueued < 120) == (PAUSED, True)
     again, new = await begin_job(rig.parts, window(), 15)
     assert (again.id, again.state, new) == (job.id, PAUSED, False)
-    await rescore.ask(rig.parts, again, RUNNING)
+    await ask(rig.parts, again, RUNNING)
     rig.reports.clear()
     running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
     await eventually(lambda: any(report.job.enqueued > paused.enqueued for report in rig.reports), 30)
-    await rescore.ask(rig.parts, again, CANCELLED)
+    await ask(rig.parts, again, CANCELLED)
     cancelled = await asyncio.wait_for(running, 30)
     assert cancelled.state == CANCELLED
     assert len({task.upload_id for task in await rig.tasks()}) == cancelled.enqueued == len(await rig.tasks())
     with pytest.raises(ConfigurationError, match="is cancelled: nothing is left"):
-        await rescore.ask(rig.parts, await find_job(rig.parts, job.id[-4:]), RUNNING)
+        await ask(rig.parts, await find_job(rig.parts, job.id[-4:]), RUNNING)
     _, new = await begin_job(rig.parts, window(), 0)
     assert new
 
