@@ -19,6 +19,7 @@ from app.domain.policy.rules import (
     NO_ACTION,
     OPS,
     OUTCOMES,
+    REASONS,
     AllOf,
     AnyOf,
     Condition,
@@ -186,7 +187,7 @@ class _Reader:
         if "outcome" in keys:
             fields = self._mapping(node, "an outcome condition", required=("outcome",), optional=("reasons",))
             reasons = (
-                tuple(self._text(part, "a reason", _WORD) for part in self._sequence(fields["reasons"], "reasons"))
+                tuple(self._choice(part, "reason", REASONS) for part in self._sequence(fields["reasons"], "reasons"))
                 if "reasons" in fields
                 else ()
             )
@@ -219,7 +220,7 @@ class _Reader:
         return PolicyCase(
             name=self._text(fields["name"], "a test's name"),
             outcome=outcome,
-            reason=self._text(fields["reason"], "reason", _WORD) if "reason" in fields else "",
+            reason=self._choice(fields["reason"], "reason", REASONS) if "reason" in fields else "",
             scores=self._scores(fields["scores"]) if "scores" in fields else (),
             expect=self._choice(fields["expect"], "action", (NO_ACTION, *ACTIONS)),
             rules=expected,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from app.domain.images import GoneReason, RejectReason
+
 NO_ACTION: Final = "none"
 # Weakest first. `advise` speaks to the seller through the prediction's reasons and flags nothing; the others are flags.
 ACTIONS: Final = ("advise", "notify", "review", "block")
 _PUBLISHED: Final = frozenset({"notify", "review", "block"})
 OUTCOMES: Final = ("scored", "rejected", "gone")
+# The stable codes of app/domain/images.py: a rule on any other would never match and nobody would notice.
+REASONS: Final = tuple(reason.value for reason in (*RejectReason, *GoneReason))
 OPS: Final = (">=", ">", "<=", "<")
 
 

@@ -32,7 +32,7 @@ rules:
         - {model: nsfw, label: nsfw, op: ">=", threshold: 0.5}
         - {model: nsfw, label: nsfw, op: "<", threshold: 0.8}
   - {id: text, action: notify, severity: 20, when: {model: embedded_text, label: text, op: ">", threshold: 0.5}}
-  - {id: hostile, action: review, severity: 50, when: {outcome: rejected, reasons: [hostile]}}
+  - {id: hostile, action: review, severity: 50, when: {outcome: rejected, reasons: [too_complex]}}
   - id: poor
     action: advise
     severity: 5
@@ -95,9 +95,9 @@ def test_bands_meet_without_gap_or_overlap(value: float, action: str) -> None:
 
 
 def test_a_rejected_hostile_file_is_reviewed() -> None:
-    found = flag(prediction(outcome="rejected", reason="hostile", scores=()))
+    found = flag(prediction(outcome="rejected", reason="too_complex", scores=()))
     assert found is not None
-    assert found.rules[0].explanation == "review: the outcome is rejected hostile"
+    assert found.rules[0].explanation == "review: the outcome is rejected too_complex"
     assert flag(prediction(outcome="rejected", reason="undecodable", scores=())) is None
 
 
@@ -172,9 +172,9 @@ def test_what_was_decided_then_counts_more_than_what_this_policy_would_have_deci
 
 
 def test_a_rejected_past_is_remembered() -> None:
-    before = (past_outcome("rejected", "hostile"),)
-    assert past_of(before).subject == Subject("rejected", "hostile", ())
-    assert flag(rescored((), before, outcome="rejected", reason="hostile")) is None
+    before = (past_outcome("rejected", "too_complex"),)
+    assert past_of(before).subject == Subject("rejected", "too_complex", ())
+    assert flag(rescored((), before, outcome="rejected", reason="too_complex")) is None
     found = flag(rescored(CLEAN, before))
     assert found is not None
     assert (found.state, found.previous_action, found.previous_rules) == ("cleared", "review", ("hostile",))
@@ -195,4 +195,4 @@ def test_every_rule_is_reported_with_its_reason() -> None:
     assert reports["maybe-nudity"].matched
     assert "0.600 is at or above 0.5" in reports["maybe-nudity"].explanation
     assert reports["text"].explanation == "no match: embedded_text text has no score"
-    assert reports["hostile"].explanation == "no match: the outcome is scored, not rejected hostile"
+    assert reports["hostile"].explanation == "no match: the outcome is scored, not rejected too_complex"

@@ -33,14 +33,14 @@ def test_all_and_any_nest() -> None:
         - any:
             - {model: nsfw, label: nsfw, op: ">", threshold: 0.5}
             - outcome: rejected
-              reasons: [hostile]
+              reasons: [too_complex]
         - {model: embedded_text, label: text, op: "<", threshold: 1}""",
     )
     (rule,) = parse_policy(text, "shop.yaml").rules
     assert isinstance(rule.when, AllOf)
     first, second = rule.when.parts
     assert isinstance(first, AnyOf)
-    assert first.parts[1] == OutcomeTest("rejected", ("hostile",), 11)
+    assert first.parts[1] == OutcomeTest("rejected", ("too_complex",), 11)
     assert isinstance(second, ScoreTest)
 
 
@@ -99,6 +99,10 @@ def test_a_wrong_file_is_refused_with_line_and_reason(old: str, new: str, compla
         (RULE.replace("when: {", "when: {all: [{any: []}], "), "line 7: unknown key 'model' in an all condition"),
         (RULE + "tests:\n  - {name: x, expect: blok}\n", "line 9: unknown action 'blok'"),
         (RULE + "tests:\n  - {name: x, expect: block, rules: [nudty]}\n", "line 9: there is no rule 'nudty'"),
+        (
+            RULE[: RULE.index("{model")] + "{outcome: rejected, reasons: [hostile]}\n",
+            "line 7: unknown reason 'hostile'; known are empty, ",
+        ),
         (RULE + "tests:\n  - {name: x, expect: block, scores: {nsfw: {nsfw: 2}}}\n", "line 9: score of nsfw nsfw 2 is"),
     ],
 )
