@@ -321,9 +321,9 @@ def _tell_outcomes(tally: Tally, screen: Screen) -> None:
 
 def _tell_next(tally: Tally, options: DemoOptions, screen: Screen, where: str) -> None:
     screen.title("Try next")
-    told = [flag.key for flag in tally.examples(_EXAMPLES)] or [
-        key for key, record in tally.outcomes.items() if record.outcome == "scored"
-    ]
+    # A scored one that was flagged has the longest story.
+    scored = [key for key, record in tally.outcomes.items() if record.outcome == "scored"]
+    told = [flag.key for flag in tally.examples(len(tally.flags)) if flag.key in scored] or scored
     tries = [
         (f"./sightline audit {where}", "count again"),
         ("DEMO_IMAGES=DIR make demo", "with your own pictures"),
