@@ -17,6 +17,8 @@ from app.streaming.ports import SourcePartition, WireOutput
 _PRODUCER_TIMEOUT_MS: Final = 30_000
 _BATCH_BYTES: Final = 128 * 1024
 _RETRY_BACKOFF_MS: Final = 20
+# Records of 1 MiB and their frame; the broker has the last word (message.max.bytes).
+_MAX_REQUEST_BYTES: Final = 2 * 1024 * 1024
 
 
 class TransactionalProducer:
@@ -41,6 +43,7 @@ class TransactionalProducer:
             request_timeout_ms=_PRODUCER_TIMEOUT_MS,
             # A broker still busy with the transaction before answers "not yet" to the first batch of the next one.
             retry_backoff_ms=_RETRY_BACKOFF_MS,
+            max_request_size=_MAX_REQUEST_BYTES,
             max_batch_size=_BATCH_BYTES,
         )
         try:
