@@ -318,9 +318,9 @@ async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
             # Models and modules stay for good: without them each collection is some times shorter.
             gc.collect()
             gc.freeze()
-            try:
-                await worker.run()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the process with its own exit code
+            working = asyncio.create_task(worker.run(), name="worker")
+            await asyncio.wait({working})
+            if (error := working.exception()) is not None:
                 fail_stop(error)
     except asyncio.CancelledError:
         if started:
