@@ -10,9 +10,11 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
 
 from app.domain.batching import BatchRule, Priority
 from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason
@@ -361,7 +363,12 @@ class Engine:
             ready = await self._in_decode_pool(partial(prepare, prepared.picture, spec), call, None)
             if ready is not None:
                 prepared.inputs[spec.geometry] = ready
-        self._note(name, await self._ask(name, (prepared.inputs[spec.geometry], frozenset()), call), call)
+        row = await self._ask(name, (prepared.inputs[spec.geometry], frozenset()), call)
+        combine = self._manifests[name].combine
+        if combine is not None and row.values is not None:
+            other = _label(call.scores[combine.model], combine.label)
+            row = replace(row, values=np.array([combine.score(other, float(row.values[0]))], dtype=np.float32))
+        self._note(name, row, call)
 
     async def close(self) -> None:
         """Release the threads; work on the device is waited for, decoding that was given up is not."""

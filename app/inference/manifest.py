@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -77,6 +78,35 @@ class RunIf:
         return _OPERATORS[self.op](value, self.threshold)
 
 
+_LEAST_PROBABILITY = 1e-4
+"""Logits are cut here, so that a score of exactly 0 or 1 weighs much and not everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combine:
+    """How a cascade that ran weighs its own score with its gate's: a logistic function of both logits.
+
+    A cascade that was skipped is not combined: the gate's score stands in its place, below every threshold.
+    """
+
+    model: str
+    label: str
+    weight: float
+    own_weight: float
+    bias: float
+
+    def score(self, other: float, own: float) -> float:
+        """The score that counts, from 0 to 1, given the other model's and the cascade's own."""
+        value = self.weight * logit(other) + self.own_weight * logit(own) + self.bias
+        return 1.0 / (1.0 + math.exp(-value))
+
+
+def logit(score: float) -> float:
+    """The logarithm of a score's odds, about -9.2 to 9.2."""
+    kept = min(1.0 - _LEAST_PROBABILITY, max(_LEAST_PROBABILITY, score))
+    return math.log(kept / (1.0 - kept))
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """What to tell people when a label's score reaches its threshold: a stable code, and advice for the seller."""
@@ -123,6 +153,7 @@ class ModelManifest:
     branch: Artefact | None = None
     postprocess: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
+    combine: Combine | None = None
 
     @property
     def id(self) -> str:
@@ -297,8 +328,10 @@ def read_manifest(path: Path) -> ModelManifest:
         branch=_artefact(root.section("branch")) if root.has("branch") else None,
         postprocess=root.text("postprocess", ""),
         options=_numbers(root, "options"),
+        combine=_combine(root, kind, labels) if root.has("combine") else None,
     )
     root.close()
+    _check_combination(root, manifest)
     return manifest
 
 
@@ -390,6 +423,37 @@ def _run_if(section: _Section) -> RunIf:
     )
     section.close()
     return condition
+
+
+def _combine(root: _Section, kind: Kind, labels: tuple[str, ...]) -> Combine:
+    section = root.section("combine")
+    if kind is not Kind.CASCADE or len(labels) != 1:
+        raise root.fail("combine", "is for a cascade with one label")
+    found = Combine(
+        model=section.text("model"),
+        label=section.text("label"),
+        weight=section.number("weight", 0.0, 20.0),
+        own_weight=section.number("own_weight", 0.0, 20.0),
+        bias=section.number("bias", -50.0, 50.0),
+    )
+    section.close()
+    return found
+
+
+def _check_combination(root: _Section, manifest: ModelManifest) -> None:
+    """A combined score and a skipped one share a threshold: what was skipped must lie under it."""
+    combine, run_if = manifest.combine, manifest.run_if
+    if combine is None or run_if is None:
+        return
+    if (combine.model, combine.label) != (run_if.model, run_if.label):
+        raise root.fail("combine", f"must name the model and label of run_if, {run_if.model}.{run_if.label}")
+    threshold = manifest.thresholds.get(manifest.labels[0], 1.0)
+    if run_if.op not in (">=", ">") or not run_if.threshold < threshold:
+        raise root.fail(
+            "combine",
+            f"needs run_if with op >= or > and a threshold under {threshold:g}: the gate's score stands where it "
+            "was skipped and must not reach the cascade's own threshold",
+        )
 
 
 def _tolerances(root: _Section) -> dict[str, Tolerance]:

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 
 from app.inference.embedding import QuantisedEmbedding
+from app.inference.manifest import ModelManifest
 from app.inference.preprocessing import prepare
 from app.inference.registry import Registry
-from app.inference.runtime import Floats, LoadedNetwork
+from app.inference.runtime import Floats, LoadedHead, LoadedNetwork
 from app.training.damage import DEFECTS, damaged, mild, reencoded
 from app.training.options import BACKBONE, Progress
 from app.training.overlays import overlay
 from app.training.pictures import LabelledPictures, as_picture, embed, open_rgb
 
 _CHUNK = 16
+EVALUATE = "evaluate"
+"""The random state of the text that evaluations lay over pictures; nothing is chosen on it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +44,10 @@ def area_under_curve(positive: Floats, negative: Floats) -> float:
     return float((below + ties / 2).mean() / max(1, len(negative)))
 
 
-def text_scores(detector: LoadedNetwork, paths: Sequence[Path], progress: Progress) -> TextScores:
-    """Run the detector alone on photographs, plain and with text."""
+def text_scores(
+    detector: LoadedNetwork, paths: Sequence[Path], progress: Progress, purpose: str = EVALUATE
+) -> TextScores:
+    """Run the detector alone on photographs, plain and with the text that `purpose` lays over them."""
     with_text, without = [], []
     spent = 0.0
     for index, path in enumerate(paths):
@@ -50,16 +55,29 @@ def text_scores(detector: LoadedNetwork, paths: Sequence[Path], progress: Progre
         started = time.process_time()
         without.append(_detect(detector, image))
         spent += time.process_time() - started
-        with_text.append(_detect(detector, with_overlay(image, path)))
+        with_text.append(_detect(detector, with_overlay(image, path, purpose)))
         progress("text detection", index + 1, len(paths))
     return TextScores(
         np.array(with_text, dtype=np.float32), np.array(without, dtype=np.float32), spent * 1000 / max(1, len(paths))
     )
 
 
-def with_overlay(image: Any, path: Path) -> Any:
-    """The picture with the text that belongs to its name: each evaluation lays the same one."""
-    return overlay(image, random.Random(f"evaluate/{path.parent.name}/{path.name}"))
+def with_overlay(image: Any, path: Path, purpose: str = EVALUATE) -> Any:
+    """The picture with the text that belongs to its name and the purpose: each evaluation lays the same one."""
+    return overlay(image, random.Random(f"{purpose}/{path.parent.name}/{path.name}"))
+
+
+def gate_scores(
+    gate: LoadedHead, network: LoadedNetwork, paths: Sequence[Path], progress: Progress, purpose: str = EVALUATE
+) -> Floats:
+    """The gate's scores of photographs with the text that `purpose` lays over them."""
+    marked: list[QuantisedEmbedding] = []
+    for start in range(0, len(paths), _CHUNK):
+        images = [with_overlay(open_rgb(path), path, purpose) for path in paths[start : start + _CHUNK]]
+        marked.extend(embed(network, images))
+        progress("text gate", start + len(images), len(paths))
+    found: Floats = gate.infer(marked).scores[:, 0]
+    return found
 
 
 def _detect(detector: LoadedNetwork, image: Any) -> float:
@@ -176,20 +194,11 @@ def _text(
     assert run_if is not None  # a cascade has one: the manifest's reader refuses it otherwise
     gate = registry.head(run_if.model)
     gate_without = gate.infer(plain).scores[:, 0]
-    marked: list[QuantisedEmbedding] = []
-    for start in range(0, len(paths), _CHUNK):
-        images = [with_overlay(open_rgb(path), path) for path in paths[start : start + _CHUNK]]
-        marked.extend(embed(network, images))
-        progress("text gate", start + len(images), len(paths))
-    gate_with = gate.infer(marked).scores[:, 0]
+    gate_with = gate_scores(gate, network, paths, progress)
     scores = text_scores(detector, paths, progress)
 
-    def overall(gates: Floats, detected: Floats) -> Floats:
-        ran = np.array([run_if.holds(float(value)) for value in gates])
-        combined: Floats = np.where(ran, detected, gates)
-        return combined
-
-    positive, negative = overall(gate_with, scores.with_text), overall(gate_without, scores.without)
+    positive = cascade_scores(detector.manifest, gate_with, scores.with_text)
+    negative = cascade_scores(detector.manifest, gate_without, scores.without)
     threshold = detector.manifest.thresholds["text"]
     return {
         "auc": area_under_curve(positive, negative),
@@ -202,6 +211,19 @@ def _text(
         "gate_pass_rate_without_text": float(np.mean([run_if.holds(float(value)) for value in gate_without])),
         "detector_core_ms": scores.core_ms,
     }
+
+
+def cascade_scores(manifest: ModelManifest, gates: Floats, own: Floats) -> Floats:
+    """What the engine publishes for a cascade, given its gate's scores and its own: gate alone, combined, or own."""
+    run_if, combine = manifest.run_if, manifest.combine
+    assert run_if is not None  # as above
+
+    def one(gate: float, score: float) -> float:
+        if not run_if.holds(gate):
+            return gate
+        return combine.score(gate, score) if combine is not None else score
+
+    return np.array([one(float(gate), float(score)) for gate, score in zip(gates, own, strict=True)], dtype=np.float32)
 
 
 def evaluate_lines(lines: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from app.inference.embedding import QuantisedEmbedding, dequantise, quantise
-from app.inference.manifest import Artefact, BatchLimits, Kind, ModelManifest, Reason, RunIf, Runtime
+from app.inference.manifest import Artefact, BatchLimits, Combine, Kind, ModelManifest, Reason, RunIf, Runtime
 from app.inference.registry import Registry
 from app.inference.runtime import Fit, ImageInput, LoadedHead, LoadedNetwork, ModelInput, ModelOutput
 from schemas.records import Region
@@ -27,6 +27,7 @@ def manifest(
     spec: ImageInput | None = None,
     embedding_of: str = "",
     run_if: RunIf | None = None,
+    combine: Combine | None = None,
     max_batch: int = 4,
     max_delay_ms: int = 5,
     thresholds: Mapping[str, float] | None = None,
@@ -49,6 +50,7 @@ def manifest(
         embedding_of=embedding_of,
         embedding_dimensions=3 if embedding_of or kind is Kind.NETWORK else 0,
         run_if=run_if,
+        combine=combine,
         tolerances={},
         owner="tests",
         licence="none",
@@ -112,7 +114,9 @@ class ToyHead:
 class ToyModels:
     """One network (`colour`), a head on it (`tint`, with a reason) and a cascade (`detail`) behind the head."""
 
-    def __init__(self, *, tint_version: str = "1", colour_version: str = "1", max_batch: int = 4) -> None:
+    def __init__(
+        self, *, tint_version: str = "1", colour_version: str = "1", max_batch: int = 4, combine: Combine | None = None
+    ) -> None:
         self.colour = ToyNetwork(
             manifest("colour", Kind.NETWORK, ("red",), spec=INPUT, version=colour_version, max_batch=max_batch)
         )
@@ -134,6 +138,7 @@ class ToyModels:
                 ("blue",),
                 spec=WIDE_INPUT,
                 run_if=RunIf("tint", "red", ">=", 0.5),
+                combine=combine,
             ),
             regions=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,7 @@ from app.domain.images import Rejection, RejectReason
 from app.inference.budget import Ticket
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import Engine, EngineScores
+from app.inference.manifest import Combine, logit
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
 from schemas.records import ModelScores
 from tests.support.eventually import eventually
@@ -63,6 +65,24 @@ async def test_a_cascade_whose_condition_fails_is_skipped_and_says_why(engine: E
     assert models.detail.batches == []
     assert found.scores["detail"].skipped.startswith("tint.red 0.0") and ">= 0.5" in found.scores["detail"].skipped
     assert value(found.scores["detail"], "blue") == value(found.scores["tint"], "red")
+
+
+async def test_a_combined_cascade_weighs_its_own_score_with_its_gates(engine: Engine, models: ToyModels) -> None:
+    alone = await scored(engine, RED)
+    models = ToyModels(combine=Combine("tint", "red", 0.5, 2.0, -1.0))
+    weighing = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings())
+    try:
+        both = await scored(weighing, RED)
+        skipped = await scored(weighing, GREEN)
+    finally:
+        await weighing.close()
+    gate, own = value(alone.scores["tint"], "red"), value(alone.scores["detail"], "blue")
+    wanted = 1 / (1 + math.exp(-(0.5 * logit(gate) + 2.0 * logit(own) - 1.0)))
+    assert value(both.scores["detail"], "blue") == pytest.approx(wanted, abs=1e-5)
+    assert abs(wanted - own) > 0.001, "combining changes the score"
+    assert both.scores["detail"].regions == alone.scores["detail"].regions
+    assert skipped.scores["detail"].skipped
+    assert value(skipped.scores["detail"], "blue") == value(skipped.scores["tint"], "red"), "the gate's value stands"
 
 
 async def test_a_stored_embedding_answers_heads_without_pixels_and_gives_the_same_scores(

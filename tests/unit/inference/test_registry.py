@@ -11,6 +11,7 @@ import yaml
 
 from app.errors import ManifestError
 from app.inference.embedding import dequantise
+from app.inference.manifest import read_manifest
 from app.inference.preprocessing import prepare
 from app.inference.registry import InferenceOptions, Registry, find_manifests
 from app.inference.runtime import Picture
@@ -68,6 +69,42 @@ def test_cascades_come_after_what_they_wait_for(tmp_path: Path) -> None:
     assert cascade.manifest.run_if is not None
     assert cascade.manifest.run_if.holds(0.5)
     assert not cascade.manifest.run_if.holds(0.49)
+
+
+RUN_IF = {"model": "warm", "label": "warm", "op": ">=", "threshold": 0.5}
+COMBINE = {"model": "warm", "label": "warm", "weight": 1, "own_weight": 0.5, "bias": -0.25}
+
+
+def test_a_cascade_may_combine_its_score_with_its_gates(tmp_path: Path) -> None:
+    folder = write_network(tmp_path, "deep", kind="cascade", run_if=RUN_IF, combine=COMBINE, thresholds={"red": 0.6})
+    combine = read_manifest(folder / "model.yaml").combine
+    assert combine is not None
+    assert combine.score(0.5, 0.5) == pytest.approx(1 / (1 + np.exp(0.25)))
+    assert combine.score(0.9, 0.2) == pytest.approx(1 / (1 + np.exp(-(np.log(9) + 0.5 * np.log(0.25) - 0.25))))
+    assert 0 < combine.score(0.0, 0.0) < combine.score(0.5, 0.5) < combine.score(1.0, 1.0) < 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"combine": {**COMBINE, "weight": -1}}, "combine.weight: must be a number from 0.0 to 20.0"),
+        ({"combine": {**COMBINE, "bias": "low"}}, "combine.bias: must be a number"),
+        ({"combine": {**COMBINE, "power": 2}}, "combine.power: is not a known key here"),
+        ({"combine": {"model": "warm", "label": "warm"}}, "combine.weight: is missing"),
+        ({"combine": {**COMBINE, "model": "other"}}, "must name the model and label of run_if, warm.warm"),
+        ({"run_if": {**RUN_IF, "op": "<"}}, "needs run_if with op >= or >"),
+        ({"thresholds": {"red": 0.5}}, "a threshold under 0.5"),
+        ({"labels": ["red", "blue"]}, "combine: is for a cascade with one label"),
+        ({"kind": "network"}, "combine: is for a cascade with one label"),
+    ],
+)
+def test_a_wrong_combination_is_refused(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
+    folder = write_network(tmp_path, "deep")
+    values = {"kind": "cascade", "run_if": RUN_IF, "combine": COMBINE, "thresholds": {"red": 0.6}, **changes}
+    write_manifest(folder, network_values(folder, **values))
+    with pytest.raises(ManifestError) as error:
+        read_manifest(folder / "model.yaml")
+    assert reason in str(error.value)
 
 
 def test_dependencies_that_are_absent_circular_or_misshapen_are_refused(tmp_path: Path) -> None:
