@@ -87,6 +87,7 @@ async def measure_pipeline(
         await _round(rig, worker, memory, warm, 0)
 
         bare: list[float] = []
+        bare_cpu: list[float] = []
         misses: list[Round] = []
         hits: list[Round] = []
         uploads = len(warm)
@@ -94,6 +95,7 @@ async def measure_pipeline(
             part = rest[number * options.images : (number + 1) * options.images]
             answered = await rig.bare_round(bare_process, part)
             bare.append(sustained(cast("list[float]", answered["moments"])))
+            bare_cpu.append(cast("float", answered["cpu_seconds"]) / len(part))
             missed = await _round(rig, worker, memory, part, uploads)
             uploads += len(part)
             repeated = list(islice(cycle(part), len(part) * _HITS_PER_MISS))
@@ -110,7 +112,7 @@ async def measure_pipeline(
         if bare_process.stdin is not None:
             bare_process.stdin.close()
         await bare_process.wait()
-        result = _speed(bare, misses, hits)
+        result = _speed(bare, bare_cpu, misses, hits)
         if options.soak:
             result["soak"] = await _soak(rig, worker, memory, rest, uploads, options.soak, report)
         if options.restart:
@@ -125,7 +127,9 @@ async def measure_pipeline(
         return result
 
 
-def _speed(bare: Sequence[float], misses: Sequence[Round], hits: Sequence[Round]) -> dict[str, Any]:
+def _speed(
+    bare: Sequence[float], bare_cpu: Sequence[float], misses: Sequence[Round], hits: Sequence[Round]
+) -> dict[str, Any]:
     figures = {
         "ratio": Spread(tuple(one.images_per_second / two for one, two in zip(misses, bare, strict=True))),
         "hit_speedup": Spread(
@@ -138,6 +142,7 @@ def _speed(bare: Sequence[float], misses: Sequence[Round], hits: Sequence[Round]
         "hits_per_second": Spread(tuple(one.images_per_second for one in hits)),
         "cpu_seconds_per_miss": Spread(tuple(one.cpu_seconds_per_upload for one in misses)),
         "cpu_seconds_per_hit": Spread(tuple(one.cpu_seconds_per_upload for one in hits)),
+        "bare_cpu_seconds_per_image": Spread(tuple(bare_cpu)),
     }
     result: dict[str, Any] = {}
     for name, spread in figures.items():
