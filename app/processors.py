@@ -14,10 +14,9 @@ from app.bootstrap import Parts, ProcessorFactory, Wiring
 from app.errors import ConfigurationError
 from app.metrics import Meters
 from app.ports import Processor
-from app.settings import InferenceSettings, Settings
+from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.inference.registry import InferenceOptions
     from app.pipeline.contents import Contents
 
 logger = logging.getLogger(__name__)
@@ -91,17 +90,15 @@ async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
 @asynccontextmanager
 async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.adapters.s3 import S3ObjectStore
+    from app.inference.active import load_active
     from app.inference.engine import Engine
-    from app.inference.registry import Registry
     from app.pipeline.contents import Contents
     from app.pipeline.score import ScoreProcessor
 
     settings = wiring.settings
     if wiring.tables is None:
         raise ConfigurationError("the score agent needs its tables")
-    registry = await asyncio.to_thread(
-        Registry.load, settings.inference.models_dir, _active(settings.inference), _options(settings.inference)
-    )
+    registry = await asyncio.to_thread(load_active, settings.inference)
     names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
     logger.info("models on %s: %s", registry.device, names)
     engine = Engine(registry, settings.limits, settings.inference, settings.engine)
@@ -149,26 +146,3 @@ class _EngineProbe:
         key = (name, "".join(labels.values()))
         self._meters.count(name, total - self._counted.get(key, 0), **labels)
         self._counted[key] = total
-
-
-def _active(inference: InferenceSettings) -> dict[str, str] | None:
-    active: dict[str, str] = {}
-    for named in inference.active:
-        name, _, version = named.partition("@")
-        if not version:
-            raise ConfigurationError(f"SIGHTLINE_INFERENCE_ACTIVE: {named!r} names no version; write {name}@VERSION")
-        active[name] = version
-    return active or None
-
-
-def _options(inference: InferenceSettings) -> InferenceOptions:
-    from app.inference.registry import InferenceOptions
-
-    return InferenceOptions(
-        runtime=inference.runtime,
-        device=inference.device,
-        gpu_index=inference.gpu_index,
-        mixed_precision=inference.mixed_precision,
-        threads=inference.threads,
-        disabled=inference.disabled,
-    )

@@ -19,8 +19,8 @@ import psutil
 from app.adapters.s3 import S3ObjectStore
 from app.domain.images import Rejection
 from app.errors import StartupRefused
+from app.inference.active import load_active
 from app.inference.engine import Engine
-from app.inference.registry import InferenceOptions, Registry
 from app.ports import FetchedObject, ObjectRef
 from app.settings import Settings
 
@@ -34,24 +34,9 @@ class BareRound:
     rss_bytes: int
 
 
-def load_registry(settings: Settings) -> Registry:
-    """Return the models as a worker with these settings loads them. Blocks for seconds."""
-    inference = settings.inference
-    active = dict(name.split("@", 1) for name in inference.active)
-    options = InferenceOptions(
-        runtime=inference.runtime,
-        device=inference.device,
-        gpu_index=inference.gpu_index,
-        mixed_precision=inference.mixed_precision,
-        threads=inference.threads,
-        disabled=inference.disabled,
-    )
-    return Registry.load(inference.models_dir, active or None, options)
-
-
 async def serve(settings: Settings) -> None:
     """Answer rounds until standard input ends."""
-    registry = await asyncio.to_thread(load_registry, settings)
+    registry = await asyncio.to_thread(load_active, settings.inference)
     engine = Engine(registry, settings.limits, settings.inference, settings.engine)
     store = S3ObjectStore(settings.s3)
     try:

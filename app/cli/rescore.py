@@ -88,12 +88,9 @@ def _request(
 def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
     if not models:
         return
-    from app.inference.registry import choose_active, find_manifests
+    from app.inference.active import active_manifests
 
-    inference = settings.inference
-    active = dict(named.split("@", 1) for named in inference.active if "@" in named)
-    chosen = choose_active(find_manifests(inference.models_dir), active or None, inference.disabled)
-    running = sorted(manifest.id for manifest in chosen)
+    running = sorted(manifest.id for manifest in active_manifests(settings.inference))
     for model in models:
         # A worker makes a dead letter of each task that asks for a model that it does not run.
         if model not in running:

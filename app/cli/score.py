@@ -64,6 +64,7 @@ async def _run(
     settings: Settings, targets: list[str], report: Path | None, json_output: bool, models: list[str], quiet: bool
 ) -> None:
     from app.adapters.s3 import S3ObjectStore
+    from app.inference.active import load_active
     from app.inference.engine import Engine, image_limits
     from app.services.policies import load_policy
     from app.services.score_files import S3_SCHEME, FileScorer, sources
@@ -71,7 +72,7 @@ async def _run(
 
     with _progress(quiet) as progress:
         progress("loading models", 0)
-        registry = await asyncio.to_thread(_load, settings, models)
+        registry = await asyncio.to_thread(load_active, settings.inference, models)
         policy = load_policy(settings.policy.path, settings.inference.models_dir)
         store = S3ObjectStore(settings.s3) if any(target.startswith(S3_SCHEME) for target in targets) else None
         engine = Engine(registry, settings.limits, settings.inference, settings.engine)
@@ -114,27 +115,6 @@ async def _run(
         report.write_text(gathered.render(facts), encoding="utf-8")
         if not quiet:
             print(f"report: {report}", file=sys.stderr)
-
-
-def _load(settings: Settings, models: list[str]) -> Any:
-    from app.inference.registry import InferenceOptions, Registry
-
-    inference = settings.inference
-    active = dict(named.split("@", 1) for named in (*inference.active, *models) if "@" in named)
-    options = InferenceOptions(
-        runtime=inference.runtime,
-        device=inference.device,
-        gpu_index=inference.gpu_index,
-        mixed_precision=inference.mixed_precision,
-        threads=inference.threads,
-        disabled=inference.disabled,
-    )
-    registry = Registry.load(inference.models_dir, active or None, options)
-    known = {manifest.name for manifest in registry.manifests}
-    for named in models:
-        if named.partition("@")[0] not in known:
-            raise ConfigurationError(f"no model {named}; there are {', '.join(sorted(known))}")
-    return registry
 
 
 def _print(found: FileScore, json_output: bool) -> bool:
