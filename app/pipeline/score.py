@@ -118,14 +118,14 @@ class ScoreProcessor:
     async def process(self, record: SourceRecord) -> Completion:
         """See Processor: an outcome, a deferral or a dead letter, with the claim for it; nothing for a repeat."""
         now_ms = self._clock.now_ms()
+        task: ImageTask | None = None
         try:
             task = self._codec.decode_as(record.value, ImageTask)
             wanted = self._wanted(task)
         except Poison as poison:
-            letter = dead_letter(
-                record, agent=AGENT, kind=POISON, reason=poison.reason, detail=poison.detail, now_ms=now_ms
+            return Completion(
+                outputs=(_letter(record, task, POISON, poison.reason, poison.detail, now_ms),), dead_letters=1
             )
-            return Completion(outputs=(letter,), dead_letters=1)
         if self._is_repeat(record, task):
             return Completion()
         priority = Priority.BACKFILL if task.lane == BACKFILL_LANE else Priority.LIVE
@@ -437,20 +437,7 @@ class ScoreProcessor:
             case Deferral(topic, later):
                 return Completion((Output(topic, identity.task_key(later), later),), claim_of(task))
             case UsedUp(attempts):
-                letter = dead_letter(
-                    record,
-                    agent=AGENT,
-                    kind=USED_UP,
-                    reason=reason,
-                    detail=str(error),
-                    now_ms=now_ms,
-                    attempts=attempts,
-                    first_seen_ms=task.identified_at_ms,
-                    upload_id=task.upload_id,
-                    bucket=task.bucket,
-                    object_key=task.key,
-                    job_id=task.job_id,
-                )
+                letter = _letter(record, task, USED_UP, reason, str(error), now_ms, attempts)
                 return Completion((letter,), claim_of(task), dead_letters=1)
 
 
@@ -478,6 +465,26 @@ def claim_of(task: ImageTask) -> Claim:
     """Return the claim that the outcome of `task` needs; a job's outcome competes with nothing but itself."""
     object_id = "" if task.job_id is not None else identity.object_id_of(task)
     return Claim(task.upload_id, task.attempt, object_id, task.event_time_ms, task.covers_from_ms, task.covers_until_ms)
+
+
+def _letter(
+    record: SourceRecord, task: ImageTask | None, kind: str, reason: str, detail: str, now_ms: int, attempts: int = 1
+) -> Output:
+    """Return the dead letter of `record`; it names the upload where the task could be read."""
+    return dead_letter(
+        record,
+        agent=AGENT,
+        kind=kind,
+        reason=reason,
+        detail=detail,
+        now_ms=now_ms,
+        attempts=attempts,
+        first_seen_ms=task.identified_at_ms if task else None,
+        upload_id=task.upload_id if task else None,
+        bucket=task.bucket if task else None,
+        object_key=task.key if task else None,
+        job_id=task.job_id if task else None,
+    )
 
 
 def replace_header(computed: Computed, row: ContentRow | None) -> Computed:

@@ -320,6 +320,7 @@ async def test_a_model_that_is_not_active_is_a_dead_letter(bench: Bench) -> None
         completion = await bench.run(task_of(ref, models=(asked,)))
         (letter,) = [output.record for output in completion.outputs]
         assert isinstance(letter, DeadLetter) and letter.reason == "model_not_active" and completion.claim is None
+        assert (letter.bucket, letter.object_key) == ("b", "k.jpg") and letter.upload_id
 
 
 async def test_only_the_models_asked_for_run(bench: Bench) -> None:
