@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +26,42 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What TensorFlow's C++ side says while it loads, whatever its log level: nothing that an operator could act on.
+_CHATTER = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog|I0000 .*(oneDNN|cpu_feature_guard)|To enable the following"
+)
+
+
+def load_tensorflow() -> Any:
+    """Import TensorFlow (seconds, the first time) and return it, without its start-up chatter on stderr."""
+    if "tensorflow" not in sys.modules:
+        with _chatter_dropped():
+            return importlib.import_module("tensorflow")
+    return sys.modules["tensorflow"]
+
+
+@contextlib.contextmanager
+def _chatter_dropped() -> Iterator[None]:
+    """Hold stderr back and pass on, at the end, all of it that is not chatter. Held on the level of the C library."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            for line in held:
+                if not _CHATTER.match(line):
+                    os.write(2, line)
+
 
 def gpu_present() -> bool:
     """Whether TensorFlow sees a GPU. Imports TensorFlow: seconds."""
-    import tensorflow as tf
+    tf = load_tensorflow()
 
     return bool(tf.config.list_physical_devices("GPU"))
 
@@ -34,7 +71,7 @@ def claim_gpu(index: int) -> str:
 
     Must run before any TensorFlow computation. Raises ManifestError where that GPU does not exist.
     """
-    import tensorflow as tf
+    tf = load_tensorflow()
 
     gpus = tf.config.list_physical_devices("GPU")
     if not 0 <= index < len(gpus):
@@ -49,7 +86,7 @@ def claim_gpu(index: int) -> str:
 
 def bound_threads(threads: int) -> None:
     """Bound TensorFlow's own thread pools; without effect once TensorFlow has computed something."""
-    import tensorflow as tf
+    tf = load_tensorflow()
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads or os.cpu_count() or 1)
@@ -62,7 +99,7 @@ class KerasHead:
     """A Keras model on embeddings. See LoadedHead for the contract."""
 
     def __init__(self, manifest: ModelManifest, path: Path) -> None:
-        import tensorflow as tf
+        tf = load_tensorflow()
 
         model = _load_keras(manifest, path)
         wanted = (None, manifest.embedding_dimensions)
@@ -138,7 +175,7 @@ def load_head(manifest: ModelManifest, threads: int) -> KerasHead:
 
 def load_network(manifest: ModelManifest, *, mixed_precision: bool) -> TensorflowNetwork:
     """Load a Keras model, a SavedModel, or the TensorFlow twin of an ONNX network; raises ManifestError."""
-    import tensorflow as tf
+    tf = load_tensorflow()
 
     from app.inference.backbone import read_branch
 
@@ -172,6 +209,7 @@ def load_network(manifest: ModelManifest, *, mixed_precision: bool) -> Tensorflo
 
 
 def _load_keras(manifest: ModelManifest, path: Path) -> Any:
+    load_tensorflow()
     import keras
 
     try:
@@ -186,6 +224,7 @@ def build_twin(path: Path, branch: Weights, *, mixed_precision: bool = False) ->
 
     Outputs are float32 also in mixed precision. Raises ManifestError on an ONNX operator that it does not know.
     """
+    load_tensorflow()
     import keras
     import onnx
     from onnx import numpy_helper
