@@ -14,7 +14,7 @@ demo:            ## the main job on real servers: 500 pictures, live progress, t
 	./sightline demo
 
 test: .venv/.dev ## all layers (unit, contract, integration, fault, system)
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests --durations=20
 
 test-unit: .venv/.dev  ## unit tests only, seconds
 	$(PY) -m pytest tests/unit

@@ -50,7 +50,7 @@ class KafkaSettings:
     prefix: str = setting("", "put before every topic and group name; lets several installations share a broker")
     partitions: int = setting(8, "partitions of each topic; all scoring topics and changelogs share this count")
     replication: int = setting(1, "replication factor of topics that we create (3 in production)")
-    session_timeout_seconds: float = setting(12.0, "a worker silent for so long loses its partitions")
+    session_timeout_seconds: float = setting(10.0, "a worker silent for so long loses its partitions")
     rebalance_timeout_seconds: float = setting(45.0, "how long a rebalance may take")
     request_timeout_seconds: float = setting(60.0, "of consumer requests; must exceed the rebalance timeout")
     transaction_timeout_seconds: float = setting(15.0, "a killed worker's open transaction blocks readers so long")
