@@ -93,7 +93,10 @@ async def _check_flags(pipeline: WholePipeline, outcomes: dict[str, ImagePredict
         for match in flag.rules:
             assert match.explanation
             for condition in match.conditions:
-                assert values[condition.model, condition.label] == pytest.approx(condition.value)
+                if condition.model == "outcome":
+                    assert condition.label == f"{outcome.outcome} {outcome.reason}"
+                else:
+                    assert values[condition.model, condition.label] == pytest.approx(condition.value)
 
 
 async def _moderated(pipeline: WholePipeline, outcomes: dict[str, ImagePrediction]) -> bool:
