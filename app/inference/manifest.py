@@ -154,6 +154,8 @@ class ModelManifest:
     postprocess: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
     combine: Combine | None = None
+    # The backbone version that a head was trained on: an embedding of another one has its shape and not its meaning.
+    embedding_version: str = ""
 
     @property
     def id(self) -> str:
@@ -301,6 +303,7 @@ def read_manifest(path: Path) -> ModelManifest:
     kind = Kind(root.one_of("kind", tuple(Kind)))
     runtime = Runtime(root.one_of("runtime", tuple(Runtime)))
     labels = _labels(root)
+    backbone, backbone_version = _embedding_of(root) if kind is Kind.HEAD else ("", "")
     manifest = ModelManifest(
         name=name,
         version=version,
@@ -314,7 +317,8 @@ def read_manifest(path: Path) -> ModelManifest:
         reasons=_reasons(root, labels),
         batch=_batch(root.section("batch")),
         input=_input(root.section("input")) if kind is not Kind.HEAD else None,
-        embedding_of=root.text("embedding_of") if kind is Kind.HEAD else "",
+        embedding_of=backbone,
+        embedding_version=backbone_version,
         embedding_dimensions=_embedding_dimensions(root, kind),
         run_if=_run_if(root.section("run_if")) if kind is Kind.CASCADE else None,
         tolerances=_tolerances(root),
@@ -406,6 +410,13 @@ def _input(section: _Section) -> ImageInput:
         raise section.fail("resize_height", "must not be smaller than the crop that is taken from it")
     section.close()
     return found
+
+
+def _embedding_of(root: _Section) -> tuple[str, str]:
+    name, _, version = root.text("embedding_of").partition("@")
+    if not name or not version:
+        raise root.fail("embedding_of", f"names a model with its version, such as {name or 'nsfw'}@1")
+    return name, version
 
 
 def _embedding_dimensions(root: _Section, kind: Kind) -> int:

@@ -88,6 +88,11 @@ def _check_dependency(manifest: ModelManifest, done: Mapping[str, ModelManifest]
     where = manifest.folder / "model.yaml"
     if manifest.embedding_of:
         backbone = done[manifest.embedding_of]
+        if backbone.version != manifest.embedding_version:
+            raise ManifestError(
+                f"{where}: embedding_of: {manifest.id} was trained on {manifest.embedding_of}@"
+                f"{manifest.embedding_version}, but {backbone.id} is active; train the head again, or activate that one"
+            )
         if backbone.embedding_dimensions != manifest.embedding_dimensions:
             raise ManifestError(
                 f"{where}: embedding_dimensions: {manifest.embedding_dimensions} is not the "

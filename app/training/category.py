@@ -16,7 +16,7 @@ from app.inference.runtime import Floats
 from app.inference.tensorflow import load_head
 from app.training.folder import artefact, write_manifest
 from app.training.heads import Tower, build, fit, temperature, with_softmax
-from app.training.options import BACKBONE, TrainingOptions, load_backbone, split
+from app.training.options import TrainingOptions, backbone_id, load_backbone, split
 from app.training.pictures import View, class_indices, embeddings_of, mirrored, plain, varied
 from app.training.report import calibration_error, confusion_report, write_card
 
@@ -95,7 +95,7 @@ def train(options: TrainingOptions) -> Path:
             "kind": "head",
             "runtime": "keras",
             "artefact": artefact(folder, ARTEFACT),
-            "embedding_of": BACKBONE,
+            "embedding_of": backbone_id(options),
             "embedding_dimensions": int(rows.shape[1]),
             "labels": list(classes),
             "activation": "softmax",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.inference.registry import InferenceOptions, Registry, find_manifests, version_key
+from app.inference.registry import InferenceOptions, Registry, choose_active, find_manifests, version_key
 from app.inference.runtime import LoadedNetwork
 from app.training.pictures import LabelledPictures, labelled_pictures
 
@@ -29,11 +29,20 @@ class TrainingOptions:
     progress: Progress
 
 
+def backbone_id(options: TrainingOptions) -> str:
+    """`name@version` of what `load_backbone` loads; the manifest of a head names it."""
+    chosen = choose_active(find_manifests(options.models_dir), None, _others(options))
+    return next(manifest.id for manifest in chosen)
+
+
 def load_backbone(options: TrainingOptions) -> LoadedNetwork:
     """The network whose embedding heads look at, in the form that workers on CPUs run."""
-    others = tuple({m.name for m in find_manifests(options.models_dir)} - {BACKBONE})
-    found = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=others)
+    found = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=_others(options))
     return Registry.load(options.models_dir, None, found).network(BACKBONE)
+
+
+def _others(options: TrainingOptions) -> tuple[str, ...]:
+    return tuple({manifest.name for manifest in find_manifests(options.models_dir)} - {BACKBONE})
 
 
 def next_version(models_dir: Path, name: str) -> str:

@@ -21,7 +21,7 @@ from app.inference.tensorflow import load_head
 from app.training.damage import DEFECTS, STRENGTHS, VERSION, damaged, mild, reencoded
 from app.training.folder import artefact, write_manifest
 from app.training.heads import Tower, build, fit, with_overall
-from app.training.options import BACKBONE, TrainingOptions, load_backbone, split
+from app.training.options import TrainingOptions, backbone_id, load_backbone, split
 from app.training.pictures import View, embeddings_of, plain
 from app.training.report import calibration_error, labels_report, write_card
 
@@ -182,7 +182,7 @@ def train(options: TrainingOptions) -> Path:
             "kind": "head",
             "runtime": "keras",
             "artefact": artefact(folder, ARTEFACT),
-            "embedding_of": BACKBONE,
+            "embedding_of": backbone_id(options),
             "embedding_dimensions": dimensions,
             "labels": list(LABELS),
             "activation": "sigmoid",

@@ -20,7 +20,7 @@ from app.training.combining import fit_combination
 from app.training.evaluation import area_under_curve, cascade_scores, gate_scores, text_scores
 from app.training.folder import artefact, package_artefact, write_golden_pictures, write_manifest
 from app.training.heads import Tower, build, fit, with_sigmoid
-from app.training.options import BACKBONE, TrainingOptions, load_backbone, split
+from app.training.options import TrainingOptions, backbone_id, load_backbone, split
 from app.training.overlays import overlay
 from app.training.pictures import View, embeddings_of, mirrored, plain
 from app.training.report import labels_report, write_card
@@ -136,7 +136,7 @@ def _write_gate(folder: Path, options: TrainingOptions, dimensions: int, gate: d
             "kind": "head",
             "runtime": "keras",
             "artefact": artefact(folder, ARTEFACT),
-            "embedding_of": BACKBONE,
+            "embedding_of": backbone_id(options),
             "embedding_dimensions": dimensions,
             "labels": [LABEL],
             "activation": "sigmoid",

@@ -64,7 +64,7 @@ def write_network(models_dir: Path, name: str = "mean", version: str = "1", **ch
     return folder
 
 
-def write_head(models_dir: Path, name: str = "warm", *, of: str = "mean", **changes: Any) -> Path:
+def write_head(models_dir: Path, name: str = "warm", *, of: str = "mean@1", **changes: Any) -> Path:
     """Write a head folder: the sigmoid of twice red less twice blue."""
     import keras
 

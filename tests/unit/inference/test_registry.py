@@ -109,13 +109,17 @@ def test_a_wrong_combination_is_refused(tmp_path: Path, changes: dict[str, objec
 
 def test_dependencies_that_are_absent_circular_or_misshapen_are_refused(tmp_path: Path) -> None:
     write_network(tmp_path / "a")
-    write_head(tmp_path / "a", of="stranger")
+    write_head(tmp_path / "a", of="stranger@1")
     with pytest.raises(ManifestError, match="absent models"):
         Registry.load(tmp_path / "a", None, OPTIONS)
     write_network(tmp_path / "b", embedding_dimensions=4)
     write_head(tmp_path / "b")
     with pytest.raises(ManifestError, match=r"embedding_dimensions: 3 is not the 4 of mean@1"):
         Registry.load(tmp_path / "b", None, OPTIONS)
+    write_network(tmp_path / "d")
+    write_head(tmp_path / "d", of="mean@2")
+    with pytest.raises(ManifestError, match=r"warm@1 was trained on mean@2, but mean@1 is active"):
+        Registry.load(tmp_path / "d", None, OPTIONS)
     write_network(tmp_path / "c")
     run_if = {"model": "mean", "label": "blue", "op": ">=", "threshold": 0.5}
     write_network(tmp_path / "c", "deep", kind="cascade", run_if=run_if)
