@@ -40,7 +40,7 @@ def main() -> None:
     """Run the command line; an error of ours is one sentence and exit code 2."""
     try:
         _stand_on_running_stack()
-        build()()
+        build()(prog_name="sightline")
     except SightlineError as error:
         print(f"sightline: {error}", file=sys.stderr)
         sys.exit(2)
