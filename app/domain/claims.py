@@ -4,7 +4,7 @@ A row belongs to an object identity (bucket, key, ETag) and lists the claims on 
 notification meet there by their upload id. What reconcile enqueues from a bucket listing has no notification's id: it
 claims a window of event times instead, and meets the late notification of the same upload in the same row, whichever of
 the two comes first. An upload of the same bytes outside the window is a new upload. See
-docs/adr/0006-listed-uploads.md.
+docs/adr/0005-listed-uploads.md.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def rescore_upload_id(original_upload_id: str, job_id: str) -> str:
 
 
 def listed_upload_id(bucket: str, key: str, etag: str | None, modified_ms: int) -> str:
-    """Return the identity of an upload that is known from a bucket listing alone (docs/adr/0006-listed-uploads.md)."""
+    """Return the identity of an upload that is known from a bucket listing alone (docs/adr/0005-listed-uploads.md)."""
     return _digest("listed", bucket, key, etag, str(modified_ms))
 
 

@@ -2,7 +2,7 @@
 
 Notifications get lost: servers were measured to drop them while a broker is down. What is enqueued here claims its
 upload by object and time window, so that a notification which arrives late after all is a repeat, and one that arrived
-first makes this task the repeat (docs/adr/0006-listed-uploads.md).
+first makes this task the repeat (docs/adr/0005-listed-uploads.md).
 """
 
 from __future__ import annotations
