@@ -27,8 +27,8 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and n
 
 
 def _pipeline(
-    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds; each measures everything once.")] = 5,
-    images: Annotated[int, typer.Option(min=20, max=10_000, help="Distinct photographs in a round.")] = 240,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds; each measures everything once.")] = 3,
+    images: Annotated[int, typer.Option(min=20, max=10_000, help="Distinct photographs in a round.")] = 1200,
     soak: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Uploads through one worker while its memory is watched; 0: none.")
     ] = 20_000,
@@ -44,7 +44,7 @@ def _pipeline(
 ) -> None:
     """Images a second end to end and in the bare loop, CPU of hits and misses, memory, restart.
 
-    Kafka, S3, identify and score share this machine, as do the bare loop's S3 reads. About 10 minutes on two cores.
+    Kafka, S3, identify and score share this machine, as do the bare loop's S3 reads. About 12 minutes on two cores.
     """
     import asyncio
     import os
