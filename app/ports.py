@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from app.domain.claims import StoredClaim
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, Position, Record
 
 _R = TypeVar("_R")
@@ -77,6 +78,17 @@ class Claim:
     event_time_ms: int = 0
     covers_from_ms: int | None = None
     covers_until_ms: int | None = None
+
+    def stored_at(self, position: Position) -> StoredClaim:
+        """Return this claim as the record at `position` asks for it."""
+        return StoredClaim(
+            self.upload_id,
+            self.attempt,
+            position,
+            self.event_time_ms,
+            self.covers_from_ms,
+            self.covers_until_ms,
+        )
 
 
 @dataclass(frozen=True, slots=True)

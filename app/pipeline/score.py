@@ -159,15 +159,7 @@ class ScoreProcessor:
         row = self._row(_CLAIMS_TABLE, record, claims.row_key(claim.upload_id, claim.object_id))
         if row is None:
             return False
-        asking = claims.StoredClaim(
-            claim.upload_id,
-            claim.attempt,
-            record.position,
-            claim.event_time_ms,
-            claim.covers_from_ms,
-            claim.covers_until_ms,
-        )
-        decision = claims.decide(row, asking)
+        decision = claims.decide(row, claim.stored_at(record.position))
         # A repeat that still has to note something in the row must pass by the lane, with an outcome in hand in case
         # that the row changes meanwhile.
         return decision.repeat and decision.row is None

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.domain.claims import StoredClaim, decide, row_key
-from app.ports import Claim, Clock, Completion, Output, Processor, SourceRecord
+from app.domain.claims import decide, row_key
+from app.ports import Clock, Completion, Output, Processor, SourceRecord
 from app.settings import LaneSettings
 from app.streaming.ceiling import Ceiling
 from app.streaming.meters import LaneMeters
@@ -206,7 +206,7 @@ class Lane:
             for slot, claim in asking:
                 key = row_key(claim.upload_id, claim.object_id)
                 row = rows.get(key) or tables.get(CLAIMS_TABLE, partition, key)
-                decision = decide(row, _asking(claim, slot.record))
+                decision = decide(row, claim.stored_at(slot.record.position))
                 if decision.row is not None:
                     rows[key] = decision.row
                 if decision.repeat:
@@ -257,14 +257,3 @@ class Lane:
         while self._slots:
             self._slots.popleft().give_credit()
         await self._producer.close()
-
-
-def _asking(claim: Claim, record: SourceRecord) -> StoredClaim:
-    return StoredClaim(
-        claim.upload_id,
-        claim.attempt,
-        record.position,
-        claim.event_time_ms,
-        claim.covers_from_ms,
-        claim.covers_until_ms,
-    )
