@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.adapters.kafka import AtOffsets, AtTime, TopicScanner
 from app.domain import identity
 from app.domain.events import Created, parse_message
 from app.domain.filters import UploadFilter
-from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.errors import Poison
 from app.ports import Clock, ListedObject, ObjectStore, Producer, RecordCodec
 from app.services.compact import ObjectTimes
 from app.services.ledger import MODIFIED_SLACK_MS, READERS, CommittedOffsets, task_of_letter
+from app.services.listing import task_of_listed
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, UPLOADS
-from schemas.records import DeadLetter, ImagePrediction, ImageTask, Position
+from schemas.records import DeadLetter, ImagePrediction, ImageTask
 
-LISTING: Final = "listing"
-EVENT_NAME: Final = "Listed"
 _LISTING_BATCH: Final = 1_000
 _EXAMPLES: Final = 10
 
@@ -126,30 +124,8 @@ def listed_task(listed: ListedObject, listed_at_ms: int, older_than_ms: int) -> 
     listed under the time when it began and told of when it was complete, and clocks differ. What is uploaded after the
     listing lies behind that, by half of `older_than_ms`, and is an upload of its own.
     """
-    return ImageTask(
-        upload_id=identity.listed_upload_id(listed.bucket, listed.key, listed.etag, listed.modified_ms),
-        bucket=listed.bucket,
-        key=listed.key,
-        alternate_key=None,
-        version_id=None,
-        etag=listed.etag,
-        size_bytes=listed.size_bytes,
-        dialect=LISTING,
-        event_name=EVENT_NAME,
-        sequencer=None,
-        order_key="",
-        event_time_ms=listed.modified_ms,
-        identified_at_ms=listed_at_ms,
-        source=Position("", -1, -1),
-        lane=BACKFILL_LANE,
-        attempt=FIRST_ATTEMPT,
-        not_before_ms=0,
-        defer_reason="",
-        job_id=None,
-        known_sha256=None,
-        models=(),
-        force=False,
-        previous=(),
+    return replace(
+        task_of_listed(listed, listed_at_ms),
         covers_from_ms=covers_from_ms(listed.modified_ms),
         covers_until_ms=listed_at_ms - older_than_ms // 2,
     )

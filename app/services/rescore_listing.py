@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Final
+from dataclasses import replace
 
 from app.domain.filters import UploadFilter
-from app.domain.identity import listed_upload_id, rescore_upload_id
+from app.domain.identity import rescore_upload_id
 from app.domain.jobs import Job
 from app.domain.policy import FLAGGED, past_verdict
-from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.errors import IndexUnavailable
 from app.ports import Index, ListedObject, ObjectStore
+from app.services.listing import task_of_listed
 from app.services.rescore_plan import rescore_task
-from schemas.records import ImageTask, ModelScores, Position
-
-# No event told of these uploads; the name orders nothing, as an empty order key does.
-LISTING: Final = "listing"
+from schemas.records import ImageTask, ModelScores
 
 
 async def listed_tasks(
@@ -71,29 +68,11 @@ async def _task(index: Index | None, job: Job, listed: ListedObject, now_ms: int
             rules = tuple((rule.rule, rule.severity) for rule in known.flag.rules)
             verdict = past_verdict(known.flag.action, known.flag.policy_version, rules)
         return rescore_task(known.prediction, verdict, job, now_ms)
-    upload_id = listed_upload_id(listed.bucket, listed.key, listed.etag, listed.modified_ms)
-    return ImageTask(
-        upload_id=rescore_upload_id(upload_id, job.id),
-        bucket=listed.bucket,
-        key=listed.key,
-        alternate_key=None,
-        version_id=None,
-        etag=listed.etag,
-        size_bytes=listed.size_bytes,
-        dialect=LISTING,
-        event_name="Listed",
-        sequencer=None,
-        order_key="",
-        event_time_ms=listed.modified_ms,
-        identified_at_ms=now_ms,
-        source=Position("", -1, -1),
-        lane=BACKFILL_LANE,
-        attempt=FIRST_ATTEMPT,
-        not_before_ms=0,
-        defer_reason="",
+    task = task_of_listed(listed, now_ms)
+    return replace(
+        task,
+        upload_id=rescore_upload_id(task.upload_id, job.id),
         job_id=job.id,
-        known_sha256=None,
         models=job.request.models,
         force=job.request.force,
-        previous=(),
     )
