@@ -11,7 +11,8 @@ import typer
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from app.services.ledger import Ledger, Scope
+    from app.services.ledger import Scope
+    from app.services.ledger_sums import Ledger
 
 
 def register(cli: typer.Typer) -> None:

@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any, Final
 
 from app.ports import Clock
-from app.services.ledger import Ledger, LedgerReader
+from app.services.ledger import LedgerReader
+from app.services.ledger_sums import Ledger
 
 _PAUSE_SECONDS: Final = 1.0
 

@@ -25,6 +25,7 @@ from app.pipeline.identify import AGENT as IDENTIFY
 from app.ports import Clock, ObjectStore, RecordCodec, SourceRecord
 from app.services.compact import Ids, ObjectTimes, as_ids, ids_of, short
 from app.services.dead_letters import read_redriven
+from app.services.ledger_sums import Example, Ledger, Side
 from app.topics import (
     BACKFILL,
     DEAD_LETTERS,
@@ -71,48 +72,6 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One gap or duplicate, for people."""
-
-    what: str
-    upload_id: str
-    bucket: str
-    key: str
-    where: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """The sums. Jobs (rescorings) are counted apart."""
-
-    uploads: int
-    outcomes: int
-    open_dead_letters: int
-    lost: int
-    duplicated: int
-    in_flight: int
-    never_notified: int
-    job_tasks: int
-    job_outcomes: int
-    job_open_dead_letters: int
-    job_lost: int
-    job_duplicated: int
-    job_in_flight: int
-    other_dead_letters: int
-    examples: tuple[Example, ...] = ()
-
-    @property
-    def balanced(self) -> bool:
-        """Whether nothing is missing and nothing is there twice."""
-        return not (self.lost or self.duplicated or self.job_lost or self.job_duplicated)
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing is in flight any more."""
-        return not (self.in_flight or self.job_in_flight)
-
-
-@dataclass(frozen=True, slots=True)
 class _Listed:
     """A task that reconcile made from a listing."""
 
@@ -140,28 +99,6 @@ class _Missing:
     bucket: str
     key: str
     etag: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One half of the ledger: what should be there, and what is."""
-
-    expected: Ids
-    outcomes: Ids
-    letters: Ids
-    pending: Ids
-
-    def sums(self) -> tuple[int, int, Ids, Ids, int]:
-        """Return outcomes, open letters, the lost, the duplicated, and how many are in flight."""
-        outcomes, counts = np.unique(self.outcomes, return_counts=True)
-        letters = np.unique(self.letters)
-        with_outcome = np.intersect1d(self.expected, outcomes, assume_unique=True)
-        with_letter = np.intersect1d(self.expected, letters, assume_unique=True)
-        twice = np.union1d(outcomes[counts > 1], np.intersect1d(with_outcome, with_letter, assume_unique=True))
-        missing = np.setdiff1d(np.setdiff1d(self.expected, outcomes, assume_unique=True), letters, assume_unique=True)
-        moving = np.intersect1d(missing, np.unique(self.pending), assume_unique=True)
-        lost = np.setdiff1d(missing, moving, assume_unique=True)
-        return len(with_outcome), len(with_letter), lost, twice, len(moving)
 
 
 class LedgerReader:
@@ -367,7 +304,7 @@ class LedgerReader:
         notified = np.unique(as_ids(self._ids))
         extra = [number for number in self._listed if number not in alias]
         malformed = [number for number in self._malformed if number not in closed]
-        side = _Side(
+        side = Side(
             expected=np.unique(np.concatenate((notified, ids_of(extra), ids_of(malformed)))),
             outcomes=_renamed(as_ids(self._outcomes), alias),
             letters=_renamed(
@@ -375,7 +312,7 @@ class LedgerReader:
             ),
             pending=_renamed(moving, alias),
         )
-        jobs = _Side(
+        jobs = Side(
             expected=np.unique(as_ids(self._jobs)),
             outcomes=as_ids(self._job_outcomes).copy(),
             letters=ids_of(letter.upload for letter in letters if letter.upload is not None and letter.job),
@@ -447,7 +384,7 @@ class LedgerReader:
         for uploads in by_object.values():
             yield from uploads
 
-    async def _with_earlier_outcomes(self, side: _Side, alias: Mapping[int, int]) -> _Side:
+    async def _with_earlier_outcomes(self, side: Side, alias: Mapping[int, int]) -> Side:
         """Return `side` with the outcomes before the time looked at of uploads that were repeated after it."""
         _, _, lost, _, _ = side.sums()
         if not len(lost) or self._scope.since_ms is None:

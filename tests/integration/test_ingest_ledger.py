@@ -13,7 +13,8 @@ from app.domain import identity
 from app.pipeline.dead_letters import dead_letter
 from app.ports import ListedObject, Output, SourceRecord
 from app.services.audit import as_json, lines
-from app.services.ledger import Ledger, Scope
+from app.services.ledger import Scope
+from app.services.ledger_sums import Ledger
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.topics import BACKFILL, CONTROL, RETRIES_30S, TASKS

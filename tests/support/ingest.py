@@ -16,7 +16,8 @@ from app.domain import identity
 from app.domain.filters import UploadFilter
 from app.pipeline.identify import IdentifyProcessor
 from app.ports import ListedObject, ObjectStore, Output, SourceRecord
-from app.services.ledger import Ledger, LedgerReader, Scope
+from app.services.ledger import LedgerReader, Scope
+from app.services.ledger_sums import Ledger
 from app.settings import KafkaSettings, S3Settings
 from app.topics import PREDICTIONS, UPLOADS
 from schemas.records import ImagePrediction, ImageTask, Record
