@@ -311,7 +311,7 @@ class ScoreProcessor:
         scores = tuple(found[name] for name in self._active if name in found)
         if computed is not None:
             full = merged(row, computed.format, computed.width, computed.height, new.values())
-            self._keep(work, sha256, full, computed)
+            work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         elif row is not None:
             full = row
             if self._row(CONTENTS_TABLE, work.record, content_key(sha256)) is None:
@@ -319,6 +319,7 @@ class ScoreProcessor:
                 work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         else:
             raise ValueError("neither a stored row nor computed scores")
+        self._keep_embeddings(work, sha256, computed)
         return outcomes.scored(
             self._context(work),
             format_=full.format,
@@ -329,10 +330,19 @@ class ScoreProcessor:
             previous=self._previous(work, row),
         )
 
-    def _keep(self, work: _Work, sha256: str, row: ContentRow, computed: Computed) -> None:
-        work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(row)))
+    def _keep_embeddings(self, work: _Work, sha256: str, computed: Computed | None) -> None:
+        """Publish and remember what was computed for this upload, and what was lately and the table lacks.
+
+        The upload that it was computed for may lose its claim, and its outputs and writes with it, or may not have been
+        released yet. Repeats are upserts by sha256.
+        """
+        fresh = computed.embeddings if computed is not None else {}
+        recent = self._contents.recent(sha256)
+        before = {name: one for name, one in recent.embeddings.items() if name not in fresh} if recent else {}
+        stored = self._embeddings(work.record, sha256) if before else {}
+        due = {**{name: one for name, one in before.items() if name not in stored}, **fresh}
         now_ms = self._clock.now_ms()
-        for network, embedding in computed.take_embeddings().items():
+        for network, embedding in due.items():
             version, preprocessing = self._active[network]
             record = ContentEmbedding(
                 sha256,
@@ -360,9 +370,10 @@ class ScoreProcessor:
     def _content(self, record: SourceRecord, sha256: str) -> ContentRow | None:
         stored = decode_row(self._row(CONTENTS_TABLE, record, content_key(sha256)))
         recent = self._contents.recent(sha256)
-        if stored is None or recent is None:
-            return stored or recent
-        return merged(stored, recent.format, recent.width, recent.height, recent.scores)
+        if recent is None:
+            return stored
+        row = recent.row
+        return merged(stored, row.format, row.width, row.height, row.scores) if stored is not None else row
 
     def _known_scores(self, row: ContentRow) -> dict[str, ModelScores]:
         found = {name: row.find(name, *version) for name, version in self._active.items()}

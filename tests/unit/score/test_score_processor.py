@@ -181,6 +181,10 @@ def scores(found: ImagePrediction) -> dict[str, ModelScores]:
     return {one.model: one for one in found.scores}
 
 
+def embeddings(completion: Completion) -> list[ContentEmbedding]:
+    return [output.record for output in completion.outputs if isinstance(output.record, ContentEmbedding)]
+
+
 @pytest_asyncio.fixture
 async def bench() -> AsyncIterator[Bench]:
     made = Bench(ToyModels(), Settings(), MemoryObjectStore())
@@ -217,13 +221,27 @@ async def test_equal_bytes_under_another_key_cost_no_inference(bench: Bench) -> 
     assert completion.writes == () and len(completion.outputs) == 1
 
 
-async def test_equal_bytes_in_flight_run_once_and_emit_one_embedding(bench: Bench) -> None:
+async def test_equal_bytes_in_flight_run_once_and_each_upload_carries_the_embedding(bench: Bench) -> None:
     refs = [bench.store.put("b", f"{number}.jpg", GREEN) for number in range(5)]
     done = await asyncio.gather(*(bench.run(task_of(ref, n), partition=n % 2) for n, ref in enumerate(refs)))
     assert sum(bench.models.colour.batches) == 1 and bench.contents.counts.joined == 4
-    assert sum(output.topic == EMBEDDINGS for one in done for output in one.outputs) == 1
+    assert [len(embeddings(one)) for one in done] == [1] * 5, "any of them may lose its claim"
     assert [prediction(one).cached for one in done].count(False) == 1
     assert bench.processor._bytes.free == bench.processor._bytes.total
+
+
+async def test_an_embedding_that_a_lost_claim_took_along_is_published_by_the_next_upload(bench: Bench) -> None:
+    refs = [bench.store.put("b", f"{number}.jpg", GREEN) for number in range(4)]
+    lost = await bench.run(task_of(refs[0]), commit=False)
+    known = await bench.run(task_of(refs[1], 2))
+    assert sum(bench.models.colour.batches) == 1 and prediction(known).cached
+    (record,) = embeddings(known)
+    assert record.values == embeddings(lost)[0].values
+    assert {write.table for write in known.writes} == {"contents", "embeddings"}
+    stored = await bench.run(task_of(refs[2], 3))
+    assert embeddings(stored) == [] and stored.writes == ()
+    elsewhere = await bench.run(task_of(refs[3], 4), partition=1)
+    assert len(embeddings(elsewhere)) == 1, "that table lacks it"
 
 
 async def test_cancelling_the_first_of_equal_bytes_leaves_the_others_scored(bench: Bench) -> None:
@@ -238,7 +256,7 @@ async def test_cancelling_the_first_of_equal_bytes_leaves_the_others_scored(benc
     bench.models.colour.hold.set()
     completion = await second
     assert prediction(completion).outcome == "scored"
-    assert any(output.topic == EMBEDDINGS for output in completion.outputs), "nobody else would publish it"
+    assert embeddings(completion), "nobody else would publish it"
     assert bench.processor._bytes.free == bench.processor._bytes.total
 
 

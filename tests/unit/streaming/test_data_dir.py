@@ -38,7 +38,7 @@ def test_installations_on_one_data_folder_have_folders_of_their_own(tmp_path: Pa
 
 def test_tables_are_found_again_by_the_same_changelogs(tmp_path: Path) -> None:
     first = kept(tables_folder(tmp_path, ORIGIN))
-    again = tables_folder(tmp_path, replace(ORIGIN, changelogs=dict(reversed(ORIGIN.changelogs.items()))))
+    again = tables_folder(tmp_path, replace(ORIGIN, changelogs=dict(reversed(list(ORIGIN.changelogs.items())))))
     assert again == first and (again / "table").read_text() == "rows"
 
 
