@@ -211,6 +211,19 @@ class ScoreProcessor:
         return self._scored(work, row, known, computed, joined=False)
 
     async def _with_fetch(self, work: _Work) -> ImagePrediction:
+        answer = await self._look(work)
+        if isinstance(answer, ObjectMissing) and answer.reason == "gone":
+            # Replicas that lag and multipart uploads that are being completed answer 404 for a moment. Bytes and slot
+            # are free meanwhile: those of a mass deletion would else hold up every upload behind them.
+            await self._clock.sleep(self._settings.s3.gone_retry_seconds)
+            answer = await self._look(work)
+        return self._not_there(work, answer) if isinstance(answer, ObjectMissing) else answer
+
+    async def _look(self, work: _Work) -> ImagePrediction | ObjectMissing:
+        """Return the outcome of what lies in the store, or why nothing does.
+
+        Bytes are taken in order of asking and before the slot: whoever holds a slot never waits for bytes.
+        """
         task, limit = work.task, self._settings.limits.max_bytes
         # Zero is what some servers say of copies and multipart uploads: as good as unknown.
         size = min(task.size_bytes or limit, limit)
@@ -221,12 +234,12 @@ class ScoreProcessor:
             try:
                 began = self._clock.monotonic()
                 work.queued_seconds += began - asked
-                found = await self._fetch(task)
-                work.fetch_seconds = self._clock.monotonic() - began
+                found = await self._fetch_when_store_answers(task)
+                work.fetch_seconds += self._clock.monotonic() - began
             finally:
                 self._fetches.give(1)
             if isinstance(found, ObjectMissing):
-                return self._not_there(work, found)
+                return found
             held.keep(len(found.body) + HELD_PIXEL_BYTES)
             work.fetched = found
             work.sha256 = await _sha256(found.body)
@@ -234,16 +247,8 @@ class ScoreProcessor:
         finally:
             held.release()
 
-    async def _fetch(self, task: ImageTask) -> FetchedObject | ObjectMissing:
+    async def _fetch_when_store_answers(self, task: ImageTask) -> FetchedObject | ObjectMissing:
         ref = ObjectRef(task.bucket, task.key, task.version_id, task.etag, task.size_bytes)
-        found = await self._fetch_when_store_answers(ref, task)
-        if isinstance(found, ObjectMissing) and found.reason == "gone":
-            # Replicas that lag and multipart uploads that are being completed answer 404 for a moment.
-            await self._clock.sleep(self._settings.s3.gone_retry_seconds)
-            found = await self._fetch_when_store_answers(ref, task)
-        return found
-
-    async def _fetch_when_store_answers(self, ref: ObjectRef, task: ImageTask) -> FetchedObject | ObjectMissing:
         limit = self._settings.limits.max_bytes
         waits = 0
         try:

@@ -30,11 +30,12 @@ RED, GREEN, BLUE = jpeg((250, 0, 0)), jpeg((0, 250, 0)), jpeg((0, 0, 250))
 
 
 class FakeClock:
-    """Time that moves only by sleeping."""
+    """Time that moves only by sleeping; a sleep ends at once, or when the gate opens."""
 
     def __init__(self) -> None:
         self.seconds = 1_000_000.0
         self.slept: list[float] = []
+        self.gate: asyncio.Event | None = None
 
     def now_ms(self) -> int:
         return int(self.seconds * 1000)
@@ -46,6 +47,8 @@ class FakeClock:
         self.slept.append(seconds)
         self.seconds += seconds
         await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
 
 
 class NotedStatus:
@@ -392,6 +395,24 @@ async def test_a_deleted_object_is_gone_after_a_second_look(bench: Bench) -> Non
     found = prediction(await bench.run(task_of(ref)))
     assert (found.outcome, found.reason, found.sha256) == ("gone", "deleted", None)
     assert len(bench.store.fetches) == 2 and bench.clock.slept == [S3Settings().gone_retry_seconds]
+
+
+async def test_missing_objects_hold_neither_bytes_nor_slot_until_the_second_look(bench: Bench) -> None:
+    bench.restart(settings=replace(bench.settings, s3=S3Settings(concurrency=1)))
+    ref = bench.store.put("b", "k.jpg", GREEN)
+    missing = [bench.store.put("b", f"{number}.jpg", RED) for number in range(20)]
+    for gone in missing:
+        bench.store.delete(gone.bucket, gone.key)
+    bench.clock.gate = asyncio.Event()
+    waiting = [asyncio.create_task(bench.run(task_of(gone, number))) for number, gone in enumerate(missing)]
+    await eventually(lambda: len(bench.clock.slept) == 20)
+    assert bench.processor._bytes.free == bench.processor._bytes.total
+    assert prediction(await bench.run(task_of(ref, 77))).outcome == "scored", "others go on meanwhile"
+    bench.clock.gate.set()
+    assert {prediction(one).outcome for one in await asyncio.gather(*waiting)} == {"gone"}
+    assert len(bench.store.fetches) == 41
+    assert bench.processor._bytes.free == bench.processor._bytes.total
+    assert bench.processor._fetches.free == 1
 
 
 async def test_an_object_that_appears_at_the_second_look_is_scored(bench: Bench) -> None:
