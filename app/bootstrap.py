@@ -23,6 +23,7 @@ from app.adapters.data_dir import TablesOrigin, WorkerHome, claim_home, tables_f
 from app.adapters.faust_transport import RebalanceHooks, SourceGate
 from app.adapters.http_health import HealthServer
 from app.adapters.kafka_admin import topic_ids
+from app.adapters.open_files import allow_open_files, files_needed
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.transactions import TransactionalProducers, changelog_producer
 from app.errors import ConfigurationError, Fatal
@@ -275,6 +276,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
 
 async def _with_tables(settings: Settings, agent: str, home: WorkerHome) -> WorkerHome:
     """Return `home` with the folder of the tables that belong to the changelogs of this group on this cluster."""
+    allow_open_files(files_needed(settings, len(CHANGELOGS)))
     names = (settings.kafka.prefix + topic for topic in CHANGELOGS)
     cluster, changelogs = await topic_ids(settings.kafka.bootstrap, names)
     origin = TablesOrigin(cluster, group_of(settings, agent), changelogs)
