@@ -187,6 +187,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
         if parts.check is not None:
             await parts.check(settings)
         if agent == WITH_TABLES:
+            allow_open_files(files_needed(settings, len(CHANGELOGS)))
             home = await _with_tables(settings, agent, home)
         clock, codec, meters = SystemClock(), Codec(), PrometheusMeters()
         prefix = settings.kafka.prefix
@@ -276,7 +277,6 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
 
 async def _with_tables(settings: Settings, agent: str, home: WorkerHome) -> WorkerHome:
     """Return `home` with the folder of the tables that belong to the changelogs of this group on this cluster."""
-    allow_open_files(files_needed(settings, len(CHANGELOGS)))
     names = (settings.kafka.prefix + topic for topic in CHANGELOGS)
     cluster, changelogs = await topic_ids(settings.kafka.bootstrap, names)
     origin = TablesOrigin(cluster, group_of(settings, agent), changelogs)
