@@ -9,7 +9,7 @@ import importlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import mode
@@ -19,9 +19,11 @@ from app import __version__
 from app.adapters import faust_transport
 from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
-from app.adapters.data_dir import WorkerHome, claim_home
+from app.adapters.data_dir import TablesOrigin, WorkerHome, claim_home, tables_folder
 from app.adapters.faust_transport import RebalanceHooks, SourceGate
 from app.adapters.http_health import HealthServer
+from app.adapters.kafka_admin import topic_ids
+from app.adapters.open_files import allow_open_files, files_needed
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.transactions import TransactionalProducers, changelog_producer
 from app.errors import ConfigurationError, Fatal
@@ -38,7 +40,7 @@ from app.streaming.ports import LaneProducers, OnFailure, SourcePartition, Table
 from app.streaming.pump import Pump
 from app.streaming.status import ContextStatus
 from app.streaming.worker import Worker
-from app.topics import BACKFILL, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
+from app.topics import BACKFILL, CHANGELOGS, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
 
 logger = logging.getLogger(__name__)
 GROUP: Final = "sightline"
@@ -136,7 +138,7 @@ def faust_app(settings: Settings, agent: str, home: WorkerHome) -> faust_transpo
         group_of(settings, agent),
         broker=faust_transport.broker_urls(kafka.bootstrap),
         autodiscover=False,
-        datadir=str(home.path),
+        datadir=str(home.tables),
         origin=None,
         key_serializer="raw",
         value_serializer="raw",
@@ -180,10 +182,13 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
     if agent not in AGENTS:
         raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
     async with contextlib.AsyncExitStack() as held:
-        home = claim_home(settings.worker, agent)
+        home = claim_home(settings.worker, agent, settings.kafka.prefix)
         held.callback(home.release)
         if parts.check is not None:
             await parts.check(settings)
+        if agent == WITH_TABLES:
+            allow_open_files(files_needed(settings, len(CHANGELOGS)))
+            home = await _with_tables(settings, agent, home)
         clock, codec, meters = SystemClock(), Codec(), PrometheusMeters()
         prefix = settings.kafka.prefix
         app = faust_app(settings, agent, home)
@@ -268,6 +273,14 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             home.path,
         )
         yield worker
+
+
+async def _with_tables(settings: Settings, agent: str, home: WorkerHome) -> WorkerHome:
+    """Return `home` with the folder of the tables that belong to the changelogs of this group on this cluster."""
+    names = (settings.kafka.prefix + topic for topic in CHANGELOGS)
+    cluster, changelogs = await topic_ids(settings.kafka.bootstrap, names)
+    origin = TablesOrigin(cluster, group_of(settings, agent), changelogs)
+    return replace(home, tables=await asyncio.to_thread(tables_folder, home.path, origin))
 
 
 class _Failures:

@@ -163,7 +163,7 @@ class TableSettings:
 
     block_cache_bytes: int = setting(16 * 1024 * 1024, "cache of one table partition, memtables included; one pool")
     write_buffer_bytes: int = setting(8 * 1024 * 1024, "of it, memtables of one table partition at most")
-    max_open_files: int = setting(128, "open files of one table partition")
+    max_open_files: int = setting(128, "open files of one table partition; the process raises its limit to hold all")
     claims_days: float = setting(14.0, "claims are kept so long: longer than any repeat or retry of S3 or Kafka")
     contents_days: float = setting(90.0, "scores per content are kept so long")
     embeddings_days: float = setting(2.0, "embeddings are kept so long")

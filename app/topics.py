@@ -29,6 +29,7 @@ CONTROL: Final = "control.v1"
 CLAIMS_CHANGELOG: Final = "sightline.score-uploads-changelog"
 CONTENTS_CHANGELOG: Final = "sightline.score-contents-changelog"
 EMBEDDINGS_CHANGELOG: Final = "sightline.score-embeddings-changelog"
+CHANGELOGS: Final = (CLAIMS_CHANGELOG, CONTENTS_CHANGELOG, EMBEDDINGS_CHANGELOG)
 
 
 @dataclass(frozen=True, slots=True)

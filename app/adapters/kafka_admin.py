@@ -103,6 +103,29 @@ async def topic_partitions(bootstrap: str) -> dict[str, int]:
         return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
 
 
+async def topic_ids(bootstrap: str, names: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """Return the cluster's id and the id of each topic; a topic made anew under its name has another id.
+
+    Ids are empty where the broker (before Kafka 3.1) tells none. Raises StartupRefused for a topic that does not exist;
+    BrokerUnavailable.
+    """
+    from app.adapters.kafka_metadata import TopicIdsRequest
+
+    wanted = sorted(names)
+    async with _admin(bootstrap) as admin:
+        cluster = str((await admin.describe_cluster())["cluster_id"] or "")
+        try:
+            answer = await admin._send_request(TopicIdsRequest(wanted))
+        except NotImplementedError:
+            return cluster, dict.fromkeys(wanted, "")
+    # Each row begins with error code, name, id.
+    found = {row[1]: str(row[2]) for row in answer.topics if row[2].int}
+    for name in wanted:
+        if name not in found:
+            raise StartupRefused(f"topic {name} does not exist at {bootstrap}; run `{INIT_COMMAND}`")
+    return cluster, found
+
+
 async def check_topics(
     bootstrap: str, specs: Iterable[TopicSpec] = TOPICS, *, partitions: int, prefix: str = ""
 ) -> None:

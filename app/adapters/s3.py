@@ -18,9 +18,10 @@ import aiohttp
 from yarl import URL
 
 from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, read_answer
+from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
 from app.adapters.sigv4 import AccessKeys, Signer, encoded_path
-from app.errors import BucketUnavailable, ConfigurationError, ObjectUnavailable, StoreUnavailable
+from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings
 
@@ -54,12 +55,12 @@ class _TooLarge:
 class S3ObjectStore:
     """ObjectStore on S3 or a compatible server. Belongs to the event loop that first uses it; every wait is bounded."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, chain: ChainCredentials | None = None) -> None:
         self._settings = settings
+        self._chain = chain or ChainCredentials()
         self._session: aiohttp.ClientSession | None = None
         self._signers: dict[str, Signer] = {}
         self._regions: dict[str, str] = {}
-        self._credentials: Any = None
         self._health = BucketHealth(self._probe_bucket, self._probe_store)
         self._slots = asyncio.Semaphore(settings.concurrency)
 
@@ -194,10 +195,7 @@ class S3ObjectStore:
     async def _keys(self) -> AccessKeys | None:
         if self._settings.access_key:
             return AccessKeys(self._settings.access_key, self._settings.secret_key.reveal())
-        if self._credentials is None:
-            self._credentials = await _chain_credentials()
-        frozen = await self._credentials.get_frozen_credentials()
-        return AccessKeys(frozen.access_key, frozen.secret_key, frozen.token)
+        return await self._chain.keys()
 
     async def _denied(self, ref: ObjectRef, answer: Denied, began: float) -> ObjectMissing:
         """Tell an object that is denied from one that is deleted and from a bucket that is closed to us."""
@@ -237,7 +235,7 @@ class S3ObjectStore:
             async with asyncio.timeout(limit):
                 async with await self._request(method, bucket, key, "", {}) as response:
                     return response.status
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError, StoreUnavailable):
             return None
 
     async def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
@@ -323,15 +321,3 @@ def _error(
             return BucketUnavailable(f"{ref.bucket}: {detail}")
         case Judgement.STORE:
             return StoreUnavailable(detail)
-
-
-async def _chain_credentials() -> Any:
-    """Return the credentials of the usual chain: environment, files, web identity, container, instance."""
-    from aiobotocore.session import get_session
-
-    credentials = await get_session().get_credentials()
-    if credentials is None:
-        raise ConfigurationError(
-            "no S3 credentials: set SIGHTLINE_S3_ACCESS_KEY and SIGHTLINE_S3_SECRET_KEY, or use the AWS chain"
-        )
-    return credentials

@@ -91,6 +91,11 @@ def _many_frames(jpeg: bytes, generator: random.Random) -> HostileFile:
     return HostileFile("too-many-frames", ".gif", header + frame * 2_000 + b";", False)
 
 
+def _far_directory(jpeg: bytes, generator: random.Random) -> HostileFile:
+    # A BigTIFF whose first directory lies past any file, and past what an index may be.
+    return HostileFile("far-directory", ".tif", b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1), False)
+
+
 def _script_polyglot(jpeg: bytes, generator: random.Random) -> HostileFile:
     return HostileFile("gif-and-script", ".gif", b"GIF89a/*" + b"\x00" * 40 + b"*/=1;alert(1);//", False)
 
@@ -132,4 +137,5 @@ _MAKERS: Final[tuple[Callable[[bytes, random.Random], HostileFile], ...]] = (
     _cut_in_picture,
     _flipped,
     _one_pixel,
+    _far_directory,
 )

@@ -89,6 +89,8 @@ _CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0}
 # No encoder writes as many; they bound the time that a header made to be slow can take (each step is under 1 us).
 _MAX_BLOCKS = 500_000
 _MAX_BOXES = 4096
+# What reading a header raises on malformed bytes; a wild 64-bit offset is an OverflowError, an ArithmeticError.
+_MALFORMED = (struct.error, ArithmeticError, LookupError, ValueError)
 # Each scan of a progressive JPEG costs a pass over the whole picture; encoders write about ten.
 _MAX_SCANS = 100
 
@@ -124,6 +126,7 @@ def inspect(content: bytes, limits: ImageLimits) -> ImageHeader | Rejection:
     """Return what the header says, or the rejection of an image beyond `limits` or without a readable header.
 
     Time is linear in the number of blocks that the file really holds and stops at `max_frames`; memory is constant.
+    Never raises for what is in `content`.
     """
     if not content:
         return Rejection(RejectReason.EMPTY, "the object holds no bytes")
@@ -134,7 +137,7 @@ def inspect(content: bytes, limits: ImageLimits) -> ImageHeader | Rejection:
         return Rejection(RejectReason.UNSUPPORTED_FORMAT, f"starts with {content[:8].hex()}")
     try:
         header = _read(found, content, limits.max_frames)
-    except (struct.error, IndexError, ValueError) as error:
+    except _MALFORMED as error:
         return Rejection(RejectReason.UNDECODABLE, f"malformed {found.value} header: {error}", found.value)
     if found is ImageFormat.JPEG and (scans := content.count(b"\xff\xda")) > _MAX_SCANS:
         detail = f"{scans} scans, at most {_MAX_SCANS}"
@@ -222,7 +225,7 @@ def jpeg_orientation(content: bytes) -> int:
         for marker, start, end in _jpeg_segments(content):
             if marker == 0xE1 and content[start : start + 6] == b"Exif\0\0":
                 return _exif_orientation(content[start + 6 : end])
-    except (struct.error, IndexError, ValueError):
+    except _MALFORMED:
         return 1
     return 1
 
@@ -327,6 +330,8 @@ def _tiff(content: bytes, max_frames: int) -> ImageHeader:
     while at and frames <= max_frames:
         if at in seen:
             raise ValueError("a circle of directories")
+        if at >= len(content):
+            raise ValueError("a directory outside the file")
         seen.add(at)
         (count,) = struct.unpack_from(order + number, content, at)
         first = at + struct.calcsize(order + number)

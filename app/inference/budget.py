@@ -46,7 +46,7 @@ class Budget:
     async def take(self, amount: int, ticket: Ticket) -> int:
         """Return, with that many units taken, when it is the ticket's turn; the return value is what to give back.
 
-        Cancellable: a cancelled waiter holds nothing.
+        Cancellable: a cancelled waiter holds nothing, also when it was cancelled in the moment of its turn.
         """
         amount = min(max(0, amount), self.total)
         if amount <= self.free and not any(self._waiting[: ticket.priority + 1]):
@@ -60,7 +60,7 @@ class Budget:
             if waiter.turn.done() and not waiter.turn.cancelled():
                 self.give(amount)
             else:
-                self._waiting[ticket.priority].remove(waiter)
+                self._forget(waiter)
                 self._serve()
             raise
         return amount
@@ -76,6 +76,12 @@ class Budget:
         for waiter in [waiter for waiter in backfill if waiter.ticket is ticket]:
             backfill.remove(waiter)
             self._waiting[Priority.LIVE].append(waiter)
+
+    def _forget(self, waiter: _Waiter) -> None:
+        # Between its cancellation and this moment a `give` may have met the waiter in the queue and dropped it.
+        for waiting in self._waiting:
+            if waiter in waiting:
+                waiting.remove(waiter)
 
     def _serve(self) -> None:
         for waiting in self._waiting:

@@ -107,7 +107,11 @@ class Decoder:
 
     def decode(self, content: bytes) -> Decoded | Rejection:
         """Return the upright picture, or why there is none. Never raises for what is in `content`."""
-        header = inspect(content, self._limits)
+        try:
+            header = inspect(content, self._limits)
+        except _DECODER_ERRORS as error:
+            # `inspect` promises not to; if it breaks that over one file, the file must not end the process.
+            return Rejection(RejectReason.UNDECODABLE, f"unreadable header: {type(error).__name__}"[:300])
         if isinstance(header, Rejection):
             return header
         try:

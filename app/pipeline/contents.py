@@ -16,13 +16,15 @@ from app.inference.engine import Engine, EngineScores, EngineTimings
 from schemas.records import ModelScores
 
 # Between an outcome and its row in the table lies a transaction; a burst of equal bytes meets this memory instead.
-# 4,096 rows of four models are about 10 MB.
+# 4,096 rows of four models are about 10 MB, their embeddings 8 MB.
 _RECENT_ROWS = 4096
 
 
 @dataclass(slots=True, eq=False)
 class Computed:
-    """What the engine said of one content. The first upload that asks takes the embeddings, to publish them once."""
+    """What the engine said of one content. Every upload that waited for it may publish the embeddings: one of them may
+    lose its claim at release, and what it would have published with it.
+    """
 
     scores: Mapping[str, ModelScores]
     format: str
@@ -31,10 +33,13 @@ class Computed:
     timings: EngineTimings
     embeddings: Mapping[str, QuantisedEmbedding]
 
-    def take_embeddings(self) -> Mapping[str, QuantisedEmbedding]:
-        """Return the embeddings to the first caller, nothing to all others."""
-        taken, self.embeddings = self.embeddings, {}
-        return taken
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What was computed lately of one content: everything known of it, and the embeddings of active networks."""
+
+    row: ContentRow
+    embeddings: Mapping[str, QuantisedEmbedding]
 
 
 @dataclass(slots=True, eq=False)
@@ -63,14 +68,14 @@ class Contents:
     engine: Engine
     counts: ContentCounts = field(default_factory=ContentCounts)
     _in_flight: dict[tuple[str, bool], list[_InFlight]] = field(default_factory=dict)
-    _recent: OrderedDict[str, ContentRow] = field(default_factory=OrderedDict)
+    _recent: OrderedDict[str, Recent] = field(default_factory=OrderedDict)
 
-    def recent(self, sha256: str) -> ContentRow | None:
+    def recent(self, sha256: str) -> Recent | None:
         """Return what was computed lately of this content, whether or not a table holds it yet."""
-        row = self._recent.get(sha256)
-        if row is not None:
+        found = self._recent.get(sha256)
+        if found is not None:
             self._recent.move_to_end(sha256)
-        return row
+        return found
 
     async def compute(
         self,
@@ -142,9 +147,10 @@ class Contents:
         """Keep what was computed for the next upload of the same bytes."""
         header = found.header
         format_, width, height = (header.format.value, header.width, header.height) if header else ("", 0, 0)
-        row = merged(self._recent.get(sha256), format_, width, height, found.scores.values())
+        before = self._recent.get(sha256)
+        row = merged(before.row if before else None, format_, width, height, found.scores.values())
         if row.format:
-            self._recent[sha256] = row
+            self._recent[sha256] = Recent(row, {**(before.embeddings if before else {}), **found.embeddings})
             while len(self._recent) > _RECENT_ROWS:
                 self._recent.popitem(last=False)
         return Computed(found.scores, format_, width, height, found.timings, found.embeddings)

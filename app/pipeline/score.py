@@ -211,6 +211,19 @@ class ScoreProcessor:
         return self._scored(work, row, known, computed, joined=False)
 
     async def _with_fetch(self, work: _Work) -> ImagePrediction:
+        answer = await self._look(work)
+        if isinstance(answer, ObjectMissing) and answer.reason == "gone":
+            # Replicas that lag and multipart uploads that are being completed answer 404 for a moment. Bytes and slot
+            # are free meanwhile: those of a mass deletion would else hold up every upload behind them.
+            await self._clock.sleep(self._settings.s3.gone_retry_seconds)
+            answer = await self._look(work)
+        return self._not_there(work, answer) if isinstance(answer, ObjectMissing) else answer
+
+    async def _look(self, work: _Work) -> ImagePrediction | ObjectMissing:
+        """Return the outcome of what lies in the store, or why nothing does.
+
+        Bytes are taken in order of asking and before the slot: whoever holds a slot never waits for bytes.
+        """
         task, limit = work.task, self._settings.limits.max_bytes
         # Zero is what some servers say of copies and multipart uploads: as good as unknown.
         size = min(task.size_bytes or limit, limit)
@@ -221,12 +234,12 @@ class ScoreProcessor:
             try:
                 began = self._clock.monotonic()
                 work.queued_seconds += began - asked
-                found = await self._fetch(task)
-                work.fetch_seconds = self._clock.monotonic() - began
+                found = await self._fetch_when_store_answers(task)
+                work.fetch_seconds += self._clock.monotonic() - began
             finally:
                 self._fetches.give(1)
             if isinstance(found, ObjectMissing):
-                return self._not_there(work, found)
+                return found
             held.keep(len(found.body) + HELD_PIXEL_BYTES)
             work.fetched = found
             work.sha256 = await _sha256(found.body)
@@ -234,16 +247,8 @@ class ScoreProcessor:
         finally:
             held.release()
 
-    async def _fetch(self, task: ImageTask) -> FetchedObject | ObjectMissing:
+    async def _fetch_when_store_answers(self, task: ImageTask) -> FetchedObject | ObjectMissing:
         ref = ObjectRef(task.bucket, task.key, task.version_id, task.etag, task.size_bytes)
-        found = await self._fetch_when_store_answers(ref, task)
-        if isinstance(found, ObjectMissing) and found.reason == "gone":
-            # Replicas that lag and multipart uploads that are being completed answer 404 for a moment.
-            await self._clock.sleep(self._settings.s3.gone_retry_seconds)
-            found = await self._fetch_when_store_answers(ref, task)
-        return found
-
-    async def _fetch_when_store_answers(self, ref: ObjectRef, task: ImageTask) -> FetchedObject | ObjectMissing:
         limit = self._settings.limits.max_bytes
         waits = 0
         try:
@@ -311,7 +316,7 @@ class ScoreProcessor:
         scores = tuple(found[name] for name in self._active if name in found)
         if computed is not None:
             full = merged(row, computed.format, computed.width, computed.height, new.values())
-            self._keep(work, sha256, full, computed)
+            work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         elif row is not None:
             full = row
             if self._row(CONTENTS_TABLE, work.record, content_key(sha256)) is None:
@@ -319,6 +324,7 @@ class ScoreProcessor:
                 work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         else:
             raise ValueError("neither a stored row nor computed scores")
+        self._keep_embeddings(work, sha256, computed)
         return outcomes.scored(
             self._context(work),
             format_=full.format,
@@ -329,10 +335,19 @@ class ScoreProcessor:
             previous=self._previous(work, row),
         )
 
-    def _keep(self, work: _Work, sha256: str, row: ContentRow, computed: Computed) -> None:
-        work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(row)))
+    def _keep_embeddings(self, work: _Work, sha256: str, computed: Computed | None) -> None:
+        """Publish and remember what was computed for this upload, and what was lately and the table lacks.
+
+        The upload that it was computed for may lose its claim, and its outputs and writes with it, or may not have been
+        released yet. Repeats are upserts by sha256.
+        """
+        fresh = computed.embeddings if computed is not None else {}
+        recent = self._contents.recent(sha256)
+        before = {name: one for name, one in recent.embeddings.items() if name not in fresh} if recent else {}
+        stored = self._embeddings(work.record, sha256) if before else {}
+        due = {**{name: one for name, one in before.items() if name not in stored}, **fresh}
         now_ms = self._clock.now_ms()
-        for network, embedding in computed.take_embeddings().items():
+        for network, embedding in due.items():
             version, preprocessing = self._active[network]
             record = ContentEmbedding(
                 sha256,
@@ -360,9 +375,10 @@ class ScoreProcessor:
     def _content(self, record: SourceRecord, sha256: str) -> ContentRow | None:
         stored = decode_row(self._row(CONTENTS_TABLE, record, content_key(sha256)))
         recent = self._contents.recent(sha256)
-        if stored is None or recent is None:
-            return stored or recent
-        return merged(stored, recent.format, recent.width, recent.height, recent.scores)
+        if recent is None:
+            return stored
+        row = recent.row
+        return merged(stored, row.format, row.width, row.height, row.scores) if stored is not None else row
 
     def _known_scores(self, row: ContentRow) -> dict[str, ModelScores]:
         found = {name: row.find(name, *version) for name, version in self._active.items()}

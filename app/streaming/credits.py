@@ -22,7 +22,7 @@ class Credits:
         return bool(self._waiting)
 
     async def take(self) -> None:
-        """Return with one credit taken. Cancellable: a cancelled waiter takes none."""
+        """Return with one credit taken. Cancellable: a cancelled waiter takes none, also in the moment of its turn."""
         if self.taken < self.total and not self._waiting:
             self.taken += 1
             return
@@ -33,7 +33,8 @@ class Credits:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give()
-            else:
+            elif turn in self._waiting:
+                # A `give` between the cancellation and this moment has dropped it already.
                 self._waiting.remove(turn)
             raise
 

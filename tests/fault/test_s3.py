@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiobotocore.credentials import AioCredentials
+from botocore.exceptions import CredentialRetrievalError
 
 from app.adapters.s3 import S3ObjectStore
+from app.adapters.s3_credentials import ChainCredentials
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings, Secret
@@ -242,6 +245,26 @@ async def test_wrong_credentials_make_us_wait_for_an_operator(
     with pytest.raises(StoreUnavailable, match=code):
         await fetch(store)
     assert len(server.gets) == 1
+
+
+async def test_a_metadata_service_that_is_away_makes_us_wait_and_costs_no_object(server: FaultyStore) -> None:
+    answers: list[BaseException | None] = [CredentialRetrievalError(provider="iam-role", error_msg="timed out"), None]
+
+    async def find() -> Any:
+        answer = answers.pop(0) if answers else AioCredentials("demo", "demo-secret")
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    server.always = whole(BODY)
+    store = S3ObjectStore(settings_for(server, access_key="", secret_key=Secret("")), ChainCredentials(find))
+    with pytest.raises(StoreUnavailable, match="timed out"):
+        await fetch(store)
+    with pytest.raises(StoreUnavailable, match="SIGHTLINE_S3_ACCESS_KEY"):
+        await fetch(store)
+    assert isinstance(await fetch(store), FetchedObject)
+    assert "credential=demo/" in server.gets[0].headers["authorization"]
+    await store.close()
 
 
 async def test_a_bucket_in_another_region_is_asked_there(server: FaultyStore, store: S3ObjectStore) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from app.adapters.kafka_admin import delete_topics, topic_ids, topic_partitions
+from app.errors import StartupRefused
 from app.settings import ROOT
 from app.stack.local import LocalStack
 from app.streaming.failstop import EXIT_CEILING
-from app.topics import CONTENTS_CHANGELOG, PREDICTIONS, TASKS, UPLOADS
+from app.topics import CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
 from tests.support.streaming import CLEAN, Fleet, committed_reader, feed, ledger
@@ -91,6 +93,51 @@ async def test_cold_tables_are_loaded_in_bulk_before_the_first_record(fleet: Fle
             assert ledger(sample, reader.uploads) == CLEAN
             assert reader.cached == len(sample), "every content was known"
         await eventually(lambda: metric(fleet, "sightline_table_loaded_records") >= len(values))
+    finally:
+        assert await worker.end(signal.SIGTERM) == 0
+
+
+async def test_tables_of_changelogs_that_were_made_anew_are_not_used(
+    fleet: Fleet, stack: LocalStack, tmp_path: Path
+) -> None:
+    values = [f"upload-{number}" for number in range(200)]
+    created = [fleet.prefix + spec.name for spec in TOPICS]
+    await outcomes_of(fleet, values)
+    await delete_topics(stack.kafka, created)
+    await eventually(lambda: gone(stack.kafka, *created))
+    await stack.create_topics(fleet.prefix)
+    # Every upload lies elsewhere than before: by the claims of old each would be a repeat.
+    await outcomes_of(fleet, values[::-1])
+    (tables,) = (tmp_path / "data").glob("*/tables-*")
+    assert "exist no more" in fleet.worker("score").log() and fleet.prefix in tables.parent.name
+
+
+async def test_topics_have_ids_that_end_with_them(stack: LocalStack, topics: str) -> None:
+    name = topics + CONTENTS_CHANGELOG
+    before = await topic_ids(stack.kafka, [name])
+    assert await topic_ids(stack.kafka, [name]) == before and before[0] and before[1][name]
+    await delete_topics(stack.kafka, [name])
+    await eventually(lambda: gone(stack.kafka, name))
+    with pytest.raises(StartupRefused, match="does not exist"):
+        await topic_ids(stack.kafka, [name])
+    await stack.create_topics(topics)
+    after = await topic_ids(stack.kafka, [name])
+    assert after[0] == before[0] and after[1][name] not in ("", before[1][name])
+
+
+async def gone(bootstrap: str, *names: str) -> bool:
+    return not set(names) & set(await topic_partitions(bootstrap))
+
+
+async def outcomes_of(fleet: Fleet, values: list[str]) -> None:
+    """Let one worker start, publish the outcomes of `values`, each once, and end."""
+    await feed(fleet.bootstrap, fleet.prefix + TASKS, values)
+    worker = fleet.worker("score")
+    worker.start()
+    try:
+        async with committed_reader(fleet.bootstrap, fleet.prefix + PREDICTIONS) as reader:
+            await reader.until(len(values), 60)
+            assert ledger(values, reader.uploads) == CLEAN
     finally:
         assert await worker.end(signal.SIGTERM) == 0
 

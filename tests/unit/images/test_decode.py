@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.demo.hostile import hostile_files
 from app.domain.images import ImageLimits, Rejection, RejectReason, inspect
 from app.inference.decode import Decoded, Decoder
 from tests.support.pictures import corners, encoded, noise, plain
@@ -264,6 +266,21 @@ def test_a_tiff_that_goes_round_in_circles_ends() -> None:
     assert rejected(bytes(content)).reason is RejectReason.UNDECODABLE
 
 
+def _big_tiff(order: str, *words: int) -> bytes:
+    return (b"II+\0" if order == "<" else b"MM\0+") + struct.pack(f"{order}HH{len(words)}Q", 8, 0, *words)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("far", [16, 2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_tiff_directory_outside_the_file_is_undecodable(order: str, far: int) -> None:
+    whole = encoded(plain((1, 2, 3)), "TIFF", big_tiff=True)
+    (first,) = struct.unpack_from("<Q", whole, 8)
+    (count,) = struct.unpack_from("<Q", whole, first)
+    second = whole[: first + 8 + 20 * count] + struct.pack("<Q", max(far, len(whole)))
+    for content in (_big_tiff(order, far), _big_tiff(order, 16, far), second):
+        assert rejected(content).reason is RejectReason.UNDECODABLE
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -280,6 +297,13 @@ def test_what_is_no_picture_of_ours_is_unsupported(content: bytes) -> None:
     assert rejected(content).reason is RejectReason.UNSUPPORTED_FORMAT
 
 
+def test_the_bad_files_of_the_demo_end_as_it_says_they_must() -> None:
+    for bad in hostile_files(encoded(noise(5), "JPEG"), random.Random(1)):
+        found = DECODER.decode(bad.body)
+        if bad.scored is not None:
+            assert isinstance(found, Decoded) is bad.scored, bad.kind
+
+
 def test_equal_bytes_give_equal_rejections() -> None:
     content = encoded(noise(5), "AVIF")[:300]
     assert rejected(content) == rejected(content)
@@ -290,7 +314,15 @@ def test_a_decode_past_its_time_is_interrupted_where_it_can_be() -> None:
     assert rejected(encoded(noise(6), "PNG"), hurried).reason is RejectReason.DECODE_TIMEOUT
 
 
-SEEDS = [encoded(noise(7, (24, 20)), kind) for kind in FORMATS]
+SEEDS = [
+    *(encoded(noise(7, (24, 20)), kind) for kind in FORMATS),
+    encoded(noise(7, (24, 20)), "TIFF", big_tiff=True),
+    encoded(noise(7, (24, 20)), "JPEG", exif=_exif(6)),
+    encoded(noise(7, (24, 20)), "PNG", save_all=True, append_images=[noise(8, (24, 20))]),
+    encoded(noise(7, (24, 20)), "WEBP", save_all=True, append_images=[noise(8, (24, 20))]),
+]
+# What a field of 2, 4 or 8 bytes holds when somebody means harm: offsets, counts and lengths at every edge.
+EDGES = [0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 
 
 @settings(max_examples=300, deadline=None)
@@ -318,6 +350,24 @@ def test_no_damage_ever_raises(seed: bytes, damage: list[tuple[float, bytes]], c
 @given(st.sampled_from([seed[:16] for seed in SEEDS]), st.binary(max_size=400))
 def test_no_junk_behind_a_good_start_ever_raises(start: bytes, junk: bytes) -> None:
     assert isinstance(DECODER.decode(start + junk), (Decoded, Rejection))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(
+        st.tuples(
+            st.integers(2, 400), st.sampled_from(EDGES), st.sampled_from([2, 4, 8]), st.sampled_from(["little", "big"])
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_no_number_in_a_header_ever_raises(seed: bytes, fields: list[tuple[int, int, int, Any]]) -> None:
+    content = bytearray(seed)
+    for at, value, width, order in fields:
+        content[at : at + width] = (value % 2 ** (8 * width)).to_bytes(width, order)
+    assert isinstance(DECODER.decode(bytes(content)), (Decoded, Rejection))
 
 
 def test_pictures_of_a_stream_are_not_touched() -> None:

@@ -30,11 +30,12 @@ RED, GREEN, BLUE = jpeg((250, 0, 0)), jpeg((0, 250, 0)), jpeg((0, 0, 250))
 
 
 class FakeClock:
-    """Time that moves only by sleeping."""
+    """Time that moves only by sleeping; a sleep ends at once, or when the gate opens."""
 
     def __init__(self) -> None:
         self.seconds = 1_000_000.0
         self.slept: list[float] = []
+        self.gate: asyncio.Event | None = None
 
     def now_ms(self) -> int:
         return int(self.seconds * 1000)
@@ -46,6 +47,8 @@ class FakeClock:
         self.slept.append(seconds)
         self.seconds += seconds
         await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
 
 
 class NotedStatus:
@@ -181,6 +184,10 @@ def scores(found: ImagePrediction) -> dict[str, ModelScores]:
     return {one.model: one for one in found.scores}
 
 
+def embeddings(completion: Completion) -> list[ContentEmbedding]:
+    return [output.record for output in completion.outputs if isinstance(output.record, ContentEmbedding)]
+
+
 @pytest_asyncio.fixture
 async def bench() -> AsyncIterator[Bench]:
     made = Bench(ToyModels(), Settings(), MemoryObjectStore())
@@ -217,13 +224,27 @@ async def test_equal_bytes_under_another_key_cost_no_inference(bench: Bench) -> 
     assert completion.writes == () and len(completion.outputs) == 1
 
 
-async def test_equal_bytes_in_flight_run_once_and_emit_one_embedding(bench: Bench) -> None:
+async def test_equal_bytes_in_flight_run_once_and_each_upload_carries_the_embedding(bench: Bench) -> None:
     refs = [bench.store.put("b", f"{number}.jpg", GREEN) for number in range(5)]
     done = await asyncio.gather(*(bench.run(task_of(ref, n), partition=n % 2) for n, ref in enumerate(refs)))
     assert sum(bench.models.colour.batches) == 1 and bench.contents.counts.joined == 4
-    assert sum(output.topic == EMBEDDINGS for one in done for output in one.outputs) == 1
+    assert [len(embeddings(one)) for one in done] == [1] * 5, "any of them may lose its claim"
     assert [prediction(one).cached for one in done].count(False) == 1
     assert bench.processor._bytes.free == bench.processor._bytes.total
+
+
+async def test_an_embedding_that_a_lost_claim_took_along_is_published_by_the_next_upload(bench: Bench) -> None:
+    refs = [bench.store.put("b", f"{number}.jpg", GREEN) for number in range(4)]
+    lost = await bench.run(task_of(refs[0]), commit=False)
+    known = await bench.run(task_of(refs[1], 2))
+    assert sum(bench.models.colour.batches) == 1 and prediction(known).cached
+    (record,) = embeddings(known)
+    assert record.values == embeddings(lost)[0].values
+    assert {write.table for write in known.writes} == {"contents", "embeddings"}
+    stored = await bench.run(task_of(refs[2], 3))
+    assert embeddings(stored) == [] and stored.writes == ()
+    elsewhere = await bench.run(task_of(refs[3], 4), partition=1)
+    assert len(embeddings(elsewhere)) == 1, "that table lacks it"
 
 
 async def test_cancelling_the_first_of_equal_bytes_leaves_the_others_scored(bench: Bench) -> None:
@@ -238,7 +259,7 @@ async def test_cancelling_the_first_of_equal_bytes_leaves_the_others_scored(benc
     bench.models.colour.hold.set()
     completion = await second
     assert prediction(completion).outcome == "scored"
-    assert any(output.topic == EMBEDDINGS for output in completion.outputs), "nobody else would publish it"
+    assert embeddings(completion), "nobody else would publish it"
     assert bench.processor._bytes.free == bench.processor._bytes.total
 
 
@@ -374,6 +395,24 @@ async def test_a_deleted_object_is_gone_after_a_second_look(bench: Bench) -> Non
     found = prediction(await bench.run(task_of(ref)))
     assert (found.outcome, found.reason, found.sha256) == ("gone", "deleted", None)
     assert len(bench.store.fetches) == 2 and bench.clock.slept == [S3Settings().gone_retry_seconds]
+
+
+async def test_missing_objects_hold_neither_bytes_nor_slot_until_the_second_look(bench: Bench) -> None:
+    bench.restart(settings=replace(bench.settings, s3=S3Settings(concurrency=1)))
+    ref = bench.store.put("b", "k.jpg", GREEN)
+    missing = [bench.store.put("b", f"{number}.jpg", RED) for number in range(20)]
+    for gone in missing:
+        bench.store.delete(gone.bucket, gone.key)
+    bench.clock.gate = asyncio.Event()
+    waiting = [asyncio.create_task(bench.run(task_of(gone, number))) for number, gone in enumerate(missing)]
+    await eventually(lambda: len(bench.clock.slept) == 20)
+    assert bench.processor._bytes.free == bench.processor._bytes.total
+    assert prediction(await bench.run(task_of(ref, 77))).outcome == "scored", "others go on meanwhile"
+    bench.clock.gate.set()
+    assert {prediction(one).outcome for one in await asyncio.gather(*waiting)} == {"gone"}
+    assert len(bench.store.fetches) == 41
+    assert bench.processor._bytes.free == bench.processor._bytes.total
+    assert bench.processor._fetches.free == 1
 
 
 async def test_an_object_that_appears_at_the_second_look_is_scored(bench: Bench) -> None:
