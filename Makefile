@@ -22,7 +22,9 @@ test-unit: .venv/.dev  ## unit tests only, seconds
 test-fault: .venv/.dev ## the tests that kill, freeze and cut
 	$(PY) -m pytest tests/fault
 
-test-gpu: .venv/.dev   ## model tests on a GPU that TensorFlow sees
+test-gpu:        ## model tests on a GPU; puts TensorFlow for GPUs into .venv
+	./sightline --install gpu
+	./sightline --install dev
 	SIGHTLINE_INFERENCE_DEVICE=gpu $(PY) -m pytest tests -m gpu
 
 check: .venv/.dev ## ruff, mypy strict, import contracts, generated files; changes nothing
@@ -43,8 +45,9 @@ schema-ids: .venv/.dev ## number schemas that schemas/ids.lock does not name yet
 	$(PY) -m app stack lock --schemas
 
 lock:            ## pin requirements with hashes (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/runtime.in -o requirements/runtime.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
+	for name in runtime dev gpu; do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	done
 
 clean:           ## remove everything that these targets made
 	rm -rf .venv var .tools .mypy_cache .ruff_cache .hypothesis

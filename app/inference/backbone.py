@@ -1,33 +1,38 @@
-"""The embedding of open_nsfw: which inner values are kept, and a branch that was tuned for things for sale.
+"""The backbone: open_nsfw, and beside it a branch that was tuned for things for sale and for text laid over them.
 
-    … stage 3 block 0 ─┬─ blocks 1, 2 as their authors trained them ─► mean ─► sqrt ─► 1,024 values ─► nsfw classifier
-     │                 └─ the same two blocks, tuned on photographs ─► mean ─► sqrt ─► 256 values
-     └ stage 2 ─► mean ─► sqrt ─► 512 values
+    picture 256 × 256 ─┬─ centre 224 × 224 ─► open_nsfw ─┬─► nsfw classifier
+                       │                                 ├─► last stage ─► mean ─► sqrt ─► 1,024 values
+                       │                                 └─► stage before ─► mean ─► sqrt ─► 512 values
+                       └─ EfficientNet-Lite0, tuned ─► mean ─► sqrt, and maximum ─► squeeze ─► 256 values
 
 One definition serves all: the int8 artefact is quantised from this graph, and the TensorFlow twin is built from it. The
-scores of nsfw are untouched by the branch.
+scores of nsfw are those of the package's network. The branch sees the whole picture, because text stands at its edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from app.errors import ManifestError
+from app.inference.efficientnet import Weights, add_network, weight_names
 
 EMBEDDING = "embedding"
+INPUT_SIDE_PIXELS = 256
 LAST_VALUES, INNER_VALUES, BRANCH_VALUES = 1024, 512, 256
+SQUEEZE = ("branch/squeeze/kernel", "branch/squeeze/bias")
+TAP = "tap/"
+"""Names of nodes that stay in float when the rest is quantised begin so."""
+_OPSET = 13  # the first with int8 scales per channel
+_CENTRE_SIDE_PIXELS = 224
 _BLOCKS_PER_STAGE = (3, 4, 6, 3)
-_BRANCH_BLOCKS = 2
-_BRANCH_CONVOLUTIONS = 6
-
-Weights = Mapping[str, NDArray[np.float32]]
-"""Of the branch: kernel_0 … kernel_5 (output, input, height, width), bias_0 … bias_5, squeeze_kernel, squeeze_bias."""
+_Step = tuple[str, list[str], dict[str, int]]
+_FLATTEN: _Step = ("Flatten", [], {"axis": 1})
+_MEAN: tuple[_Step, ...] = (("GlobalAveragePool", [], {}), _FLATTEN)
 
 
 def read_branch(path: Path) -> Weights:
@@ -37,9 +42,9 @@ def read_branch(path: Path) -> Weights:
             weights = {name: file[name].astype(np.float32) for name in file.files}
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path}: cannot be read: {error}") from error
-    wanted = {f"{part}_{i}" for part in ("kernel", "bias") for i in range(_BRANCH_CONVOLUTIONS)}
-    if set(weights) != wanted | {"squeeze_kernel", "squeeze_bias"}:
-        raise ManifestError(f"{path}: holds {sorted(weights)}, not the weights of a branch")
+    wanted = {name for _, *names in weight_names() for name in names} | set(SQUEEZE)
+    if set(weights) != wanted:
+        raise ManifestError(f"{path}: holds {sorted(weights)[:4]} and others, not the weights of a branch")
     return weights
 
 
@@ -49,64 +54,82 @@ def block_outputs(graph: onnx.GraphProto) -> list[str]:
     return [node.output[0] for node in graph.node if node.op_type == "Relu" and node.input[0] in sums]
 
 
-def with_embedding(model: onnx.ModelProto, branch: Weights) -> onnx.ModelProto:
-    """Add branch and output `embedding` to open_nsfw's graph; raises ManifestError on any other graph.
+def backbone_graph(open_nsfw: Path, branch: Weights) -> onnx.ModelProto:
+    """open_nsfw's network with branch and output `embedding`, float32; raises ManifestError on any other graph.
 
     Square roots, because channel means have long tails and int8 steps are even.
     """
+    model = version_converter.convert_version(onnx.load(str(open_nsfw)), _OPSET)
     graph = model.graph
-    blocks = block_outputs(graph)
-    if len(blocks) != sum(_BLOCKS_PER_STAGE):
-        raise ManifestError(f"the backbone has {len(blocks)} residual blocks, not {sum(_BLOCKS_PER_STAGE)}")
-    tuned = _add_branch(graph, blocks[-1 - _BRANCH_BLOCKS], blocks[-1], branch)
+    found = block_outputs(graph)
+    if len(found) != sum(_BLOCKS_PER_STAGE) or graph.node[0].op_type != "Transpose":
+        raise ManifestError(f"{open_nsfw}: is not open_nsfw: {len(found)} residual blocks")
+    whole = _see_the_whole_picture(graph)
+    network = onnx.GraphProto()
+    last = add_network(network, whole, branch)
+    graph.node.extend(network.node)
+    graph.initializer.extend(network.initializer)
     parts = [
-        _add_mean(graph, "last", blocks[-1]),
-        _add_mean(graph, "inner", blocks[-1 - _BLOCKS_PER_STAGE[-1]]),
-        _add_squeeze(graph, _add_mean(graph, "branch", tuned), branch),
+        _add_mean(graph, "last", found[-1]),
+        _add_mean(graph, "inner", found[-1 - _BLOCKS_PER_STAGE[-1]]),
+        _add_squeeze(graph, add_pooling(graph, last), branch),
     ]
-    graph.node.append(helper.make_node("Concat", parts, [EMBEDDING], name="tap_concat", axis=1))
+    graph.node.append(helper.make_node("Concat", parts, [EMBEDDING], name=f"{TAP}concat", axis=1))
     values = LAST_VALUES + INNER_VALUES + BRANCH_VALUES
     graph.output.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["batch", values]))
     return model
 
 
+def add_pooling(graph: onnx.GraphProto, source: str) -> str:
+    """What the squeeze sees of the branch's last map: mean (for what is shown) and maximum (text may be small)."""
+    # A little above zero, where a square root has no slope to train along.
+    floor = f"{TAP}branch/floor"
+    graph.initializer.append(numpy_helper.from_array(np.float32(1e-6), floor))
+    parts = [
+        _add_steps(graph, "branch", source, (*_MEAN, ("Add", [floor], {}), ("Sqrt", [], {}))),
+        _add_steps(graph, "branch_peak", source, (("GlobalMaxPool", [], {}), _FLATTEN)),
+    ]
+    pooled = f"{TAP}branch_pooled"
+    graph.node.append(helper.make_node("Concat", parts, [pooled], name=pooled, axis=1))
+    return pooled
+
+
+def _see_the_whole_picture(graph: onnx.GraphProto) -> str:
+    """Widen the input to the whole picture and cut the centre out for open_nsfw; returns the whole, NCHW."""
+    del graph.value_info[:]  # shapes for the narrower input
+    for dimension in graph.input[0].type.tensor_type.shape.dim[1:3]:
+        dimension.dim_value = INPUT_SIDE_PIXELS
+    whole = str(graph.node[0].output[0])
+    centre = f"{TAP}centre"
+    for node in graph.node:
+        node.input[:] = [centre if name == whole else name for name in node.input]
+    margin = (INPUT_SIDE_PIXELS - _CENTRE_SIDE_PIXELS) // 2
+    limits = {"starts": (margin, margin), "ends": (margin + _CENTRE_SIDE_PIXELS,) * 2, "axes": (2, 3)}
+    names = []
+    for name, values in limits.items():
+        names.append(f"{centre}/{name}")
+        graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), names[-1]))
+    graph.node.insert(1, helper.make_node("Slice", [whole, *names], [centre], name=centre))
+    return whole
+
+
 def _add_mean(graph: onnx.GraphProto, name: str, source: str) -> str:
-    steps: tuple[tuple[str, str, dict[str, int]], ...] = (
-        ("GlobalAveragePool", "mean", {}),
-        ("Flatten", "flat", {"axis": 1}),
-        ("Sqrt", "sqrt", {}),
-    )
-    for operator, step, attributes in steps:
-        target = f"tap_{name}_{step}"
-        graph.node.append(helper.make_node(operator, [source], [target], name=target, **attributes))
+    return _add_steps(graph, name, source, (*_MEAN, ("Sqrt", [], {})))
+
+
+def _add_steps(graph: onnx.GraphProto, name: str, source: str, steps: Sequence[_Step]) -> str:
+    for operator, constants, attributes in steps:
+        target = f"{TAP}{name}/{operator}"
+        graph.node.append(helper.make_node(operator, [source, *constants], [target], name=target, **attributes))
         source = target
     return source
 
 
 def _add_squeeze(graph: onnx.GraphProto, source: str, branch: Weights) -> str:
-    for name in ("squeeze_kernel", "squeeze_bias"):
-        graph.initializer.append(numpy_helper.from_array(branch[name], f"tap_{name}"))
-    graph.node.append(helper.make_node("MatMul", [source, "tap_squeeze_kernel"], ["tap_squeezed"], name="tap_squeezed"))
-    graph.node.append(helper.make_node("Add", ["tap_squeezed", "tap_squeeze_bias"], ["tap_branch"], name="tap_branch"))
-    return "tap_branch"
-
-
-def _add_branch(graph: onnx.GraphProto, source: str, end: str, branch: Weights) -> str:
-    """Copy the nodes from `source` to `end` with the branch's weights; returns the copy of `end`."""
-    names = [node.output[0] for node in graph.node]
-    originals = list(graph.node)[names.index(source) + 1 : names.index(end) + 1]
-    renamed = {source: source}
-    convolutions = 0
-    for node in originals:
-        renamed[node.output[0]] = f"branch/{node.output[0]}"
-        inputs = [renamed[name] for name in node.input if name in renamed]
-        if node.op_type == "Conv":
-            for part in ("kernel", "bias"):
-                name = f"{part}_{convolutions}"
-                graph.initializer.append(numpy_helper.from_array(branch[name], f"branch/{name}"))
-                inputs.append(f"branch/{name}")
-            convolutions += 1
-        copy = helper.make_node(node.op_type, inputs, [renamed[node.output[0]]], name=f"branch/{node.name}")
-        copy.attribute.extend(node.attribute)
-        graph.node.append(copy)
-    return renamed[end]
+    kernel, bias = SQUEEZE
+    for name in SQUEEZE:
+        graph.initializer.append(numpy_helper.from_array(branch[name], name))
+    products, squeezed = f"{TAP}squeeze/products", f"{TAP}squeeze"
+    graph.node.append(helper.make_node("MatMul", [source, kernel], [products], name=products))
+    graph.node.append(helper.make_node("Add", [products, bias], [squeezed], name=squeezed))
+    return squeezed

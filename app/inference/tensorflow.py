@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from app.inference.outputs import find_postprocess, infer_by_shape
 from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
 
 if TYPE_CHECKING:
-    from app.inference.backbone import Weights
+    from app.inference.efficientnet import Weights
 
 log = logging.getLogger(__name__)
 
@@ -226,47 +226,59 @@ def build_twin(path: Path, branch: Weights, *, mixed_precision: bool = False) ->
     """
     load_tensorflow()
     import keras
-    import onnx
-    from onnx import numpy_helper
 
-    from app.inference.backbone import EMBEDDING, with_embedding
+    from app.inference.backbone import EMBEDDING, INPUT_SIDE_PIXELS, backbone_graph
 
-    graph = with_embedding(onnx.load(str(path)), branch).graph
-    weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    layers = keras.layers
+    graph = backbone_graph(path, branch).graph
+    source = keras.Input(shape=(INPUT_SIDE_PIXELS, INPUT_SIDE_PIXELS, 3), dtype="float32")
     policy = "mixed_float16" if mixed_precision else "float32"
-    source = keras.Input(shape=(224, 224, 3), dtype="float32")
-    values: dict[str, Any] = {graph.input[0].name: source}
-    for node in graph.node:
-        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-        inputs = [values[name] for name in node.input if name in values]
-        constants = [weights[name] for name in node.input if name in weights]
-        values[node.output[0]] = _layer(layers, node.op_type, attributes, inputs, constants, policy)
+    values = keras_values(graph, {graph.input[0].name: source}, policy)
     outputs = {graph.output[0].name: values[graph.output[0].name], EMBEDDING: values[EMBEDDING]}
     return keras.Model(source, outputs)
 
 
+def keras_values(graph: Any, given: Mapping[str, Any], policy: str) -> dict[str, Any]:
+    """Rebuild an ONNX graph as Keras layers on the `given` tensors (by ONNX name); returns every tensor by name.
+
+    Nodes before the given tensors are left out. A convolution's layer has the node's name, with `-` for `/`. Channels
+    last. Raises ManifestError on an operator that it does not know.
+    """
+    import keras
+    import onnx
+    from onnx import numpy_helper
+
+    weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    values = dict(given)
+    for node in graph.node:
+        inputs = [values[name] for name in node.input if name in values]
+        if not inputs:
+            continue
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        constants = [weights[name] for name in node.input if name in weights]
+        layer = _layer(keras.layers, node.op_type, node.name, attributes, inputs, constants, policy)
+        values[node.output[0]] = layer
+    return values
+
+
 def _layer(
-    layers: Any, op: str, attributes: dict[str, Any], inputs: list[Any], constants: list[Any], policy: str
+    layers: Any, op: str, name: str, attributes: dict[str, Any], inputs: list[Any], constants: list[Any], policy: str
 ) -> Any:
     match op:
         case "Transpose":
             return inputs[0]  # the twin stays channels last
         case "Conv":
-            padded = _padded(layers, inputs[0], attributes, policy)
-            kernel = np.transpose(constants[0], (2, 3, 1, 0))
-            layer = layers.Conv2D(
-                kernel.shape[3],
-                kernel.shape[:2],
-                strides=attributes.get("strides", (1, 1)),
-                padding="valid",
-                dtype=policy,
-            )
-            result = layer(padded)
-            layer.set_weights([kernel, constants[1]])
-            return result
+            return _convolution(layers, name, attributes, inputs[0], constants, policy)
         case "Relu":
             return layers.ReLU(dtype=policy)(inputs[0])
+        case "Clip":
+            low, high = (float(one) for one in constants)
+            if low != 0.0:
+                raise ManifestError(f"the TensorFlow twin knows Clip from 0 alone, not from {low:g}")
+            return layers.ReLU(max_value=high, dtype=policy)(inputs[0])
+        case "Slice":
+            starts, ends, _ = constants
+            sides = zip(starts, ends, inputs[0].shape[1:3], strict=True)
+            return layers.Cropping2D(tuple((int(a), side - int(b)) for a, b, side in sides), dtype=policy)(inputs[0])
         case "Add" if constants:
             return inputs[0] + constants[0]
         case "Add":
@@ -277,6 +289,8 @@ def _layer(
             return layers.MaxPooling2D(attributes["kernel_shape"], strides=attributes["strides"], dtype=policy)(padded)
         case "AveragePool" | "GlobalAveragePool":
             return layers.GlobalAveragePooling2D(dtype="float32")(inputs[0])
+        case "GlobalMaxPool":
+            return layers.GlobalMaxPooling2D(dtype="float32")(inputs[0])
         case "Reshape" | "Flatten":
             return inputs[0]  # pooling already dropped the spatial axes
         case "Sqrt":
@@ -294,6 +308,28 @@ def _layer(
             return layers.Softmax(dtype="float32")(inputs[0])
         case _:
             raise ManifestError(f"the TensorFlow twin does not know the ONNX operator {op}")
+
+
+def _convolution(
+    layers: Any, name: str, attributes: dict[str, Any], source: Any, constants: list[Any], policy: str
+) -> Any:
+    padded = _padded(layers, source, attributes, policy)
+    options = {
+        "strides": attributes.get("strides", (1, 1)),
+        "padding": "valid",
+        "dtype": policy,
+        "name": name.replace("/", "-"),
+    }
+    kernel = constants[0]  # output, input per group, height, width
+    if attributes.get("group", 1) > 1:
+        layer = layers.DepthwiseConv2D(kernel.shape[2:], **options)
+        placed = np.transpose(kernel, (2, 3, 0, 1))
+    else:
+        layer = layers.Conv2D(kernel.shape[0], kernel.shape[2:], **options)
+        placed = np.transpose(kernel, (2, 3, 1, 0))
+    result = layer(padded)
+    layer.set_weights([placed, constants[1]])
+    return result
 
 
 def _padded(layers: Any, value: Any, attributes: dict[str, Any], policy: str) -> Any:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import version_converter
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -17,13 +16,13 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from app.inference.backbone import Weights, with_embedding
+from app.inference.backbone import TAP, backbone_graph
+from app.inference.efficientnet import Weights
 from app.inference.golden import read_picture
 from app.inference.preprocessing import normalise, prepare
 from app.inference.runtime import Floats, ImageInput
 
 CALIBRATION_PICTURES = 96
-_OPSET = 13  # the first with int8 scales per channel
 _FLOAT_OPERATORS = ("Softmax", "MatMul", "Reshape", "Transpose", "AveragePool")
 
 
@@ -47,7 +46,7 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # the library 
 
 def float_graph(branch: Weights) -> onnx.ModelProto:
     """The package's network with branch and embedding output, in float32."""
-    return with_embedding(version_converter.convert_version(onnx.load(str(package_artefact())), _OPSET), branch)
+    return backbone_graph(package_artefact(), branch)
 
 
 def build_int8(pictures: Sequence[Path], spec: ImageInput, branch: Weights, work_dir: Path, target: Path) -> None:
@@ -61,7 +60,7 @@ def build_int8(pictures: Sequence[Path], spec: ImageInput, branch: Weights, work
     float_nodes = [
         node.name
         for node in graph.graph.node
-        if node.op_type in _FLOAT_OPERATORS or node.name.startswith("tap_") or node.name == "fc_nsfw/BiasAdd"
+        if node.op_type in _FLOAT_OPERATORS or node.name.startswith(TAP) or node.name == "fc_nsfw/BiasAdd"
     ]
     quantize_static(
         str(source),

@@ -16,8 +16,8 @@ from app.inference.runtime import Floats
 from app.inference.tensorflow import load_head
 from app.training.folder import artefact, write_manifest
 from app.training.heads import Tower, build, fit, temperature, with_softmax
-from app.training.options import TrainingOptions, backbone_id, load_backbone, split
-from app.training.pictures import View, class_indices, embeddings_of, mirrored, plain, varied
+from app.training.options import TrainingOptions, backbone_id, embedder, split
+from app.training.pictures import class_indices, mirrored, plain, varied
 from app.training.report import calibration_error, confusion_report, write_card
 
 ARTEFACT = "category.keras"
@@ -42,17 +42,7 @@ def train(options: TrainingOptions) -> Path:
     classes = training.classes
     if set(validation.classes) - set(classes):
         raise ConfigurationError(f"{options.pictures_dir}: validation has classes that training lacks")
-    network = load_backbone(options)
-
-    def features(paths: tuple[Path, ...], view: View, seed: str) -> Floats:
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            options.progress(f"embedding {view.__name__} {seed}", done, len(paths))
-
-        return embeddings_of(network, paths, view, seed, options.cache_dir, count)
+    features = embedder(options)
 
     views = [features(training.paths, plain, "0"), features(training.paths, mirrored, "0")]
     views += [features(training.paths, varied, str(options.seed + k)) for k in range(_VARIED_VIEWS)]
@@ -119,10 +109,8 @@ def train(options: TrainingOptions) -> Path:
             f"turned, lit), {len(validation.paths)} validation photographs, which chose the epoch and the temperature."
             " The pictures are the public clothing dataset (subset), CC0, unless `--data` named others.",
             "How": f"A Keras head of {len(towers(rows.shape[1]))} towers on the embedding as it is stored (int8), "
-            "their "
-            f"logits averaged, label smoothing {_SMOOTHING}, temperature factor {factor:.2f}; epoch {ran.best_epoch} "
-            f"of "
-            f"{ran.epochs}, seed {options.seed}.",
+            f"their logits averaged, label smoothing {_SMOOTHING}, temperature factor {factor:.2f}; epoch "
+            f"{ran.best_epoch} of {ran.epochs}, seed {options.seed}.",
             "Limits": "It knows these classes alone: a picture of something else gets one of them, usually with a low "
             "probability. Shirts, T-shirts and long sleeves are confused with each other most. One piece of clothing, "
             "seen whole, is what it was trained on.",

@@ -230,8 +230,7 @@ def evaluate_lines(lines: Sequence[str]) -> dict[str, Any]:
     """Category accuracy by class and nsfw flags from the JSON lines of `./sightline score DIR --json`.
 
     The true class is the name of the folder that holds the picture; pictures that were not scored are counted, not
-    skipped
-    in silence.
+    skipped in silence.
     """
     rows = [json.loads(line) for line in lines if line.strip()]
     scored = [row for row in rows if row.get("outcome") == "scored"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.inference.registry import InferenceOptions, Registry, choose_active, find_manifests, version_key
-from app.inference.runtime import LoadedNetwork
-from app.training.pictures import LabelledPictures, labelled_pictures
+from app.inference.runtime import Floats, LoadedNetwork
+from app.training.pictures import LabelledPictures, View, embeddings_of, labelled_pictures
 
 BACKBONE = "nsfw"
 Progress = Callable[[str, int, int], None]
@@ -39,6 +39,23 @@ def load_backbone(options: TrainingOptions) -> LoadedNetwork:
     """The network whose embedding heads look at, in the form that workers on CPUs run."""
     found = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=_others(options))
     return Registry.load(options.models_dir, None, found).network(BACKBONE)
+
+
+def embedder(options: TrainingOptions) -> Callable[[tuple[Path, ...], View, str], Floats]:
+    """What gives the embeddings of one view of each picture by a random state's name, and tells of its progress."""
+    network = load_backbone(options)
+
+    def embeddings(paths: tuple[Path, ...], view: View, seed: str) -> Floats:
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            options.progress(f"embedding {view.__name__} {seed}", done, len(paths))
+
+        return embeddings_of(network, paths, view, seed, options.cache_dir, count)
+
+    return embeddings
 
 
 def _others(options: TrainingOptions) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from app.inference.tensorflow import load_head
 from app.training.damage import DEFECTS, STRENGTHS, VERSION, damaged, mild, reencoded
 from app.training.folder import artefact, write_manifest
 from app.training.heads import Tower, build, fit, with_overall
-from app.training.options import TrainingOptions, backbone_id, load_backbone, split
-from app.training.pictures import View, embeddings_of, plain
+from app.training.options import TrainingOptions, backbone_id, embedder, split
+from app.training.pictures import View, plain
 from app.training.report import calibration_error, labels_report, write_card
 
 ARTEFACT = "quality.keras"
@@ -101,8 +101,7 @@ def measure(targets: Floats, faults: Floats) -> dict[str, float]:
     """Figures on rows that hold one defect or none.
 
     `accuracy` is the strictest: the share of pictures whose list of defects is exactly right. `label_accuracy` is the
-    mean
-    over the defects of (found where it is + not claimed where it is not) / 2.
+    mean over the defects of (found where it is + not claimed where it is not) / 2.
     """
     claimed, true = faults >= 0.5, targets >= 0.5
     clean = ~true.any(axis=1)
@@ -124,17 +123,7 @@ def measure(targets: Floats, faults: Floats) -> dict[str, float]:
 def train(options: TrainingOptions) -> Path:
     """Train, choose on damaged validation pictures, write the model folder and return it."""
     training, validation = split(options.pictures_dir)
-    network = load_backbone(options)
-
-    def features(paths: tuple[Path, ...], view: View, seed: str) -> Floats:
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            options.progress(f"embedding {view.__name__}", done, len(paths))
-
-        return embeddings_of(network, paths, view, seed, options.cache_dir, count)
+    features = embedder(options)
 
     seed = str(options.seed)
     # Every third picture in turn: all of them are seen damaged, at a third of the time.
@@ -210,24 +199,18 @@ def train(options: TrainingOptions) -> Path:
         f"quality@{options.version}: what is wrong with a photograph",
         {
             "What it answers": f"The probability of each fault ({', '.join(DEFECTS)}), flagged from 0.5, each with a "
-            "reason "
-            "code and advice for the seller; and `overall`, the probability that the photograph has none of them.",
+            "reason code and advice for the seller; and `overall`, the probability that the photograph has none.",
             "Data": f"{len(training.paths)} training photographs and {len(validation.paths)} for validation, each "
-            "plain, "
-            "mildly changed and damaged by app/training/damage.py before any resizing, half of them saved once more as "
-            f"JPEG. Parameters (units in damage.py): {strengths}. What lies between mild and damaged is neither "
-            f"trained "
-            "nor measured: there people disagree.",
+            "plain, mildly changed and damaged by app/training/damage.py before any resizing, half of them saved once "
+            f"more as JPEG. Parameters (units in damage.py): {strengths}. What lies between mild and damaged is "
+            "neither trained nor measured: there people disagree.",
             "How": f"A Keras head of {len(towers)} towers on the stored embedding: the backbone's values see light, "
-            "contrast "
-            f"and strong blur; {len(STATISTICS)} statistics measured at viewing scale (app/inference/statistics.py) "
-            f"see "
-            f"what 224 pixels cannot: noise, JPEG blocks, fine blur, size. Epoch {ran.best_epoch} of {ran.epochs}, "
-            f"seed "
-            f"{options.seed}.",
+            f"contrast and strong blur; {len(STATISTICS)} statistics measured at viewing scale "
+            "(app/inference/statistics.py) see what the network's small input cannot: noise, JPEG blocks, fine blur, "
+            f"size. Epoch {ran.best_epoch} of {ran.epochs}, seed {options.seed}.",
             "Limits": "Made damage is cleaner than real damage. Pictures with two faults at once were not in "
-            "training, often "
-            "only the stronger one is named. Photographs of dark or very plain things lie nearest to false alarms.",
+            "training, often only the stronger one is named. Photographs of dark or very plain things lie nearest to "
+            "false alarms.",
         },
         measured,
         ("report.png",),
