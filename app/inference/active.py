@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from app.errors import ConfigurationError
 from app.inference.manifest import ModelManifest
@@ -12,7 +12,9 @@ from app.settings import InferenceSettings
 
 def active_manifests(inference: InferenceSettings) -> tuple[ModelManifest, ...]:
     """Return what a worker with these settings runs, without loading it. Raises as `load_active` does."""
-    return choose_active(find_manifests(inference.models_dir), _versions(inference), inference.disabled)
+    manifests = find_manifests(inference.models_dir)
+    _check_disabled(inference, manifests)
+    return choose_active(manifests, _versions(inference), inference.disabled)
 
 
 def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Registry:
@@ -32,12 +34,24 @@ def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Regis
         threads=inference.threads,
         disabled=inference.disabled,
     )
+    _check_disabled(inference, find_manifests(inference.models_dir))
     registry = Registry.load(inference.models_dir, active or None, options)
     known = {manifest.name for manifest in registry.manifests}
     for named in also:
         if named.partition("@")[0] not in known:
             raise ConfigurationError(f"no model {named}; there are {', '.join(sorted(known))}")
     return registry
+
+
+def _check_disabled(inference: InferenceSettings, manifests: Sequence[ModelManifest]) -> None:
+    """Refuse names that disable nothing, which is a typing error and runs a model that was meant to be off."""
+    known = sorted({manifest.name for manifest in manifests})
+    for name in inference.disabled:
+        if name not in known:
+            raise ConfigurationError(
+                f"SIGHTLINE_INFERENCE_DISABLED={','.join(inference.disabled)!r} must be names of models in "
+                f"{inference.models_dir}, and {name} is none: there are {', '.join(known) or 'none'}"
+            )
 
 
 def _versions(inference: InferenceSettings) -> dict[str, str]:
