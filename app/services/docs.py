@@ -112,6 +112,8 @@ def _partitions(topic: TopicSpec) -> str:
 
 
 def _retention(topic: TopicSpec) -> str:
+    if topic.kept_as:
+        return f"latest of each key, as `SIGHTLINE_TABLES_{topic.kept_as.upper()}` ({topic.retention_ms // DAY_MS} d)"
     kept = "for ever" if topic.retention_ms == FOREVER_MS else f"{topic.retention_ms // DAY_MS} d"
     match topic.cleanup:
         case "delete":
