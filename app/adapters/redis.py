@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from app.adapters.unreachable import unreachable
 from app.domain.standing import Standing, content_standing, removes_one_version, same_upload, standing_of
 from app.errors import IndexUnavailable, Poison
 from app.ports import IndexedImage, IndexEntry, RecordCodec
@@ -138,7 +139,7 @@ class RedisIndex:
             self._scripts = None
             raise IndexUnavailable("Redis lost its scripts (restarted?); they are loaded again") from error
         except (RedisError, OSError) as error:
-            raise IndexUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+            raise IndexUnavailable(self._unreachable(error)) from error
 
     def _queue(self, pipe: Any, entry: IndexEntry, put: str, remove: str) -> None:
         record = entry.record
@@ -186,8 +187,14 @@ class RedisIndex:
         try:
             values: list[bytes | None] = await self._redis.mget(keys)
         except (RedisError, OSError) as error:
-            raise IndexUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+            raise IndexUnavailable(self._unreachable(error)) from error
         return values
+
+    def _unreachable(self, error: BaseException) -> str:
+        # The address as the client took it from the URL: without the password that the URL may hold.
+        asked = self._redis.connection_pool.connection_kwargs
+        where = asked.get("path") or f"{asked.get('host')}:{asked.get('port')}"
+        return unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)
 
     def _decode(self, wire: bytes, record: type[_R]) -> _R:
         try:

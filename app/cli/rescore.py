@@ -167,27 +167,31 @@ async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
         typer.echo("no jobs")
 
 
-def _pause(job_id: _JobId) -> None:
+def _pause(job_id: _JobId, json_output: _Json = False) -> None:
     """Stop putting out tasks after the chunk in hand; tasks that are out are still scored."""
     from app.domain.jobs import PAUSED
 
-    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED))
+    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED, json_output))
 
 
-def _cancel(job_id: _JobId) -> None:
+def _cancel(job_id: _JobId, json_output: _Json = False) -> None:
     """End a job for good after the chunk in hand; tasks that are out are still scored."""
     from app.domain.jobs import CANCELLED
 
-    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED))
+    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED, json_output))
 
 
-async def _ask(settings: Settings, job_id: str, wanted: str) -> None:
+async def _ask(settings: Settings, job_id: str, wanted: str, json_output: bool) -> None:
     from app.services.rescore_jobs import ask, find_job
 
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
         await ask(parts, job, wanted)
-    typer.echo(f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out")
+    if json_output:
+        plain = {"job": job.id, "asked_for": wanted, "total": job.total, "enqueued": job.enqueued}
+        typer.echo(json.dumps(plain))
+    else:
+        typer.echo(f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out")
 
 
 @asynccontextmanager

@@ -199,6 +199,15 @@ async def test_pause_resume_and_cancel(rig: Rig) -> None:
     await ask(rig.parts, job, PAUSED)
     paused = await asyncio.wait_for(running, 30)
     assert (paused.state, paused.enqueued < 120) == (PAUSED, True)
+    command = (sys.executable, "-m", "app", "rescore", "pause", job.id, "--json")
+    verb = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(verb.communicate(), 60)
+    assert json.loads(output) == {
+        "job": job.id,
+        "asked_for": PAUSED,
+        "total": 120,
+        "enqueued": paused.enqueued,
+    }
     again, new = await begin_job(rig.parts, window(), 15)
     assert (again.id, again.state, new) == (job.id, PAUSED, False)
     await ask(rig.parts, again, RUNNING)

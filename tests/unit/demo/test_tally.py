@@ -38,6 +38,7 @@ def test_outcomes_are_counted_once_per_key_and_strangers_not_at_all() -> None:
     assert tally.complete
     assert (tally.count("scored"), tally.count("rejected")) == (1, 1)
     assert tally.rejections() == {"empty": 1}
+    assert tally.summary() == {"scored": 1, "rejected": 1, "gone": 0, "from_known_scores": 1, "flagged": 0}
     assert tally.positions == {0: 7, 3: 2}
 
 
