@@ -130,6 +130,31 @@ async def test_the_latest_upload_of_each_image_is_one_task(rig: Rig) -> None:
     assert task.upload_id not in (old.upload_id, new.upload_id)
 
 
+async def test_what_the_other_reading_of_a_key_found_is_left_out_once_its_removal_came_that_way(rig: Rig) -> None:
+    await rig.publish(
+        prediction(order=10, key="removed.jpg", event_key="removed%2Ejpg"),
+        removal(order=11, key="removed.jpg", event_key="removed%2Ejpg"),
+        # The removal of another object, whose key may be read as this one's.
+        prediction(order=12, key="alive.jpg"),
+        removal(order=13, key="alive.jpg", event_key="alive%2Ejpg"),
+        prediction(order=14, key="twice.jpg"),
+        prediction(order=15, key="twice.jpg", event_key="twice%2Ejpg"),
+        prediction(order=16, key="kept.jpg", event_key="kept%2Ejpg", superseded=True),
+        prediction(order=17, key="left.jpg"),
+        prediction(order=18, key="left.jpg", event_key="left%2Ejpg"),
+        removal(order=19, key="left.jpg", event_key="left%2Ejpg"),
+    )
+    job = await rig.run(window(10, 90))
+    tasks = {task.key: (task.event_key, task.superseded) for task in await rig.tasks()}
+    assert tasks == {
+        "alive.jpg": (None, False),
+        "twice.jpg": ("twice%2Ejpg", False),
+        "kept.jpg": ("kept%2Ejpg", True),
+        "left.jpg": (None, False),
+    }
+    assert (job.enqueued, job.skipped) == (4, 1)
+
+
 async def test_a_job_carries_models_and_force(rig: Rig) -> None:
     await rig.publish(*uploads(2))
     await rig.run(window(models=("quality@2",), force=True))
