@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -31,14 +32,14 @@ from tests.support.streaming import WorkerProcess
 from tests.support.whole_pipeline import WholePipeline, check_clean, nsfw_settings, whole_pipeline
 from tests.unit.ingest.messages import message, record
 
-IMAGES = 150
+IMAGES = 120
 # How long workers may take to start and to handle all on a machine that does other work beside.
 PATIENCE_SECONDS = 240
 pytestmark = pytest.mark.timeout(900)
 
 
-def _pictures(count: int = IMAGES) -> Iterator[Picture]:
-    return made_pictures(count, seed=9, prefix="shop/", photographs=packaged_photographs())
+def _pictures() -> list[Picture]:
+    return list(made_pictures(IMAGES, seed=9, prefix="shop/", photographs=packaged_photographs()))
 
 
 def _states(worker: WorkerProcess) -> set[str]:
@@ -60,7 +61,7 @@ async def test_a_store_that_is_away_then_answers_503_stalls_cuts_and_resets_lose
         proxy.away()
         pipeline.start_workers(("identify", "retry", "moderate"))
         score = pipeline.start("score-0", "worker", "score", S3_ENDPOINT=proxy.endpoint, S3_READ_TIMEOUT_SECONDS="2")
-        pictures = list(_pictures())
+        pictures = _pictures()
         sent = await pipeline.upload(pictures[:30])
         await eventually(lambda: "waiting-for-store" in _states(score), PATIENCE_SECONDS, every_seconds=0.3)
         assert not await pipeline.predictions()
@@ -94,7 +95,7 @@ async def test_redis_killed_under_uploads_holds_up_no_outcome_and_the_index_is_c
     async with whole_pipeline(stack, names, tmp_path, settings=settings) as pipeline:
         pipeline.start("bridge", "bridge", "sqs")
         pipeline.start_workers(AGENTS)
-        pictures = list(_pictures())
+        pictures = _pictures()
         sent = await pipeline.upload(pictures[:40])
         index = pipeline.index()
         try:
@@ -153,6 +154,8 @@ _NO_EVENTS = (
 # A bad record among good ones: its dead letter holds this alone.
 _BAD_RECORD = {"odd": 1}
 _TOLD = 6
+# Poison and uploads go in turn so many times.
+_ROUNDS = 6
 
 
 def _no_tasks() -> tuple[bytes, ...]:
@@ -183,41 +186,37 @@ async def test_poison_among_uploads_becomes_dead_letters_with_its_bytes_and_its_
         pipeline.start("bridge", "bridge", "sqs")
         pipeline.start_workers(AGENTS)
         told = await _told_messages(stack, pipeline, f"{names.bucket}-told")
-        sound = list(_pictures(20))
-        await pipeline.upload(sound)
+        pictures = _pictures()
+        await pipeline.upload(pictures[:20])
         await eventually(partial(pipeline.published, 5), PATIENCE_SECONDS, every_seconds=0.3)
 
-        pictures = list(_pictures())[20:]
         poison = [
             *((UPLOADS, value) for value in (*_NO_EVENTS, *told)),
             *((topic, value) for value in _no_tasks() for topic in (TASKS, RETRIES_30S)),
         ]
         producer = KafkaProducer(pipeline.settings.kafka)
         try:
-            for number, (topic, value) in enumerate(poison):
-                share = pictures[number :: len(poison)]
-                await asyncio.gather(
-                    pipeline.upload(share), producer.send_batch([(topic, b"poison %d" % number, value)])
-                )
+            for number in range(_ROUNDS):
+                records = [(topic, value[:8], value) for topic, value in poison[number::_ROUNDS]]
+                await asyncio.gather(pipeline.upload(pictures[20 + number :: _ROUNDS]), producer.send_batch(records))
         finally:
             await producer.close()
 
-        live = len(sound) + len(pictures)
-        events = [*_NO_EVENTS, *[b'{"odd": 1}'] * len(told)]
+        events = [*_NO_EVENTS, *[json.dumps(_BAD_RECORD).encode()] * len(told)]
         expected = Counter(
             [
                 *(("identify", value) for value in events),
                 *((agent, value) for value in _no_tasks() for agent in ("score", "retry")),
             ]
         )
-        await eventually(partial(pipeline.published, live + _TOLD), PATIENCE_SECONDS, every_seconds=0.5)
+        await eventually(partial(pipeline.published, IMAGES + _TOLD), PATIENCE_SECONDS, every_seconds=0.5)
         await eventually(partial(_all_letters, pipeline, expected.total()), PATIENCE_SECONDS, every_seconds=0.5)
 
         audit = await pipeline.audit(60, topics_alone=True)
         found = {name: audit.ledger[name] for name in _SUMS}
         assert found == {
-            "uploads": live + _TOLD + len(events),
-            "outcomes": live + _TOLD,
+            "uploads": IMAGES + _TOLD + len(events),
+            "outcomes": IMAGES + _TOLD,
             "open_dead_letters": len(events),
             "lost": 0,
             "duplicated": 0,
@@ -225,7 +224,7 @@ async def test_poison_among_uploads_becomes_dead_letters_with_its_bytes_and_its_
         }
         assert audit.exit_code == 0
         audit = await pipeline.audit(60)
-        assert audit.clean(live), f"{audit}\n{pipeline.logs()}"
+        assert audit.clean(IMAGES), f"{audit}\n{pipeline.logs()}"
         assert await _letters(pipeline) == expected
         assert not pipeline.ended(), pipeline.logs()
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -273,13 +274,16 @@ def nsfw_settings(folder: Path) -> dict[str, str]:
 
 
 async def check_clean(pipeline: WholePipeline, sent: Sequence[Picture], wait_seconds: float = 240) -> None:
-    """The audit is clean, every outcome is one that its bytes allow, and no flag was published twice."""
+    """The audit is clean, every outcome is one of its own bytes that they allow, and no flag was published twice."""
     audit = await pipeline.audit(wait_seconds)
     assert audit.clean(len(sent)), f"{audit}\n{pipeline.logs()}"
     pictures = {picture.key: picture for picture in sent}
     outcomes = await pipeline.predictions()
     assert sorted(outcome.key for outcome in outcomes) == sorted(pictures)
     for outcome in outcomes:
-        assert outcome.outcome in expected_outcome(pictures[outcome.key]), f"{outcome.key}: {outcome.reason}"
+        picture = pictures[outcome.key]
+        assert outcome.outcome in expected_outcome(picture), f"{outcome.key}: {outcome.reason}"
+        # A body that was cut off and taken for whole would show here.
+        assert outcome.sha256 in (None, hashlib.sha256(picture.body).hexdigest()), outcome.key
     flags = Counter(flag.upload_id for flag in await pipeline.flags())
     assert not flags or max(flags.values()) == 1
