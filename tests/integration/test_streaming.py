@@ -14,17 +14,19 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.settings import ROOT
+from app.settings import ROOT, EngineSettings
 from app.stack.local import LocalStack
 from app.streaming.failstop import EXIT_CEILING
-from app.topics import CONTENTS_CHANGELOG, PREDICTIONS, TASKS, UPLOADS
+from app.topics import BACKFILL, CONTENTS_CHANGELOG, PREDICTIONS, TASKS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
-from tests.support.streaming import CLEAN, Fleet, committed_reader, feed, ledger
+from tests.support.streaming import CLEAN, Fleet, WorkerProcess, committed_reader, feed, ledger
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
 # More than what is left to Faust's own replay, in each partition.
 COLD_RECORDS = 25_000
+# More than a worker takes in hand (64) and lets wait before its pump (1,024), from several partitions.
+QUEUED = 3_000
 
 
 @pytest.fixture
@@ -117,6 +119,30 @@ def metric(fleet: Fleet, name: str) -> float:
             if line.startswith(name + " "):
                 return float(line.split()[1])
     raise AssertionError(f"no metric {name}")
+
+
+async def test_a_live_record_is_read_while_more_backfill_waits_than_a_worker_holds(fleet: Fleet) -> None:
+    """Guarantee: backfill that does not get on, however much of it is queued, keeps no live record from being read."""
+    held = [f"held-{number}" for number in range(QUEUED)]
+    await feed(fleet.bootstrap, fleet.prefix + BACKFILL, held)
+    worker = fleet.worker("score")
+    worker.start()
+    try:
+        await eventually(lambda: in_hand(worker) == EngineSettings().backfill_in_flight, 60, every_seconds=0.5)
+        async with committed_reader(fleet.bootstrap, fleet.prefix + PREDICTIONS) as reader:
+            # What is held goes on only when this one was handled.
+            await feed(fleet.bootstrap, fleet.prefix + TASKS, ["open"])
+            await reader.until(1, 60)
+            assert reader.uploads, worker.health()
+            await reader.until(1 + QUEUED, 90)
+            assert ledger(["open", *held], reader.uploads) == CLEAN
+    finally:
+        assert await worker.end(signal.SIGTERM) == 0
+
+
+def in_hand(worker: WorkerProcess) -> int:
+    lanes: dict[str, dict[str, int]] = worker.health().get("lanes", {})
+    return sum(lane["in_flight"] for lane in lanes.values())
 
 
 async def test_too_many_dead_letters_stop_the_worker_before_they_are_committed(fleet: Fleet) -> None:
