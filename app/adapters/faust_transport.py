@@ -38,7 +38,7 @@ _ISOLATION: Final = "read_committed"
 TOPIC_BUFFER: Final = 1024
 FETCH_RECORDS: Final = 500
 # How soon a topic that had no room is looked at again: until then its pump has half a buffer to work on.
-_CROWDED_SECONDS: Final = 0.05
+_CROWDED_SECONDS: Final = 0.02
 
 
 class RebalanceHooks:

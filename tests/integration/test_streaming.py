@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -92,7 +90,7 @@ async def test_cold_tables_are_loaded_in_bulk_before_the_first_record(fleet: Fle
             await reader.until(len(sample), 90)
             assert ledger(sample, reader.uploads) == CLEAN
             assert reader.cached == len(sample), "every content was known"
-        await eventually(lambda: metric(fleet, "sightline_table_loaded_records") >= len(values))
+        await eventually(lambda: (worker.metric("sightline_table_loaded_records") or 0) >= len(values))
     finally:
         assert await worker.end(signal.SIGTERM) == 0
 
@@ -110,15 +108,6 @@ async def remember(fleet: Fleet, values: list[str]) -> None:
             await asyncio.gather(*sent)
     finally:
         await producer.stop()
-
-
-def metric(fleet: Fleet, name: str) -> float:
-    where = json.loads(next(fleet.folder.glob("data/*/http.json")).read_text())
-    with urllib.request.urlopen(f"http://{where['host']}:{where['port']}/metrics", timeout=5) as answer:
-        for line in answer.read().decode().splitlines():
-            if line.startswith(name + " "):
-                return float(line.split()[1])
-    raise AssertionError(f"no metric {name}")
 
 
 async def test_a_live_record_is_read_while_more_backfill_waits_than_a_worker_holds(fleet: Fleet) -> None:

@@ -23,6 +23,7 @@ from app.adapters.redis import RedisIndex
 from app.adapters.s3_admin import StoreAccess
 from app.adapters.s3_put import Uploader
 from app.demo.pictures import Picture
+from app.ports import SourceRecord
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.topics import FLAGGED, PREDICTIONS
@@ -97,8 +98,11 @@ class WholePipeline:
             for number in range(count):
                 self.start(f"{agent}-{number}", "worker", agent, *(("--restart",) if restart else ()))
 
-    async def upload(self, pictures: Iterable[Picture], *, at_once: int = 8) -> list[Picture]:
-        """Upload `pictures`, made as they are asked for; returns them when the store has all."""
+    async def upload(
+        self, pictures: Iterable[Picture], *, at_once: int = 8, bucket: str | None = None
+    ) -> list[Picture]:
+        """Upload `pictures`, made as they are asked for, to the notified bucket or another; returns them when all are
+        stored."""
         gate = asyncio.Semaphore(at_once)
         sent: list[Picture] = []
         made = iter(pictures)
@@ -106,7 +110,7 @@ class WholePipeline:
 
             async def put(picture: Picture) -> None:
                 try:
-                    await uploader.put(self.bucket, picture.key, picture.body)
+                    await uploader.put(bucket or self.bucket, picture.key, picture.body)
                 finally:
                     gate.release()
 
@@ -121,9 +125,10 @@ class WholePipeline:
         async with Uploader(self.settings.s3) as uploader:
             await uploader.delete(self.bucket, key)
 
-    async def audit(self, wait_seconds: float) -> AuditResult:
-        """Run `./sightline audit` on the bucket, waiting for what is in flight."""
-        code, output = await self.verb("audit", f"s3://{self.bucket}", "--json", "--wait", str(wait_seconds))
+    async def audit(self, wait_seconds: float, *, listing: bool = True) -> AuditResult:
+        """Run `./sightline audit`, waiting for what is in flight: on the bucket, or on the topics alone."""
+        place = (f"s3://{self.bucket}",) if listing else ()
+        code, output = await self.verb("audit", *place, "--json", "--wait", str(wait_seconds))
         for line in output.splitlines():
             if line.startswith("{"):
                 return AuditResult(code, json.loads(line))
@@ -157,8 +162,12 @@ class WholePipeline:
         return RedisIndex(self.settings.redis, self.codec)
 
     async def _records(self, topic: str) -> list[Record]:
+        return [self.codec.decode(record.value) for record in await self.committed(topic)]
+
+    async def committed(self, topic: str) -> list[SourceRecord]:
+        """Return every committed record of `topic`; those of one partition in their order."""
         async with aclosing(TopicScanner(self.settings.kafka).scan(topic)) as records:
-            return [self.codec.decode(record.value) async for record in records]
+            return [record async for record in records]
 
     def logs(self) -> str:
         """Return the end of every log, for the message of a failed assertion."""
