@@ -25,6 +25,7 @@ from app.adapters.redis import RedisIndex
 from app.adapters.s3_admin import StoreAccess
 from app.adapters.s3_put import Uploader
 from app.demo.pictures import Picture
+from app.ports import SourceRecord
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.topics import FLAGGED, PREDICTIONS
@@ -115,8 +116,11 @@ class WholePipeline:
             for number in range(count):
                 self.start(f"{agent}-{number}", "worker", agent, *(("--restart",) if restart else ()))
 
-    async def upload(self, pictures: Iterable[Picture], *, at_once: int = 8) -> list[Picture]:
-        """Upload `pictures`, made as they are asked for; returns them when the store has all."""
+    async def upload(
+        self, pictures: Iterable[Picture], *, at_once: int = 8, bucket: str | None = None
+    ) -> list[Picture]:
+        """Upload `pictures`, made as they are asked for, to the notified bucket or another; returns them when all are
+        stored."""
         gate = asyncio.Semaphore(at_once)
         sent: list[Picture] = []
         made = iter(pictures)
@@ -124,7 +128,7 @@ class WholePipeline:
 
             async def put(picture: Picture) -> None:
                 try:
-                    await uploader.put(self.bucket, picture.key, picture.body)
+                    await uploader.put(bucket or self.bucket, picture.key, picture.body)
                 finally:
                     gate.release()
 
@@ -183,8 +187,12 @@ class WholePipeline:
         return RedisIndex(self.settings.redis, self.codec)
 
     async def _records(self, topic: str) -> list[Record]:
+        return [self.codec.decode(record.value) for record in await self.committed(topic)]
+
+    async def committed(self, topic: str) -> list[SourceRecord]:
+        """Return every committed record of `topic`; those of one partition in their order."""
         async with aclosing(TopicScanner(self.settings.kafka).scan(topic)) as records:
-            return [self.codec.decode(record.value) async for record in records]
+            return [record async for record in records]
 
     def ended(self) -> dict[str, int]:
         """Return the exit codes of the processes that do not run any more."""
