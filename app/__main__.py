@@ -6,11 +6,14 @@ import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Mapping, Sequence
 
 import typer
 
 import app.cli
 from app.errors import SightlineError
+from app.logs import quiet_clients
+from app.settings import load_settings
 
 
 def build() -> typer.Typer:
@@ -36,10 +39,18 @@ def _stand_on_running_stack() -> None:
     os.environ.update(with_running_stack(os.environ))
 
 
+def _refuse_wrong_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Refuse a wrong SIGHTLINE_* variable also for verbs that read no settings; help is given in any case."""
+    if arguments and "--help" not in arguments:
+        load_settings(environment)
+
+
 def main() -> None:
     """Run the command line; an error of ours is one sentence and exit code 2."""
     try:
+        quiet_clients()
         _stand_on_running_stack()
+        _refuse_wrong_settings(sys.argv[1:], os.environ)
         build()(prog_name="sightline")
     except SightlineError as error:
         print(f"sightline: {error}", file=sys.stderr)

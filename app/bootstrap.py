@@ -150,9 +150,10 @@ def faust_app(settings: Settings, agent: str, home: WorkerHome) -> faust_transpo
         topic_replication_factor=kafka.replication,
         table_standby_replicas=0,
         stream_wait_empty=False,
-        stream_buffer_maxsize=1024,
+        # Our consumer keeps to half of it: Faust finds it neither full nor full enough to pause partitions itself.
+        stream_buffer_maxsize=2 * faust_transport.TOPIC_BUFFER,
         stream_recovery_delay=0.5,
-        broker_max_poll_records=500,
+        broker_max_poll_records=faust_transport.FETCH_RECORDS,
         broker_commit_interval=60.0,
         broker_session_timeout=kafka.session_timeout_seconds,
         broker_heartbeat_interval=min(3.0, kafka.session_timeout_seconds / 4),

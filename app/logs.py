@@ -33,6 +33,14 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+def quiet_clients() -> None:
+    """Keep the Kafka client's own lines off a command line: its failures are raised, and said once. Undone by `set_up`.
+
+    It writes a line for every try while a broker is away, and for every partition of a topic that is just made.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
 def set_up(settings: WorkerSettings) -> None:
     """Send all logs of this process to standard error in the form of the settings. Called once, by the command line."""
     handler = logging.StreamHandler(sys.stderr)
@@ -43,6 +51,5 @@ def set_up(settings: WorkerSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    if settings.log_level != "debug":
-        for name, level in _QUIET.items():
-            logging.getLogger(name).setLevel(level)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(logging.NOTSET if settings.log_level == "debug" else level)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from agents import AGENTS
 from app.adapters.kafka_admin import check_topics
 from app.adapters.registry import check_registry
 from app.bootstrap import Parts, ProcessorFactory, Wiring
@@ -15,6 +16,7 @@ from app.errors import ConfigurationError
 from app.metrics import Meters
 from app.ports import Processor
 from app.settings import Settings
+from app.topics import topics_of
 
 if TYPE_CHECKING:
     from app.pipeline.contents import Contents
@@ -30,7 +32,7 @@ def production_parts(agent: str) -> Parts:
 async def check_surroundings(settings: Settings) -> None:
     """Return when broker, topics and registry are as they must be. Raises StartupRefused or Retryable, one sentence."""
     kafka = settings.kafka
-    await check_topics(kafka.bootstrap, partitions=kafka.partitions, prefix=kafka.prefix)
+    await check_topics(kafka.bootstrap, topics_of(settings.tables), partitions=kafka.partitions, prefix=kafka.prefix)
     if settings.registry.url:
         await check_registry(settings.registry.url)
 
@@ -48,7 +50,7 @@ def _factory(agent: str) -> ProcessorFactory:
         case "index":
             return _index
         case _:
-            raise ConfigurationError(f"no agent is called {agent!r}")
+            raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
 
 
 @asynccontextmanager

@@ -1,13 +1,14 @@
 """All settings: one frozen tree, read once from SIGHTLINE_* variables; docs/configuration.md is generated from it.
 
 The variable of a field is SIGHTLINE_<SECTION>_<FIELD>. An unknown variable with our prefix is an error that names the
-nearest one; secrets print masked.
+nearest one; every number says from where to where it works; secrets print masked.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,9 +38,15 @@ class Secret(str):
         return str.__str__(self)
 
 
-def setting(default: Any, doc: str) -> Any:
-    """Declare a field with its default and the line that documents it."""
-    return field(default=default, metadata={"doc": doc})
+def setting(
+    default: Any, doc: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """Declare a field with its default and the line that documents it.
+
+    `least` and `most` bound a number (a value below or above would hang, or be refused by what it is handed to);
+    `choices` are the only words that a text may be.
+    """
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +55,22 @@ class KafkaSettings:
 
     bootstrap: str = setting("127.0.0.1:9092", "host:port list of the brokers")
     prefix: str = setting("", "put before every topic and group name; lets several installations share a broker")
-    partitions: int = setting(8, "partitions of each topic; all scoring topics and changelogs share this count")
-    replication: int = setting(1, "replication factor of topics that we create (3 in production)")
-    session_timeout_seconds: float = setting(10.0, "a worker silent for so long loses its partitions")
-    rebalance_timeout_seconds: float = setting(45.0, "how long a rebalance may take")
-    request_timeout_seconds: float = setting(60.0, "of consumer requests; must exceed the rebalance timeout")
-    transaction_timeout_seconds: float = setting(15.0, "a killed worker's open transaction blocks readers so long")
+    partitions: int = setting(
+        8, "partitions of each topic; all scoring topics and changelogs share this count", least=1
+    )
+    replication: int = setting(1, "replication factor of topics that we create (3 in production)", least=1)
+    # Brokers refuse shorter and longer sessions (group.min.session.timeout.ms and its max, as they come).
+    session_timeout_seconds: float = setting(
+        10.0, "a worker silent for so long loses its partitions", least=6, most=1800
+    )
+    rebalance_timeout_seconds: float = setting(45.0, "how long a rebalance may take", least=1, most=3600)
+    request_timeout_seconds: float = setting(
+        60.0, "of consumer requests; must exceed the rebalance timeout", least=1, most=7200
+    )
+    # A scan gives up on a partition that stands still for a minute: it must outwait what a killed worker left open.
+    transaction_timeout_seconds: float = setting(
+        15.0, "a killed worker's open transaction blocks readers so long", least=1, most=50
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +93,12 @@ class S3Settings:
     suffixes: tuple[str, ...] = setting((), "only keys that end so, case ignored (comma list); empty: all")
     excluded_prefixes: tuple[str, ...] = setting(("lake/", "archive/"), "never keys that start so: our own writes")
     trust_etag_buckets: tuple[str, ...] = setting((), "buckets whose equal ETag and size count as equal bytes (risky)")
-    concurrency: int = setting(32, "objects being fetched at once by one worker")
-    connect_timeout_seconds: float = setting(3.0, "to connect")
-    read_timeout_seconds: float = setting(10.0, "without a byte, before a body counts as stalled")
-    object_timeout_seconds: float = setting(60.0, "for one object in all, retries included")
-    attempts: int = setting(3, "GETs of one object before it is deferred")
-    gone_retry_seconds: float = setting(2.0, "one delayed second look before a missing object counts as gone")
+    concurrency: int = setting(32, "objects being fetched at once by one worker", least=1)
+    connect_timeout_seconds: float = setting(3.0, "to connect", least=0.1)
+    read_timeout_seconds: float = setting(10.0, "without a byte, before a body counts as stalled", least=0.1)
+    object_timeout_seconds: float = setting(60.0, "for one object in all, retries included", least=0.1)
+    attempts: int = setting(3, "GETs of one object before it is deferred", least=1)
+    gone_retry_seconds: float = setting(2.0, "one delayed second look before a missing object counts as gone", least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +107,11 @@ class SqsSettings:
 
     queue_url: str = setting("", "address of the queue")
     endpoint: str = setting("", "address of an SQS-compatible server; empty: AWS")
-    wait_seconds: int = setting(10, "long-poll time of one receive, at most 20")
-    visibility_seconds: int = setting(60, "how long a received message stays hidden from other receivers")
-    receivers: int = setting(4, "receive loops of one bridge; each takes ten messages at a time")
+    wait_seconds: int = setting(10, "long-poll time of one receive", least=0, most=20)
+    visibility_seconds: int = setting(
+        60, "how long a received message stays hidden from other receivers", least=1, most=43_200
+    )
+    receivers: int = setting(4, "receive loops of one bridge; each takes ten messages at a time", least=1, most=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +120,24 @@ class RedisSettings:
 
     url: Secret = setting(Secret("redis://127.0.0.1:6379/0"), "address, with credentials when needed")
     prefix: str = setting("sightline:", "put before every key")
-    image_days: float = setting(30.0, "latest outcome per image is kept so long after its last change; 0: for ever")
-    content_days: float = setting(30.0, "latest scores per content are kept so long; 0: for ever")
-    tombstone_hours: float = setting(24.0, "a removal is remembered so long; must exceed the longest retry")
+    image_days: float = setting(
+        30.0, "latest outcome per image is kept so long after its last change; 0: for ever", least=0, most=3650
+    )
+    content_days: float = setting(30.0, "latest scores per content are kept so long; 0: for ever", least=0, most=3650)
+    tombstone_hours: float = setting(
+        24.0, "a removal is remembered so long; must exceed the longest retry", least=1, most=87_600
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
     """What an image may be; beyond it the outcome is `rejected`."""
 
-    max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes")
-    max_pixels: int = setting(64_000_000, "width times height")
-    max_side: int = setting(16_384, "width or height, pixels")
-    max_frames: int = setting(500, "frames of an animation (only the first is scored)")
-    decode_seconds: float = setting(15.0, "time to decode one image")
+    max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes", least=1)
+    max_pixels: int = setting(64_000_000, "width times height", least=1)
+    max_side: int = setting(16_384, "width or height, pixels", least=1)
+    max_frames: int = setting(500, "frames of an animation (only the first is scored)", least=1)
+    decode_seconds: float = setting(15.0, "time to decode one image", least=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,49 +147,60 @@ class InferenceSettings:
     models_dir: Path = setting(ROOT / "models", "folder of <name>/<version>/model.yaml")
     active: tuple[str, ...] = setting((), "name@version list; a model not named runs its newest version")
     disabled: tuple[str, ...] = setting((), "names of models that do not run")
-    runtime: str = setting("auto", "auto | onnx | tensorflow: for networks that exist in both")
-    device: str = setting("auto", "auto | cpu | gpu")
-    gpu_index: int = setting(0, "which GPU this worker uses")
+    runtime: str = setting("auto", "for networks that exist in both", choices=("auto", "onnx", "tensorflow"))
+    device: str = setting("auto", "where networks run", choices=("auto", "cpu", "gpu"))
+    gpu_index: int = setting(0, "which GPU this worker uses", least=0)
     mixed_precision: bool = setting(False, "float16 on a GPU; the golden check still decides")
-    threads: int = setting(0, "threads of one inference; 0: the number of cores")
-    decode_threads: int = setting(2, "threads that decode and resize")
+    threads: int = setting(0, "threads of one inference; 0: the number of cores", least=0)
+    decode_threads: int = setting(2, "threads that decode and resize", least=1)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """Bounds of the engine and of a lane."""
 
-    max_in_flight: int = setting(256, "uploads in hand in one worker")
-    max_bytes_in_flight: int = setting(512 * 1024 * 1024, "bytes of objects and pixels in hand in one worker")
-    backfill_in_flight: int = setting(64, "uploads of the backfill lane in hand in one worker")
-    max_batch: int = setting(16, "images in one inference, below a model's own limit")
-    max_delay_ms: int = setting(25, "wait for a fuller batch after its first image")
+    max_in_flight: int = setting(256, "uploads in hand in one worker", least=1)
+    max_bytes_in_flight: int = setting(512 * 1024 * 1024, "bytes of objects and pixels in hand in one worker", least=1)
+    backfill_in_flight: int = setting(64, "uploads of the backfill lane in hand in one worker", least=1)
+    max_batch: int = setting(16, "images in one inference, below a model's own limit", least=1)
+    max_delay_ms: int = setting(25, "wait for a fuller batch after its first image", least=0)
 
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
     """Ordered release of results, and when a lane counts as stuck."""
 
-    release_results: int = setting(200, "results in one transaction at most")
-    release_interval_ms: int = setting(40, "wait for more results before a transaction")
-    drain_seconds: float = setting(15.0, "time to finish open work at a rebalance or stop; the rest is done again")
-    stall_seconds: float = setting(120.0, "a lane that works without progress so long ends the process")
-    tick_seconds: float = setting(15.0, "an event loop that does not tick so long ends the process")
-    dead_letter_ratio: float = setting(0.5, "dead letters among the last 200 records at most, else the worker stops")
-    dead_letter_run: int = setting(100, "dead letters one after another at most, else the worker stops")
-    retries: int = setting(3, "attempts after the first (30 s, 5 min, 1 h), then a dead letter")
+    release_results: int = setting(200, "results in one transaction at most", least=1)
+    release_interval_ms: int = setting(40, "wait for more results before a transaction", least=0)
+    drain_seconds: float = setting(
+        15.0, "time to finish open work at a rebalance or stop; the rest is done again", least=0
+    )
+    stall_seconds: float = setting(120.0, "a lane that works without progress so long ends the process", least=2)
+    tick_seconds: float = setting(15.0, "an event loop that does not tick so long ends the process", least=2)
+    dead_letter_ratio: float = setting(
+        0.5, "dead letters among the last 200 records at most, else the worker stops", least=0, most=1
+    )
+    dead_letter_run: int = setting(100, "dead letters one after another at most, else the worker stops", least=0)
+    retries: int = setting(3, "attempts after the first (30 s, 5 min, 1 h), then a dead letter", least=0)
 
 
 @dataclass(frozen=True, slots=True)
 class TableSettings:
     """RocksDB tables of the score agent; memory is one pool, of this size times tables times partitions."""
 
-    block_cache_bytes: int = setting(16 * 1024 * 1024, "cache of one table partition, memtables included; one pool")
-    write_buffer_bytes: int = setting(8 * 1024 * 1024, "of it, memtables of one table partition at most")
-    max_open_files: int = setting(128, "open files of one table partition; the process raises its limit to hold all")
-    claims_days: float = setting(14.0, "claims are kept so long: longer than any repeat or retry of S3 or Kafka")
-    contents_days: float = setting(90.0, "scores per content are kept so long")
-    embeddings_days: float = setting(2.0, "embeddings are kept so long")
+    block_cache_bytes: int = setting(
+        16 * 1024 * 1024, "cache of one table partition, memtables included; one pool", least=65_536
+    )
+    write_buffer_bytes: int = setting(8 * 1024 * 1024, "of it, memtables of one table partition at most", least=65_536)
+    max_open_files: int = setting(
+        128, "open files of one table partition; the process raises its limit to hold all", least=20
+    )
+    # Input is kept for seven days: so late can a repeat be read.
+    claims_days: float = setting(
+        14.0, "claims are kept so long: longer than any repeat or retry of S3 or Kafka", least=7, most=3650
+    )
+    contents_days: float = setting(90.0, "scores per content are kept so long", least=0.1, most=3650)
+    embeddings_days: float = setting(2.0, "embeddings are kept so long", least=0.1, most=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +217,9 @@ class WorkerSettings:
     id: str = setting("", "stable name of this worker; empty: host name and a free slot")
     data_dir: Path = setting(ROOT / "var" / "worker", "folder for tables; one per worker below it")
     http_host: str = setting("127.0.0.1", "address of /metrics and /healthz")
-    http_port: int = setting(0, "their port; 0: a free one, said in the log")
-    log_level: str = setting("info", "debug | info | warning | error")
-    log_format: str = setting("text", "text | json")
+    http_port: int = setting(0, "their port; 0: a free one, said in the log", least=0, most=65_535)
+    log_level: str = setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
+    log_format: str = setting("text", "form of a log line", choices=("text", "json"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +227,7 @@ class StackSettings:
     """The local stack of real servers."""
 
     var_dir: Path = setting(ROOT / "var", "folder for its data, logs and downloads")
-    s3: str = setting("ministack", "ministack | versitygw")
+    s3: str = setting("ministack", "the S3 server", choices=("ministack", "versitygw"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +249,19 @@ class Settings:
     stack: StackSettings = field(default_factory=StackSettings)
 
 
+_KIND_NAMES: Final[Mapping[Any, str]] = {
+    bool: "switch",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    Secret: "secret",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One variable: its name, type, default and meaning."""
+    """One variable: its name, type, default, meaning, and what it may be."""
 
     variable: str
     section: str
@@ -225,6 +269,25 @@ class SettingRow:
     kind: Any
     default: Any
     doc: str
+    least: float | None
+    most: float | None
+    choices: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, in words: of a number from where to where, of a text its choices, else empty."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if self.least is None:
+            return ""
+        return f"{self.least:.15g} or more" if self.most is None else f"{self.least:.15g} to {self.most:.15g}"
+
+    @property
+    def kind_name(self) -> str:
+        """The type, in words."""
+        if typing.get_origin(self.kind) is tuple:
+            return "list"
+        return _KIND_NAMES[self.kind]
 
 
 def setting_rows() -> Iterator[SettingRow]:
@@ -233,16 +296,15 @@ def setting_rows() -> Iterator[SettingRow]:
         hints = typing.get_type_hints(section)
         for part in dataclasses.fields(section):
             variable = f"{PREFIX}{section_name}_{part.name}".upper()
-            yield SettingRow(
-                variable, section_name, part.name, hints[part.name], part.default, part.metadata.get("doc", "")
-            )
+            yield SettingRow(variable, section_name, part.name, hints[part.name], part.default, **part.metadata)
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:
     """Return the tree that `environment` describes.
 
-    Raises ConfigurationError for an unknown SIGHTLINE_* variable (with the nearest known name) and for a value that is
-    not of its field's type. Reads nothing but its argument.
+    Raises ConfigurationError, one sentence, for an unknown SIGHTLINE_* variable (with the nearest known name), for a
+    value that is not of its field's type or out of its bounds, and for values that do not fit each other. Reads nothing
+    but its argument.
     """
     rows = {row.variable: row for row in setting_rows()}
     given: dict[str, dict[str, Any]] = {}
@@ -261,40 +323,65 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def _parse(row: SettingRow, text: str) -> Any:
+    """Return the value of one variable; raises ConfigurationError with what it may be."""
     try:
         if row.kind is bool:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
         if typing.get_origin(row.kind) is tuple:
             return tuple(part.strip() for part in text.split(",") if part.strip())
-        return row.kind(text)
+        value = row.kind(text)
     except (ValueError, KeyError) as error:
-        kind = getattr(row.kind, "__name__", str(row.kind))
-        raise ConfigurationError(f"{row.variable}={text!r} is not a valid {kind}: {row.doc}") from error
+        raise _refused(row, text) from error
+    if row.choices and value not in row.choices:
+        raise _refused(row, text)
+    # Comparisons with nan are all false: what is no number of the line is refused first.
+    if row.kind in (int, float) and not (
+        math.isfinite(value) and (row.least is None or value >= row.least) and (row.most is None or value <= row.most)
+    ):
+        raise _refused(row, text)
+    return value
+
+
+def _refused(row: SettingRow, text: str) -> ConfigurationError:
+    match row.kind_name, row.allowed:
+        case "switch", _:
+            wanted = "true or false"
+        case kind, "":
+            wanted = f"a {kind}"
+        case "text", allowed:
+            wanted = allowed
+        case kind, allowed:
+            wanted = f"a {kind}, {allowed}"
+    return ConfigurationError(f"{row.variable}={text!r} must be {wanted} ({row.doc})")
 
 
 def _check(settings: Settings) -> None:
-    """Refuse combinations that cannot work; each sentence says which variable to change."""
-    kafka = settings.kafka
+    """Refuse combinations that cannot work; each sentence says which variables, their values and what is allowed."""
+    kafka, lane, tables = settings.kafka, settings.lane, settings.tables
     if kafka.request_timeout_seconds <= kafka.rebalance_timeout_seconds:
         raise ConfigurationError(
-            "SIGHTLINE_KAFKA_REQUEST_TIMEOUT_SECONDS must exceed SIGHTLINE_KAFKA_REBALANCE_TIMEOUT_SECONDS: "
+            f"SIGHTLINE_KAFKA_REQUEST_TIMEOUT_SECONDS={kafka.request_timeout_seconds:g} must exceed "
+            f"SIGHTLINE_KAFKA_REBALANCE_TIMEOUT_SECONDS={kafka.rebalance_timeout_seconds:g}: "
             "a slow join would otherwise be given up and begun again for ever"
         )
-    if settings.lane.drain_seconds * 2 > kafka.rebalance_timeout_seconds:
+    if kafka.session_timeout_seconds > kafka.request_timeout_seconds:
         raise ConfigurationError(
-            "SIGHTLINE_LANE_DRAIN_SECONDS must be at most half of SIGHTLINE_KAFKA_REBALANCE_TIMEOUT_SECONDS"
+            f"SIGHTLINE_KAFKA_SESSION_TIMEOUT_SECONDS={kafka.session_timeout_seconds:g} must be at most "
+            f"SIGHTLINE_KAFKA_REQUEST_TIMEOUT_SECONDS={kafka.request_timeout_seconds:g}"
         )
-    choices = (
-        ("SIGHTLINE_INFERENCE_RUNTIME", settings.inference.runtime, ("auto", "onnx", "tensorflow")),
-        ("SIGHTLINE_INFERENCE_DEVICE", settings.inference.device, ("auto", "cpu", "gpu")),
-        ("SIGHTLINE_WORKER_LOG_LEVEL", settings.worker.log_level, ("debug", "info", "warning", "error")),
-        ("SIGHTLINE_WORKER_LOG_FORMAT", settings.worker.log_format, ("text", "json")),
-        ("SIGHTLINE_STACK_S3", settings.stack.s3, ("ministack", "versitygw")),
-    )
-    for variable, value, allowed in choices:
-        if value not in allowed:
-            raise ConfigurationError(f"{variable}={value!r}: choose one of {', '.join(allowed)}")
-    for row in setting_rows():
-        value = getattr(getattr(settings, row.section), row.name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-            raise ConfigurationError(f"{row.variable}={value} must not be negative: {row.doc}")
+    if lane.drain_seconds * 2 > kafka.rebalance_timeout_seconds:
+        raise ConfigurationError(
+            f"SIGHTLINE_LANE_DRAIN_SECONDS={lane.drain_seconds:g} must be at most half of "
+            f"SIGHTLINE_KAFKA_REBALANCE_TIMEOUT_SECONDS={kafka.rebalance_timeout_seconds:g}"
+        )
+    # Each retry may wait an hour, and its outcome must still find that the image was removed.
+    if settings.redis.tombstone_hours <= lane.retries:
+        raise ConfigurationError(
+            f"SIGHTLINE_REDIS_TOMBSTONE_HOURS={settings.redis.tombstone_hours:g} must exceed "
+            f"SIGHTLINE_LANE_RETRIES={lane.retries}, each of which may take an hour"
+        )
+    if tables.write_buffer_bytes > tables.block_cache_bytes:
+        raise ConfigurationError(
+            f"SIGHTLINE_TABLES_WRITE_BUFFER_BYTES={tables.write_buffer_bytes} must be at most "
+            f"SIGHTLINE_TABLES_BLOCK_CACHE_BYTES={tables.block_cache_bytes}, of which it is a part"
+        )

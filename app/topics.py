@@ -6,8 +6,10 @@ docs/topics.md is generated from the rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from app.settings import TableSettings
 
 DAY_MS: Final = 86_400_000
 FOREVER_MS: Final = -1
@@ -37,7 +39,8 @@ class TopicSpec:
     """One topic: what it holds, who writes and reads it, how long it is kept.
 
     `record` names the record of schemas/ (None: raw bytes that are not ours). `scoring` topics share one partition
-    count, because the tables of the score agent are partitioned with them; `single` topics have one partition.
+    count, because the tables of the score agent are partitioned with them; `single` topics have one partition. The
+    changelog of a table is kept as long as its entries live, which `kept_as` says: a field of the settings' `tables`.
     """
 
     name: str
@@ -49,8 +52,20 @@ class TopicSpec:
     read_by: tuple[str, ...]
     single: bool = False
     scoring: bool = False
+    kept_as: str = ""
 
 
+def _changelog(name: str, key: str, kept_as: str) -> TopicSpec:
+    kept_ms = _kept_ms(TableSettings(), kept_as)
+    return TopicSpec(name, key, None, "compact,delete", kept_ms, ("score",), ("score",), scoring=True, kept_as=kept_as)
+
+
+def _kept_ms(tables: TableSettings, kept_as: str) -> int:
+    days: float = getattr(tables, kept_as)
+    return round(days * DAY_MS)
+
+
+# With the changelogs as the default settings keep them; `topics_of` has them as yours do.
 TOPICS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(UPLOADS, "whatever the notifier uses", None, "delete", 7 * DAY_MS, ("buckets", "bridge"), ("identify",)),
     TopicSpec(
@@ -82,10 +97,17 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
     ),
     TopicSpec(DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)),
     TopicSpec(CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True),
-    TopicSpec(CLAIMS_CHANGELOG, "upload id", None, "compact,delete", 14 * DAY_MS, ("score",), ("score",), scoring=True),
-    TopicSpec(CONTENTS_CHANGELOG, "sha256", None, "compact,delete", 90 * DAY_MS, ("score",), ("score",), scoring=True),
-    TopicSpec(EMBEDDINGS_CHANGELOG, "sha256", None, "compact,delete", 2 * DAY_MS, ("score",), ("score",), scoring=True),
+    _changelog(CLAIMS_CHANGELOG, "upload id", "claims_days"),
+    _changelog(CONTENTS_CHANGELOG, "sha256", "contents_days"),
+    _changelog(EMBEDDINGS_CHANGELOG, "sha256", "embeddings_days"),
 )
+
+
+def topics_of(tables: TableSettings) -> tuple[TopicSpec, ...]:
+    """Return TOPICS, each changelog kept as long as the entries of its table live by these settings."""
+    return tuple(
+        replace(spec, retention_ms=_kept_ms(tables, spec.kept_as)) if spec.kept_as else spec for spec in TOPICS
+    )
 
 
 def spec_of(name: str) -> TopicSpec:

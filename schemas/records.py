@@ -69,7 +69,7 @@ class ImageTask:
     """One upload to be scored: identity, where the object is, and how this attempt came to be.
 
     With `covers_from_ms` and `covers_until_ms` it was found in a bucket listing, and stands for the one upload of this
-    object whose event time lies between them.
+    object whose event time lies between them. A rescoring copies `event_key` and `superseded` of what it scores again.
     """
 
     upload_id: str
@@ -97,11 +97,16 @@ class ImageTask:
     previous: tuple[ModelScores, ...]
     covers_from_ms: int | None = None
     covers_until_ms: int | None = None
+    event_key: str | None = None
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePrediction:
-    """The one outcome of one upload: `scored`, `rejected` or `gone`."""
+    """The one outcome of one upload: `scored`, `rejected` or `gone`.
+
+    `event_key` is set where `key` is the other reading of the key that the event named, and is then its first reading.
+    """
 
     upload_id: str
     bucket: str
@@ -136,11 +141,15 @@ class ImagePrediction:
     task: Position
     worker: str
     release: str
+    event_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRemoved:
-    """An object, or one version of it, was deleted."""
+    """An object, or one version of it, was deleted.
+
+    `event_key` as in ImagePrediction: with it, the removal concerns only what was found by the other reading too.
+    """
 
     removal_id: str
     bucket: str
@@ -152,6 +161,7 @@ class ImageRemoved:
     order_key: str
     event_time_ms: int
     source: Position
+    event_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,7 @@ class FlaggedImage:
     scored_at_ms: int
     decided_at_ms: int
     prediction: Position
+    event_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,16 @@
 - Source partitions are opened by us, not by Faust: it resumes them before it seeks, and then loses what was queued.
   They stay closed until their lane's producer has fenced all older owners and the committed offset was read again.
 - The consumer reads committed records only; Faust has no setting for that.
+- A topic whose pump is behind is not fetched. Faust would fetch on until that topic's buffer is full and then wait for
+  it in its one loop: no live upload would be read while backfill is worked off, no retry that is due while those of an
+  hour are not.
 
 Private methods are overridden here; tests/unit/streaming/test_pins.py fails when their source changes.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
@@ -29,6 +33,12 @@ from app.streaming.ports import Opened, SourcePartition
 SCHEME: Final = "sightline"
 FAUST_VERSION: Final = "0.15.3"
 _ISOLATION: Final = "read_committed"
+# Messages of one topic that wait for its pump at most (some 1 KB each), and those of one fetch at most: a topic is
+# fetched while there is room for a whole fetch.
+TOPIC_BUFFER: Final = 1024
+FETCH_RECORDS: Final = 500
+# How soon a topic that had no room is looked at again: until then its pump has half a buffer to work on.
+_CROWDED_SECONDS: Final = 0.02
 
 
 class RebalanceHooks:
@@ -150,9 +160,21 @@ class Consumer(driver.Consumer):
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         # Faust passes the set itself and changes it meanwhile; a partition that is opened during a fetch would be
         # read from a position before its seek. One fetch runs at a time, so the epochs of it can be kept here.
-        fetched = set(active_partitions)
+        crowded = self._crowded()
+        fetched = {tp for tp in active_partitions if tp.topic not in crowded}
         self._fetched_in = {source: epoch for source, epoch in self._epochs.items() if TP(*source) in fetched}
-        return await super()._getmany(fetched, timeout)
+        if not fetched:
+            # aiokafka takes an empty set for all partitions.
+            await asyncio.sleep(_CROWDED_SECONDS)
+            return {}
+        return await super()._getmany(fetched, min(timeout, _CROWDED_SECONDS) if crowded else timeout)
+
+    def _crowded(self) -> set[str]:
+        """Return the topics whose buffers have no room for a whole fetch."""
+        # Faust's own count, not that of `deliveries`: what Faust should lose would stay in it for ever, and without a
+        # next message to compare with nobody would notice.
+        full = [channel for channel in self.app.topics if channel.queue.qsize() + FETCH_RECORDS > TOPIC_BUFFER]
+        return {topic for channel in full for topic in channel.topics}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
         """Yield what was fetched; of sources only what belongs to the running epoch, noted in `deliveries`."""

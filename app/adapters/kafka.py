@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable, Fenced, StartupRefused
 from app.ports import SourceRecord
 from app.settings import KafkaSettings
@@ -73,7 +74,7 @@ class KafkaProducer:
             if producer is not None and producer is self._producer:
                 self._producer = None
                 await _stop(producer)
-            raise BrokerUnavailable(_sentence(self._settings, error)) from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
     async def _connected(self) -> Any:
         async with self._connecting:
@@ -114,7 +115,7 @@ class TransactionalProducer:
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await _stop(producer)
-            raise BrokerUnavailable(_sentence(self._settings, error)) from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         self._producer = producer
         return self
 
@@ -142,7 +143,7 @@ class TransactionalProducer:
         except ProducerFenced as error:
             raise Fenced(f"another process publishes as {self._transactional_id}; this one ends") from error
         except (KafkaError, OSError, TimeoutError) as error:
-            raise BrokerUnavailable(_sentence(self._settings, error)) from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ async def group_offsets(settings: KafkaSettings, groups: Sequence[str]) -> dict[
                         if at.offset >= 0
                     }
     except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(_sentence(settings, error)) from error
+        raise BrokerUnavailable(kafka_unreachable(settings.bootstrap, error)) from error
     finally:
         await client.close()
     return found
@@ -297,7 +298,7 @@ class _Reader:
         except (KafkaError, OSError, TimeoutError) as error:
             await _stop(consumer)
             await _stop(prober)
-            raise BrokerUnavailable(_sentence(self._settings, error)) from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         self._consumer, self._prober = consumer, prober
         return self
 
@@ -338,7 +339,7 @@ class _Reader:
                     }
                 return {number: min(max(offset, low[number]), high[number]) for number, offset in wanted.items()}
         except (KafkaError, OSError, TimeoutError) as error:
-            raise BrokerUnavailable(_sentence(self._settings, error)) from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
     async def read(self, first: Mapping[int, int], last: Mapping[int, int]) -> AsyncGenerator[SourceRecord, None]:
         from aiokafka import TopicPartition
@@ -374,7 +375,7 @@ class _Reader:
                         f"{self._name} at {self._settings.bootstrap} gave nothing for {_SCAN_STALL_SECONDS:g} s"
                     )
         except (KafkaError, OSError) as error:
-            raise BrokerUnavailable(_sentence(self._settings, error)) from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
     def _record(self, message: Any) -> SourceRecord:
         return SourceRecord(
@@ -408,8 +409,3 @@ async def _stop(client: Any) -> None:
             await client.stop()
     except (KafkaError, OSError, TimeoutError):
         return
-
-
-def _sentence(settings: KafkaSettings, error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return f"Kafka at {settings.bootstrap} does not answer: {text}"

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.adapters.unreachable import kafka_unreachable, said_once
 from app.errors import BrokerUnavailable, StartupRefused
-from app.topics import TOPICS, TopicSpec
+from app.topics import DAY_MS, FOREVER_MS, TOPICS, TopicSpec
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _POLL_SECONDS: Final = 0.05
@@ -39,13 +40,14 @@ async def _admin(bootstrap: str) -> AsyncIterator[Any]:
     from aiokafka.errors import KafkaError
 
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-    try:
-        await client.start()
-        yield client
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(f"Kafka at {bootstrap} does not answer: {error}") from error
-    finally:
-        await client.close()
+    with said_once():
+        try:
+            await client.start()
+            yield client
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise BrokerUnavailable(kafka_unreachable(bootstrap, error)) from error
+        finally:
+            await client.close()
 
 
 async def broker_answers(bootstrap: str) -> bool:
@@ -129,12 +131,13 @@ async def topic_ids(bootstrap: str, names: Iterable[str]) -> tuple[str, dict[str
 async def check_topics(
     bootstrap: str, specs: Iterable[TopicSpec] = TOPICS, *, partitions: int, prefix: str = ""
 ) -> None:
-    """Return when every topic exists with its partition count and cleanup policy.
+    """Return when every topic exists with its partition count and cleanup policy, and keeps its table long enough.
 
     Raises StartupRefused naming the topic, what is wrong and the command that mends it; BrokerUnavailable.
     """
     from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+    specs = tuple(specs)
     wanted = [layout_of(spec, partitions, prefix) for spec in specs]
     async with _admin(bootstrap) as admin:
         counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
@@ -148,18 +151,34 @@ async def check_topics(
                     f"`{INIT_COMMAND}` (tables are partitioned with it, so a count is never changed in place)"
                 )
         answers = await admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, layout.name, {"cleanup.policy": ""}) for layout in wanted]
+            [
+                ConfigResource(ConfigResourceType.TOPIC, layout.name, {"cleanup.policy": "", "retention.ms": ""})
+                for layout in wanted
+            ]
         )
-    policies = {
+    configs = {
         resource[3]: {entry[0]: str(entry[1]) for entry in resource[4]}
         for answer in answers
         for resource in answer.resources
     }
-    for layout in wanted:
-        expected, found = layout.config["cleanup.policy"], policies[layout.name].get("cleanup.policy", "")
+    for spec, layout in zip(specs, wanted, strict=True):
+        expected, found = layout.config["cleanup.policy"], configs[layout.name].get("cleanup.policy", "")
         if set(expected.split(",")) != set(found.split(",")):
             raise StartupRefused(
                 f"topic {layout.name} has cleanup.policy={found}, expected {expected}; run `kafka-configs "
                 f"--bootstrap-server {bootstrap} --alter --topic {layout.name} "
                 f"--add-config cleanup.policy=[{expected}]`"
             )
+        if spec.kept_as:
+            _refuse_shorter(bootstrap, spec, layout, int(configs[layout.name]["retention.ms"]))
+
+
+def _refuse_shorter(bootstrap: str, spec: TopicSpec, layout: TopicLayout, kept_ms: int) -> None:
+    """Refuse a changelog that forgets before its table does: a new disk would not know what the old one knew."""
+    if kept_ms == FOREVER_MS or kept_ms >= spec.retention_ms:
+        return
+    raise StartupRefused(
+        f"topic {layout.name} keeps {kept_ms / DAY_MS:g} days, less than SIGHTLINE_TABLES_{spec.kept_as.upper()}="
+        f"{spec.retention_ms / DAY_MS:g}; set that to {kept_ms / DAY_MS:g} at most, or run `kafka-configs "
+        f"--bootstrap-server {bootstrap} --alter --topic {layout.name} --add-config retention.ms={spec.retention_ms}`"
+    )

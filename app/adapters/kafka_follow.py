@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from app.adapters.kafka_admin import topic_partitions
+from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable, StartupRefused
 from app.ports import SourceRecord
 from app.settings import KafkaSettings
@@ -50,7 +51,7 @@ class TopicFollower:
                 consumer.seek(part, end)
         except (KafkaError, OSError) as error:
             await consumer.stop()
-            raise BrokerUnavailable(f"Kafka at {self._settings.bootstrap} does not answer: {error}") from error
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         except BaseException:
             await consumer.stop()
             raise
@@ -98,7 +99,7 @@ async def committed_offsets(settings: KafkaSettings, group: str, topic: str) -> 
         # A broker that has not seen any group yet makes the topic of their offsets only now.
         return {}
     except (KafkaError, OSError) as error:
-        raise BrokerUnavailable(f"Kafka at {settings.bootstrap} does not answer: {error}") from error
+        raise BrokerUnavailable(kafka_unreachable(settings.bootstrap, error)) from error
     finally:
         await client.close()
     name = settings.prefix + topic

@@ -6,12 +6,21 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 
-from app.domain.standing import Standing, content_standing, removes_one_version, replaces, same_upload, standing_of
+from app.domain.standing import (
+    Standing,
+    content_standing,
+    other_counts,
+    removes_one_version,
+    replaces,
+    same_upload,
+    standing_of,
+)
 from app.errors import IndexUnavailable
 from app.ports import IndexedImage, IndexEntry
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
 
-_Image = tuple[str, str]
+# Bucket, key, and whether by the other reading of the event's key.
+_Image = tuple[str, str, bool]
 
 
 class MemoryIndex:
@@ -32,8 +41,8 @@ class MemoryIndex:
         self.batches.append(len(entries))
         for entry in entries:
             record = entry.record
-            image = (record.bucket, record.key)
             standing = standing_of(record)
+            image = (record.bucket, record.key, standing.other_reading)
             match record:
                 case ImagePrediction():
                     self._put_outcome(image, standing, dataclasses.replace(record, previous=()))
@@ -55,32 +64,40 @@ class MemoryIndex:
                 self._contents[prediction.sha256] = (of_content, prediction)
 
     def _remove(self, image: _Image, standing: Standing, removal: ImageRemoved) -> None:
-        held = self._images.get(image)
         if removes_one_version(removal):
-            self._erased.add((*image, standing.version_id))
-            if held is not None and held[1] is not None and held[0].version_id == standing.version_id:
-                del self._images[image]
-                self._flags.pop(image, None)
+            self._erased.add((removal.bucket, removal.key, standing.version_id))
+            # A version's id belongs to one object, by whatever reading its outcome came.
+            for reading in (False, True):
+                self._erase((removal.bucket, removal.key, reading), standing.version_id)
             return
+        held = self._images.get(image)
         flag = self._flags.get(image)
         if flag is not None and replaces(standing, flag[0]):
             del self._flags[image]
         if held is None or replaces(standing, held[0]):
             self._images[image] = (standing, None)
 
+    def _erase(self, image: _Image, version_id: str) -> None:
+        held = self._images.get(image)
+        if held is not None and held[1] is not None and held[0].version_id == version_id:
+            del self._images[image]
+            self._flags.pop(image, None)
+
     def _is_erased(self, image: _Image, standing: Standing) -> bool:
-        return bool(standing.version_id) and (*image, standing.version_id) in self._erased
+        return bool(standing.version_id) and (image[0], image[1], standing.version_id) in self._erased
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
         """Return what is known of bucket/key; see `Index`."""
         self._check()
-        held = self._images.get((bucket, key))
+        first, other = (self._images.get((bucket, key, reading)) for reading in (False, True))
+        by_other = other_counts(first and first[0], other and other[0])
+        held = other if by_other else first
         if held is None:
             return None
         standing, prediction = held
         if prediction is None:
             return IndexedImage(bucket, key, None, None, standing.event_time_ms)
-        flag = self._flags.get((bucket, key))
+        flag = self._flags.get((bucket, key, by_other))
         current = flag[1] if flag is not None and same_upload(flag[0], standing) else None
         return IndexedImage(bucket, key, prediction, current, None)
 

@@ -6,6 +6,7 @@ Keys of one image share a hash tag, so the scripts hold on a cluster's shard, to
 
     <prefix>i:{<bucket>/<key>}            latest outcome, or the tombstone of a removal
     <prefix>f:{<bucket>/<key>}            latest flag
+    <prefix>o:{…}, <prefix>g:{…}          the same two, of what came by the other reading of its event's key
     <prefix>v:{<bucket>/<key>}@<version>  tombstone of one version of a versioned object
     <prefix>c:{<sha256>}                  latest outcome of these bytes
 """
@@ -21,7 +22,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from app.domain.standing import Standing, content_standing, removes_one_version, same_upload, standing_of
+from app.adapters.unreachable import unreachable
+from app.domain.standing import (
+    Standing,
+    content_standing,
+    other_counts,
+    removes_one_version,
+    same_upload,
+    standing_of,
+)
 from app.errors import IndexUnavailable, Poison
 from app.ports import IndexedImage, IndexEntry, RecordCodec
 from app.settings import RedisSettings
@@ -32,6 +41,9 @@ _R = TypeVar("_R")
 _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 3.0
 _MS_PER_HOUR: Final = 3_600_000
+# Letters of the keys of outcome and flag: by the first reading of the event's key, and by the other.
+_FIRST: Final = ("i", "f")
+_OTHER: Final = ("o", "g")
 
 # Strings are compared by bytes: Lua's own `<` follows the server's locale.
 _ORDER_LUA: Final = """
@@ -138,32 +150,40 @@ class RedisIndex:
             self._scripts = None
             raise IndexUnavailable("Redis lost its scripts (restarted?); they are loaded again") from error
         except (RedisError, OSError) as error:
-            raise IndexUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+            raise IndexUnavailable(self._unreachable(error)) from error
 
     def _queue(self, pipe: Any, entry: IndexEntry, put: str, remove: str) -> None:
         record = entry.record
         image = f"{{{record.bucket}/{record.key}}}"
         tombstone = f"{self._prefix}v:{image}@{record.version_id or ''}"
-        header = _header(standing_of(record))
+        standing = standing_of(record)
+        header = _header(standing)
+        reading = _OTHER if standing.other_reading else _FIRST
+        outcome, flag = (f"{self._prefix}{letter}:{image}" for letter in reading)
         match record:
             case ImagePrediction():
                 wire = self._codec.encode(dataclasses.replace(record, previous=())) if record.previous else entry.wire
-                pipe.evalsha(put, 2, f"{self._prefix}i:{image}", tombstone, header + wire, self._image_ttl_ms)
+                pipe.evalsha(put, 2, outcome, tombstone, header + wire, self._image_ttl_ms)
                 if record.sha256:
                     value = _header(content_standing(record)) + wire
                     content = f"{self._prefix}c:{{{record.sha256}}}"
                     pipe.evalsha(put, 2, content, content, value, self._content_ttl_ms)
             case FlaggedImage():
-                pipe.evalsha(put, 2, f"{self._prefix}f:{image}", tombstone, header + entry.wire, self._image_ttl_ms)
+                pipe.evalsha(put, 2, flag, tombstone, header + entry.wire, self._image_ttl_ms)
             case ImageRemoved():
-                keys = (f"{self._prefix}i:{image}", f"{self._prefix}f:{image}", tombstone)
-                one_version = "1" if removes_one_version(record) else "0"
-                pipe.evalsha(remove, 3, *keys, header, self._tombstone_ttl_ms, one_version)
+                one_version = removes_one_version(record)
+                # A version's id belongs to one object, by whatever reading its outcome came.
+                for letters in (_FIRST, _OTHER) if one_version else (reading,):
+                    keys = (*(f"{self._prefix}{letter}:{image}" for letter in letters), tombstone)
+                    pipe.evalsha(remove, 3, *keys, header, self._tombstone_ttl_ms, "1" if one_version else "0")
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
         """Return what is known of bucket/key; see `Index`."""
-        image = f"{{{bucket}/{key}}}"
-        stored, flag_value = await self._read(f"{self._prefix}i:{image}", f"{self._prefix}f:{image}")
+        keys = [f"{self._prefix}{letter}:{{{bucket}/{key}}}" for letter in (*_FIRST, *_OTHER)]
+        stored, flag_value, other, other_flag = await self._read(*keys)
+        first = None if stored is None else _split(stored)[0]
+        if other is not None and other_counts(first, dataclasses.replace(_split(other)[0], other_reading=True)):
+            stored, flag_value = other, other_flag
         if stored is None:
             return None
         standing, wire = _split(stored)
@@ -186,8 +206,14 @@ class RedisIndex:
         try:
             values: list[bytes | None] = await self._redis.mget(keys)
         except (RedisError, OSError) as error:
-            raise IndexUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+            raise IndexUnavailable(self._unreachable(error)) from error
         return values
+
+    def _unreachable(self, error: BaseException) -> str:
+        # The address as the client took it from the URL: without the password that the URL may hold.
+        asked = self._redis.connection_pool.connection_kwargs
+        where = asked.get("path") or f"{asked.get('host')}:{asked.get('port')}"
+        return unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)
 
     def _decode(self, wire: bytes, record: type[_R]) -> _R:
         try:
@@ -215,6 +241,7 @@ def _header(standing: Standing) -> bytes:
 
 
 def _split(value: bytes) -> tuple[Standing, bytes]:
+    # By which reading it came says the key that the value lies under.
     line, _, wire = value.partition(b"\n")
     removal, dialect, order_key, event_time, decided_at, identity, version = line.decode().split("\t")
     standing = Standing(removal == "1", dialect, order_key, int(event_time), int(decided_at), identity, version)

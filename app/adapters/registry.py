@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from app.adapters.avro import SchemaVersion, released_schemas
+from app.adapters.unreachable import unreachable
 from app.errors import Retryable, StartupRefused
 
 _HEADERS: Final = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
@@ -106,7 +107,9 @@ class SchemaRegistry:
                     raise StartupRefused(f"the schema registry refuses {path}: {reason}")
                 return answer
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise RegistryUnavailable(f"the schema registry at {self._url} does not answer: {error}") from error
+            raise RegistryUnavailable(
+                unreachable("the schema registry", self._url, "SIGHTLINE_REGISTRY_URL", error)
+            ) from error
 
 
 async def register_all(

@@ -34,6 +34,7 @@ _MAX_BACKOFF_SECONDS = 3.0
 _SHORTENED_DETAIL = 300
 # A 403 of one object is its own only where another of its bucket was read so lately.
 _READABLE_SECONDS = 600.0
+_NOT_THERE_EITHER = "404 under its key, not its ETag under the other reading of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class _TooLarge:
     """A body beyond the limit; not read on."""
 
     detail: str
+    etag: str | None
 
 
 class S3ObjectStore:
@@ -85,6 +87,10 @@ class S3ObjectStore:
         while True:
             answer = await self._get(ref, key, condition, max_bytes, began)
             match answer:
+                case _Body() | _TooLarge() | Refused() if looked_elsewhere and _etag_of(answer) != ref.etag:
+                    # Whether the store heeds If-Match or not: only the ETag makes the other reading the right one.
+                    self._health.answered(ref.bucket)
+                    return ObjectMissing("gone", _NOT_THERE_EITHER)
                 case _Body():
                     self._health.succeeded(ref.bucket)
                     if ref.etag and answer.etag and not ref.version_id:
@@ -96,7 +102,8 @@ class S3ObjectStore:
                     return ObjectMissing("too_large", answer.detail)
                 case Overwritten() if looked_elsewhere:
                     # Another object lives under the other reading of the key: the upload itself is gone.
-                    return ObjectMissing("gone", "404 under its key, another ETag under the other reading of it")
+                    self._health.answered(ref.bucket)
+                    return ObjectMissing("gone", _NOT_THERE_EITHER)
                 case Overwritten():
                     condition, superseded = None, True
                 case Gone() if alternate_key is not None and not looked_elsewhere and ref.etag and not superseded:
@@ -286,23 +293,28 @@ class S3ObjectStore:
             self._session = None
 
 
+def _etag_of(answer: _Body | _TooLarge | Refused) -> str | None:
+    """Return the ETag that came with `answer`; a refusal names none."""
+    return None if isinstance(answer, Refused) else answer.etag
+
+
 async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> _Body | _TooLarge:
     """Return the whole body; a body shorter than its length raises aiohttp.ClientPayloadError."""
+    etag = normalised_etag(response.headers.get("ETag"))
     announced = response.content_length
     if announced is not None and announced > max_bytes:
         response.close()
-        return _TooLarge(f"{announced} bytes, at most {max_bytes}")
+        return _TooLarge(f"{announced} bytes, at most {max_bytes}", etag)
     parts: list[bytes] = []
     total = 0
     async for part in response.content.iter_chunked(_CHUNK_BYTES):
         total += len(part)
         if total > max_bytes:
             response.close()
-            return _TooLarge(f"more than {max_bytes} bytes")
+            return _TooLarge(f"more than {max_bytes} bytes", etag)
         parts.append(part)
     if announced is not None and total != announced:
         raise aiohttp.ClientPayloadError(f"{total} of {announced} bytes")
-    etag = normalised_etag(response.headers.get("ETag"))
     return _Body(parts[0] if len(parts) == 1 else b"".join(parts), etag, response.headers.get("x-amz-version-id"))
 
 

@@ -97,11 +97,7 @@ def _best_store() -> str:
 
 
 def _report(quiet: bool) -> Report:
-    import logging
     import time
-
-    # aiokafka writes a line for every partition of a topic that was made a moment ago.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
     began = time.monotonic()
 

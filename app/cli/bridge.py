@@ -54,8 +54,6 @@ async def _bridge(settings: Settings, receivers: int) -> None:
     logging.basicConfig(
         level=settings.worker.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # aiokafka writes a line for each try while a broker is away; the bridge says it once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logger = logging.getLogger("bridge")
     meters = PrometheusMeters()
     queue = SqsQueue(settings.sqs, settings.s3)

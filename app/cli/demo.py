@@ -33,6 +33,9 @@ def register(cli: typer.Typer) -> None:
         ] = False,
         seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
         limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
+        json_output: Annotated[
+            bool, typer.Option("--json", help="Print one JSON object; the story goes to standard error.")
+        ] = False,
     ) -> None:
         """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.
 
@@ -41,12 +44,11 @@ def register(cli: typer.Typer) -> None:
         ask them; `./sightline stack down` ends them. Exit code 1 when the ledger does not add up.
         """
         import asyncio
-        import logging
         import os
 
         from app.demo.run import DemoOptions, run_demo
 
-        # aiokafka writes a line for every partition of a topic that was made a moment ago.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        options = DemoOptions(images=images, s3=s3, folder=folder, down=down, seed=seed, limit_seconds=limit)
+        options = DemoOptions(
+            images=images, s3=s3, folder=folder, down=down, seed=seed, limit_seconds=limit, as_json=json_output
+        )
         raise typer.Exit(asyncio.run(run_demo(options, os.environ)))

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-ROOT = Path(__file__).resolve().parents[2]
+from app.settings import InferenceSettings, load_settings
 
-ModelsDir = Annotated[Path, typer.Option(help="models folder")]
+ModelsDir = Annotated[Path | None, typer.Option(help="models folder; SIGHTLINE_INFERENCE_MODELS_DIR when left out")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object instead of text")]
-Threads = Annotated[int, typer.Option(help="threads of one inference; 0: the number of cores")]
+Runtime = Annotated[
+    str | None, typer.Option(help="auto | onnx | tensorflow; SIGHTLINE_INFERENCE_RUNTIME when left out")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="threads of one inference; 0: the number of cores; SIGHTLINE_INFERENCE_THREADS when left out"
+    ),
+]
+
+
+def _inference(models_dir: Path | None, threads: int | None = None, runtime: str | None = None) -> InferenceSettings:
+    """Return what the settings say, with what the command line says instead."""
+    found = load_settings(os.environ).inference
+    return replace(
+        found,
+        models_dir=models_dir or found.models_dir,
+        threads=found.threads if threads is None else threads,
+        runtime=runtime or found.runtime,
+    )
 
 
 def register(cli: typer.Typer) -> None:
@@ -21,10 +42,12 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(models, name="models")
 
     @models.command("ls")
-    def ls(models_dir: ModelsDir = ROOT / "models", as_json: AsJson = False) -> None:
+    def ls(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
         """List every model version with kind, runtime, labels and measured quality."""
-        from app.inference.registry import find_manifests
+        from app.inference.active import NO_MODEL
+        from app.inference.registry import find_manifests, folders_without_manifest
 
+        folder = _inference(models_dir).models_dir
         rows = [
             {
                 "model": manifest.id,
@@ -35,8 +58,10 @@ def register(cli: typer.Typer) -> None:
                 "licence": manifest.licence,
                 "quality": dict(manifest.quality),
             }
-            for manifest in find_manifests(models_dir)
+            for manifest in find_manifests(folder)
         ]
+        for left_out in folders_without_manifest(folder):
+            typer.echo(f"{left_out} is no model and is left out: {NO_MODEL}", err=True)
         if as_json:
             typer.echo(json.dumps(rows))
             return
@@ -46,17 +71,17 @@ def register(cli: typer.Typer) -> None:
 
     @models.command("verify")
     def verify(
-        models_dir: ModelsDir = ROOT / "models",
-        runtime: Annotated[str, typer.Option(help="auto | onnx | tensorflow")] = "auto",
-        threads: Threads = 0,
+        models_dir: ModelsDir = None,
+        runtime: Runtime = None,
+        threads: Threads = None,
         as_json: AsJson = False,
     ) -> None:
-        """Load every model's newest version, check digests and golden sets. Exit code 1 where one fails."""
+        """Load the models that a worker runs, check digests and golden sets. Exit code 1 where one fails."""
         from app.errors import ManifestError
-        from app.inference.registry import InferenceOptions, Registry
+        from app.inference.active import load_active
 
         try:
-            registry = Registry.load(models_dir, None, InferenceOptions(runtime=runtime, threads=threads))
+            registry = load_active(_inference(models_dir, threads, runtime))
         except ManifestError as error:
             typer.echo(json.dumps({"ok": False, "error": str(error)}) if as_json else f"failed: {error}")
             raise typer.Exit(1) from error
@@ -69,8 +94,8 @@ def register(cli: typer.Typer) -> None:
     @models.command("evaluate")
     def evaluate(
         data: Annotated[Path, typer.Option(help="folder per class of photographs that no model has seen")],
-        models_dir: ModelsDir = ROOT / "models",
-        threads: Threads = 2,
+        models_dir: ModelsDir = None,
+        threads: Threads = None,
         scores: Annotated[
             Path | None, typer.Option(help="JSON lines of `score DIR --json`: only category and nsfw, nothing is run")
         ] = None,
@@ -90,12 +115,12 @@ def register(cli: typer.Typer) -> None:
             _show(evaluate_lines(scores.read_text(encoding="utf-8").splitlines()), as_json)
             return
 
-        from app.inference.registry import InferenceOptions, Registry
+        from app.inference.active import load_active
         from app.training.evaluation import evaluate as measure
         from app.training.pictures import labelled_pictures
 
         pictures = labelled_pictures(data)
-        registry = Registry.load(models_dir, None, InferenceOptions(threads=threads))
+        registry = load_active(_inference(models_dir, threads))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("loading models", total=None)

@@ -65,18 +65,30 @@ def _check(
     raise typer.Exit(1 if failures else 0)
 
 
-def _show(file: _File = None) -> None:
+def _show(
+    file: _File = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """Print the rules of a policy, strongest action first, in words."""
-    from rich.console import Console
-    from rich.table import Table
-
     from app.domain.policy.rules import ACTIONS, condition_in_words
     from app.services.policies import read_policy
 
     policy = read_policy(file or load_settings(os.environ).policy.path)
+    rules = sorted(policy.rules, key=lambda rule: -ACTIONS.index(rule.action))
+    if json_output:
+        plain = [
+            {"rule": rule.id, "action": rule.action, "severity": rule.severity, "when": condition_in_words(rule.when)}
+            for rule in rules
+        ]
+        shown = {"policy": policy.name, "version": policy.version, "digest": policy.digest, "rules": plain}
+        typer.echo(json.dumps(shown))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=f"{policy.name} {policy.full_version}", title_justify="left")
     for column in ("rule", "action", "severity", "when"):
         table.add_column(column)
-    for rule in sorted(policy.rules, key=lambda rule: -ACTIONS.index(rule.action)):
+    for rule in rules:
         table.add_row(rule.id, rule.action, str(rule.severity), condition_in_words(rule.when))
     Console().print(table)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each job) instead of text.")]
 _NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when all tasks are out, without their outcomes.")]
 _Rate = Annotated[
-    str, typer.Option(help="Tasks put out at most: 50/s, 3000/m, 100000/h. Without: as fast as possible.")
+    str,
+    typer.Option(
+        help="Tasks put out at most: 50/s, 3000/m, 100000/h. Without: the rate of the job that goes on, else no limit."
+    ),
 ]
 _JobId = Annotated[str, typer.Argument(help="The job's id, or a part of it that no other job has.")]
 
@@ -56,13 +59,14 @@ def _start(
     """Put uploads of the past on the backfill lane as one job, and show how it goes.
 
     The latest upload of each image is scored once; removed images are left out. Killed, it goes on where it was when
-    started again with the same options, or by `rescore resume`. Ctrl-C stops it the same way.
+    started again with the same options (another --rate is the same job's new one), or by `rescore resume`; waiting for
+    outcomes it waits on. Ctrl-C stops it the same way.
     """
     from app.domain.jobs import parse_rate
 
     settings = load_settings(os.environ)
     request = _request(settings, from_time, to_time, bucket, tuple(model or ()), force)
-    asyncio.run(_begin(settings, request, parse_rate(rate) if rate else 0.0, no_wait, json_output))
+    asyncio.run(_begin(settings, request, parse_rate(rate) if rate else None, no_wait, json_output))
 
 
 def _request(
@@ -97,17 +101,19 @@ def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
             raise ConfigurationError(f"--model {model} is not active; active are {', '.join(running) or 'none'}")
 
 
-async def _begin(settings: Settings, request: JobRequest, rate: float, no_wait: bool, json_output: bool) -> None:
-    from app.domain.jobs import PAUSED
-    from app.services.rescore_jobs import begin_job
+async def _begin(settings: Settings, request: JobRequest, rate: float | None, no_wait: bool, json_output: bool) -> None:
+    from app.domain.jobs import ENQUEUED, PAUSED
+    from app.services.rescore_begin import begin_job
 
     async with _parts(settings, request) as parts:
-        job, new = await begin_job(parts, request, rate)
+        job, new = await begin_job(parts, request, rate or 0.0)
         words = f"{'started' if new else 'goes on'}: {job.id} ({request.in_words()})"
+        if job.state == ENQUEUED:
+            words += f": all tasks are out; `./sightline rescore cancel {job.id}` first to begin anew"
         typer.echo(words, err=json_output)
         if job.state == PAUSED:
             raise ConfigurationError(f"{job.id} is paused; go on with `./sightline rescore resume {job.id}`")
-        await _run(parts, job.id, no_wait, json_output)
+        await _run(parts, job.id, no_wait, json_output, rate)
 
 
 def _resume(job_id: _JobId, no_wait: _NoWait = False, json_output: _Json = False) -> None:
@@ -127,14 +133,14 @@ async def _resumed(settings: Settings, job_id: str, no_wait: bool, json_output: 
         await _run(parts, job.id, no_wait, json_output)
 
 
-async def _run(parts: RescoreParts, job_id: str, no_wait: bool, json_output: bool) -> None:
+async def _run(parts: RescoreParts, job_id: str, no_wait: bool, json_output: bool, rate: float | None = None) -> None:
     from app.domain.jobs import ENQUEUED
     from app.services.rescore import RescoreRunner
     from app.services.rescore_progress import status_of
 
     with _Display(quiet=json_output) as display:
         runner = RescoreRunner(parts, display.show)
-        job = await runner.run(job_id)
+        job = await runner.run(job_id, rate)
         last = None
         if job.state == ENQUEUED and not no_wait:
             last = await runner.wait_for_outcomes(job)
@@ -146,14 +152,14 @@ def _status(
     job_id: Annotated[str, typer.Argument(help="One job, with its outcomes counted; all jobs when left out.")] = "",
     json_output: _Json = False,
 ) -> None:
-    """Show jobs: what they cover, how many tasks are out, how many have their outcome."""
+    """Show jobs: what they cover, how many tasks are out, how many have their outcome, whether somebody runs them."""
     asyncio.run(_show(load_settings(os.environ), job_id, json_output))
 
 
 async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
     from app.adapters.kafka import TopicScanner
     from app.services.rescore_jobs import find_job, read_jobs
-    from app.services.rescore_progress import Progress, status_of
+    from app.services.rescore_progress import Progress, status_of, with_signs
 
     async with _parts(settings, None) as parts:
         if job_id:
@@ -161,33 +167,38 @@ async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
         else:
             jobs = (await read_jobs(TopicScanner(parts.kafka), parts.codec)).values()
             found = [Progress(job, job.state, -1, -1, 0.0, None) for job in jobs]
+        found = await with_signs(parts, found)
     for progress in found:
         typer.echo(json.dumps(_plain(progress)) if json_output else _line(progress))
     if not found and not json_output:
         typer.echo("no jobs")
 
 
-def _pause(job_id: _JobId) -> None:
+def _pause(job_id: _JobId, json_output: _Json = False) -> None:
     """Stop putting out tasks after the chunk in hand; tasks that are out are still scored."""
     from app.domain.jobs import PAUSED
 
-    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED))
+    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED, json_output))
 
 
-def _cancel(job_id: _JobId) -> None:
-    """End a job for good after the chunk in hand; tasks that are out are still scored."""
+def _cancel(job_id: _JobId, json_output: _Json = False) -> None:
+    """End a job for good after the chunk in hand; tasks that are out are still scored, and no longer waited for."""
     from app.domain.jobs import CANCELLED
 
-    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED))
+    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED, json_output))
 
 
-async def _ask(settings: Settings, job_id: str, wanted: str) -> None:
+async def _ask(settings: Settings, job_id: str, wanted: str, json_output: bool) -> None:
     from app.services.rescore_jobs import ask, find_job
 
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
         await ask(parts, job, wanted)
-    typer.echo(f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out")
+    if json_output:
+        plain = {"job": job.id, "asked_for": wanted, "total": job.total, "enqueued": job.enqueued}
+        typer.echo(json.dumps(plain))
+    else:
+        typer.echo(f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out")
 
 
 @asynccontextmanager
@@ -250,6 +261,8 @@ class _Display:
 
 
 def _line(progress: Progress) -> str:
+    from app.domain.jobs import RUNNING, in_utc
+
     job = progress.job
     words = f"{job.id} {progress.phase}: {job.enqueued} of {job.total} tasks out"
     if progress.outcomes >= 0:
@@ -258,6 +271,10 @@ def _line(progress: Progress) -> str:
     words += f", {job.skipped} left out (removed since)" if job.skipped else ""
     words += f", {progress.rate_per_second:.1f}/s" if progress.rate_per_second else ""
     words += f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
+    if progress.no_runner_since_ms is not None:
+        words += f", no runner since {in_utc(progress.no_runner_since_ms)} (`./sightline rescore resume {job.id}`)"
+    elif progress.last_sign_ms is not None and job.state == RUNNING:
+        words += f", runner heard of at {in_utc(progress.last_sign_ms)}"
     return f"{words} ({job.request.in_words()})"
 
 
@@ -276,4 +293,6 @@ def _plain(progress: Progress) -> dict[str, Any]:
         "rate_per_second": round(progress.rate_per_second, 2),
         "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
         "created_at_ms": job.created_at_ms,
+        "last_sign_ms": progress.last_sign_ms,
+        "no_runner_since_ms": progress.no_runner_since_ms,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -67,6 +66,7 @@ def _up(
         s3=cast("StoreKind", kind),
         partitions=settings.kafka.partitions,
         topic_prefix=settings.kafka.prefix,
+        tables=settings.tables,
         fresh=fresh,
         kafka_port=kafka_port,
         registry_port=registry_port,
@@ -253,6 +253,9 @@ def _print_state(state: StackState) -> None:
 def _init(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 2 where something is missing.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for servers that do not answer yet.")] = 0.0,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; waiting is told on standard error.")
+    ] = False,
 ) -> None:
     """Create the topics and register the schemas at the configured servers (SIGHTLINE_KAFKA_…, SIGHTLINE_REGISTRY_URL).
 
@@ -261,29 +264,27 @@ def _init(
     from app.adapters.kafka_admin import check_topics, create_topics
     from app.adapters.registry import SchemaRegistry, check_registry, refuse_other_ids, register_all
     from app.stack.state import with_running_stack
+    from app.topics import topics_of
 
     settings = load_settings(with_running_stack(os.environ))
-    # Each try of a broker that is away is one line of ours; the client's own would only repeat it.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+    kafka, registry_url = settings.kafka, settings.registry.url
+    specs = topics_of(settings.tables)
+    told: dict[str, Any] = {"kafka": kafka.bootstrap, "topics": len(specs), "topics_created": []}
 
     async def init() -> None:
-        kafka = settings.kafka
         if not check:
-            made = await create_topics(
-                kafka.bootstrap, partitions=kafka.partitions, prefix=kafka.prefix, replication=kafka.replication
+            told["topics_created"] += await create_topics(
+                kafka.bootstrap, specs, partitions=kafka.partitions, prefix=kafka.prefix, replication=kafka.replication
             )
-            print(f"topics: {len(made)} created at {kafka.bootstrap}")
-        await check_topics(kafka.bootstrap, partitions=kafka.partitions, prefix=kafka.prefix)
-        if not settings.registry.url:
-            print("no SIGHTLINE_REGISTRY_URL: schemas were not registered")
-            return
-        if check:
-            await check_registry(settings.registry.url)
-            return
-        async with SchemaRegistry(settings.registry.url) as registry:
-            registered = await register_all(registry)
-        refuse_other_ids(registered)
-        print(f"schemas: {len(registered)} registered at {settings.registry.url}, ids as in schemas/ids.lock")
+        await check_topics(kafka.bootstrap, specs, partitions=kafka.partitions, prefix=kafka.prefix)
+        if check and registry_url:
+            await check_registry(registry_url)
+        elif registry_url:
+            async with SchemaRegistry(registry_url) as registry:
+                registered = await register_all(registry)
+            refuse_other_ids(registered)
+            told.update(registry=registry_url, schemas=len(registered))
 
     async def patiently() -> None:
         deadline = time.monotonic() + wait
@@ -293,10 +294,19 @@ def _init(
             except Retryable as away:
                 if time.monotonic() >= deadline:
                     raise
-                print(f"waiting: {away}", flush=True)
+                print(f"waiting: {away}", file=sys.stderr, flush=True)
                 await asyncio.sleep(1.0)
 
     asyncio.run(patiently())
+    if json_output:
+        print(json.dumps(told))
+        return
+    if not check:
+        print(f"topics: {len(told['topics_created'])} created at {kafka.bootstrap}")
+    if not registry_url:
+        print("no SIGHTLINE_REGISTRY_URL: schemas were not registered")
+    elif not check:
+        print(f"schemas: {told['schemas']} registered at {registry_url}, ids as in schemas/ids.lock")
 
 
 def _bucket(

@@ -1,4 +1,4 @@
-"""Restarting a worker that died, for local use; systemd, Compose or Kubernetes do it elsewhere."""
+"""Restarting workers that died, on one machine or in one container; systemd or Kubernetes do it elsewhere."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+from app.settings import Settings
 from app.streaming.failstop import EXIT_CEILING
 
 _EXIT_REFUSED: Final = 2
@@ -22,8 +24,34 @@ _PROVEN_SECONDS: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One worker process to keep alive: its agent, what it is called in messages, and its own variables."""
+
+    agent: str
+    title: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def child_of_each_gpu(settings: Settings, agent: str, gpus: int) -> tuple[Child, ...]:
+    """Return one child for each of the machine's `gpus`.
+
+    Each has a GPU, a port and an id of its own: of a fixed port the following ones, of a configured id one with the
+    GPU's number behind it. Without an id each takes the first free data folder, as workers do.
+    """
+    children = []
+    for index in range(gpus):
+        variables = {"SIGHTLINE_INFERENCE_DEVICE": "gpu", "SIGHTLINE_INFERENCE_GPU_INDEX": str(index)}
+        if settings.worker.http_port:
+            variables["SIGHTLINE_WORKER_HTTP_PORT"] = str(settings.worker.http_port + index)
+        if settings.worker.id:
+            variables["SIGHTLINE_WORKER_ID"] = f"{settings.worker.id}-gpu{index}"
+        children.append(Child(agent, f"{agent} on GPU {index}", variables))
+    return tuple(children)
+
+
 def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, also by kill -9; elsewhere do nothing."""
+    """Ask Linux to end this process when its parent's thread ends, also by kill -9; elsewhere do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -38,27 +66,82 @@ def worth_restarting(code: int) -> bool:
     return code not in (0, _EXIT_REFUSED, EXIT_CEILING)
 
 
-def supervise(name: str, command: Callable[[str], list[str]] | None = None) -> int:
-    """Run the worker, again and again; returns its last exit code. SIGTERM and SIGINT are passed on. Blocks."""
-    argv = command(name) if command is not None else [sys.executable, "-m", "app", "worker", name]
-    child: subprocess.Popen[bytes] | None = None
-    ending = threading.Event()
+def supervise(
+    children: Sequence[Child], ceiling_exit: int = EXIT_CEILING, command: Callable[[str], list[str]] | None = None
+) -> int:
+    """Run the workers, again and again. Blocks; SIGTERM and SIGINT are passed on.
 
-    def pass_on(number: int, _: object) -> None:
-        ending.set()
-        if child is not None and child.poll() is None:
-            child.send_signal(number)
-
+    Returns when one of them has ended in a way that is not worth a restart (the others are ended too): its exit code,
+    or `ceiling_exit` after too many dead letters.
+    """
+    supervisor = _Supervisor(command or (lambda agent: [sys.executable, "-m", "app", "worker", agent]))
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    wait_seconds = _FIRST_WAIT_SECONDS / 2
-    while True:
-        started = time.monotonic()
-        child = subprocess.Popen(argv, preexec_fn=die_with_parent, env=os.environ)
-        code = child.wait()
-        if ending.is_set() or not worth_restarting(code):
-            return code if code >= 0 else 128 - code
-        wait_seconds = next_wait(wait_seconds, time.monotonic() - started)
-        print(f"sightline: {name} ended with {code}; starting it again in {wait_seconds:.0f} s", file=sys.stderr)
-        if ending.wait(wait_seconds):
-            return 0
+        signal.signal(number, lambda number, _: supervisor.end(number))
+    # One thread for each child, which lives as long as the child needs a parent (see die_with_parent).
+    threads = [threading.Thread(target=supervisor.keep, args=(child,), name=child.title) for child in children]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if supervisor.code == EXIT_CEILING:
+        _say("too many dead letters: not started again; look at `./sightline dead-letters ls`, mend, then start it")
+        return ceiling_exit
+    return supervisor.code
+
+
+class _Supervisor:
+    """What the threads share. `code` is the exit code of the first child that ended for good."""
+
+    def __init__(self, command: Callable[[str], list[str]]) -> None:
+        self.code = 0
+        self._command = command
+        self._ending = threading.Event()
+        # Reentrant: a signal may arrive while the main thread holds it.
+        self._lock = threading.RLock()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def end(self, number: int) -> None:
+        """Start nothing any more, and pass the signal on."""
+        self._ending.set()
+        with self._lock:
+            for process in self._running.values():
+                if process.poll() is None:
+                    process.send_signal(number)
+
+    def keep(self, child: Child) -> None:
+        """Run one child until it has ended for good, or everything ends."""
+        wait_seconds = _FIRST_WAIT_SECONDS / 2
+        while True:
+            started = time.monotonic()
+            process = self._start(child)
+            if process is None:
+                return
+            code = process.wait()
+            if self._ending.is_set() or not worth_restarting(code):
+                self._ended(code if code >= 0 else 128 - code)
+                return
+            wait_seconds = next_wait(wait_seconds, time.monotonic() - started)
+            _say(f"{child.title} ended with {code}; starting it again in {wait_seconds:.0f} s")
+            if self._ending.wait(wait_seconds):
+                return
+
+    def _start(self, child: Child) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self._ending.is_set():
+                return None
+            process = subprocess.Popen(
+                self._command(child.agent), preexec_fn=die_with_parent, env={**os.environ, **child.variables}
+            )
+            self._running[child.title] = process
+            return process
+
+    def _ended(self, code: int) -> None:
+        with self._lock:
+            if not self._ending.is_set():
+                self.code = code
+                self.end(signal.SIGTERM)
+            self.code = self.code or code
+
+
+def _say(text: str) -> None:
+    print(f"sightline: {text}", file=sys.stderr, flush=True)

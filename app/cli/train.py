@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-ROOT = Path(__file__).resolve().parents[2]
+from app.settings import load_settings
+
 FEATURES_DIR = Path("/tmp/sightline-features")
 
 
@@ -31,30 +34,46 @@ def register(cli: typer.Typer) -> None:
     def train(
         head: Annotated[Trainable, typer.Argument(help="category | quality | embedded_text (its gate) | branch")],
         data: Annotated[Path, typer.Option(help="folder per class, or a folder with train/ and validation/ of such")],
-        models: Annotated[Path, typer.Option(help="models folder: has the backbone, gets the new model")] = ROOT
-        / "models",
+        models: Annotated[
+            Path | None,
+            typer.Option(
+                help="models folder: has the backbone, gets the new model; SIGHTLINE_INFERENCE_MODELS_DIR when left out"
+            ),
+        ] = None,
         version: Annotated[str, typer.Option(help="version to write; default: the next one")] = "",
         seed: Annotated[int, typer.Option(help="same seed and pictures, same model")] = 1,
         epochs: Annotated[
             int, typer.Option(help="0: at most 30, heads stop early when validation stops improving; the branch 12")
         ] = 0,
-        threads: Annotated[int, typer.Option(help="threads of inference and training")] = 2,
+        threads: Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                help="threads of inference and training; SIGHTLINE_INFERENCE_THREADS when left out, 2 where that is 0",
+            ),
+        ] = None,
         cache: Annotated[Path, typer.Option(help="folder that keeps extracted features between runs")] = FEATURES_DIR,
+        json_output: Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")] = False,
     ) -> None:
         """Train a head on photographs and write a complete model folder: artefact, manifest, golden set, card, report.
 
         quality and embedded_text make their own damage and text; they need photographs only, the class does not matter.
         branch tunes the backbone's branch and writes the backbone nsfw anew (branch.npz and the int8 ONNX). It takes
-        tens of minutes and 100 KB of memory a picture and view; every head is to be trained again after it.
+        an hour and 170 KB of memory a picture and view; every head is to be trained again after it.
         """
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+        from app.inference.manifest import read_manifest
         from app.inference.tensorflow import bound_threads
         from app.training.options import TrainingOptions, next_version
 
+        inference = load_settings(os.environ).inference
+        threads = threads or inference.threads or 2
+        models_dir = models or inference.models_dir
         bound_threads(threads)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns) as bar:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("reading pictures", total=None)
 
             def progress(step: str, done: int, total: int) -> None:
@@ -62,8 +81,8 @@ def register(cli: typer.Typer) -> None:
 
             options = TrainingOptions(
                 pictures_dir=data,
-                models_dir=models,
-                version=version or next_version(models, "nsfw" if head is Trainable.BRANCH else head.value),
+                models_dir=models_dir,
+                version=version or next_version(models_dir, "nsfw" if head is Trainable.BRANCH else head.value),
                 cache_dir=cache,
                 seed=seed,
                 epochs=epochs or _EPOCHS[head],
@@ -71,6 +90,10 @@ def register(cli: typer.Typer) -> None:
                 progress=progress,
             )
             folder = _train(head, options)
+        if json_output:
+            written = read_manifest(folder / "model.yaml")
+            typer.echo(json.dumps({"model": written.id, "folder": str(folder), "quality": dict(written.quality)}))
+            return
         typer.echo(f"wrote {folder}")
         typer.echo((folder / "README.md").read_text(encoding="utf-8").split("## Measured")[1].strip())
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from app.adapters.avro import Codec
 from app.adapters.kafka_follow import TopicFollower, committed_offsets
@@ -49,6 +49,7 @@ class DemoOptions:
     down: bool
     seed: int
     limit_seconds: float
+    as_json: bool = False
 
 
 async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
@@ -57,7 +58,7 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
     Raises StartupRefused when something cannot start. Whatever happens, the agents it started are ended; the servers
     stay unless `down` is set or the demo is interrupted.
     """
-    screen = Screen()
+    screen = Screen(on_stderr=options.as_json)
     var_dir = load_settings(environment).stack.var_dir.resolve()
     screen.title(f"Sightline demo: {_asked(options)} through the whole pipeline, on real servers on this machine")
     task = asyncio.current_task()
@@ -114,30 +115,40 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
     _tell_outcomes(tally, screen)
     where = f"s3://{BUCKET}/{prefix}"
     ledger_code, text = await _verb(environment, "audit", where, "--json")
-    ledger = _ledger_line(text)
+    found = _ledger(text)
+    ledger = _ledger_line(found)
     surprises = tally.surprises()
     for surprise in surprises[:5]:
         screen.line(
             f"NOT AS IT SHOULD: {surprise.picture.key} ({surprise.picture.kind}) ended {surprise.outcome} "
             f"{surprise.reason}"
         )
-    good = ledger_code == 0 and failure is None and not surprises and bool(ledger)
+    good = ledger_code == 0 and failure is None and not surprises and bool(found)
+    if options.as_json:
+        print(json.dumps({"ok": good, "failure": failure, "place": where, "ledger": found, **tally.summary()}))
     screen.result(ledger or f"the audit gave no ledger (exit code {ledger_code}): {text.strip()[-500:]}", good=good)
     _tell_next(tally, options, screen, where)
     return 0 if good else 1
 
 
-def _ledger_line(text: str) -> str:
-    """Return the ledger as one line, or nothing where `text` holds none."""
+def _ledger(text: str) -> dict[str, Any]:
+    """Return the object that `audit --json` printed, or nothing where `text` holds none."""
     for line in text.splitlines():
         if line.startswith("{"):
-            found = json.loads(line)
-            more = "".join(f" {name}={found[name]}" for name in ("open_dead_letters", "in_flight") if found.get(name))
-            return (
-                f"uploads={found['uploads']} outcomes={found['outcomes']} "
-                f"lost={found['lost']} duplicated={found['duplicated']}{more}"
-            )
-    return ""
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return {}
+
+
+def _ledger_line(found: dict[str, Any]) -> str:
+    """Return the ledger as one line, or nothing where there is none."""
+    if not found:
+        return ""
+    more = "".join(f" {name}={found[name]}" for name in ("open_dead_letters", "in_flight") if found.get(name))
+    return (
+        f"uploads={found['uploads']} outcomes={found['outcomes']} "
+        f"lost={found['lost']} duplicated={found['duplicated']}{more}"
+    )
 
 
 async def _score_all(

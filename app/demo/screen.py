@@ -20,10 +20,13 @@ _BAR_WIDTH: Final = 36
 
 
 class Screen:
-    """Prints to standard output. Nothing that it prints is needed by a program but the last ledger line."""
+    """Prints to standard output, or to standard error where that is kept for one JSON object.
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+    Nothing that it prints is needed by a program but the last ledger line.
+    """
+
+    def __init__(self, *, on_stderr: bool = False) -> None:
+        self.console = Console(highlight=False, soft_wrap=True, stderr=on_stderr)
         self._began = time.monotonic()
         self._live: Live | None = None
         self._plain_at = 0.0

@@ -76,6 +76,11 @@ class Tally:
         seconds = max(now - then, 0.5)
         return (len(self.sent) - sent) / seconds, (len(self.outcomes) - done) / seconds
 
+    def summary(self) -> dict[str, int]:
+        """Return the counts that the demo tells of, by name."""
+        ends = {outcome: self.count(outcome) for outcome in ("scored", "rejected", "gone")}
+        return {**ends, "from_known_scores": self.hits, "flagged": len(self.flags)}
+
     def rejections(self) -> Counter[str]:
         """Reasons of the rejected, with their counts."""
         return Counter(record.reason for record in self.outcomes.values() if record.outcome == "rejected")

@@ -95,9 +95,14 @@ def object_id_of(task: ImageTask) -> str:
 
 
 def removal_id(event: Removed) -> str:
-    """Return the identity of one removal."""
+    """Return the identity of one removal, under the first reading of its key."""
     time = _distinguishing_time(event.dialect, event.sequencer, event.event_time_ms)
     return _digest("removal", event.bucket, event.key, event.version_id, event.sequencer, time)
+
+
+def other_removal_id(first_removal_id: str) -> str:
+    """Return the identity of the same removal under the other reading of its key."""
+    return _digest("other-removal", first_removal_id)
 
 
 def order_key(dialect: str, sequencer: str | None, event_time_ms: int) -> str:

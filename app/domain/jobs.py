@@ -14,6 +14,12 @@ from app.errors import ConfigurationError
 JOB_KIND: Final = "job"
 # What an operator wants of a job, apart from the job's own record: the runner writes that one, others only this one.
 REQUEST_KIND: Final = "job-request"
+# That somebody runs a job: its body says nothing, its time is the sign.
+RUNNER_KIND: Final = "job-runner"
+# A record of 100 bytes each; compaction keeps the last one of each job.
+SIGN_EVERY_SECONDS: Final = 10.0
+# Three signs missed, so that neither one broker hiccup nor some seconds between two clocks make a runner look dead.
+SILENT_MS: Final = 30_000
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
@@ -44,7 +50,7 @@ class JobRequest:
     def in_words(self) -> str:
         """Return the request as a person would say it."""
         if self.by_time:
-            covered = f"uploads from {_when(self.from_ms)} to {_when(self.to_ms)}"
+            covered = f"uploads from {in_utc(self.from_ms)} to {in_utc(self.to_ms)}"
         else:
             covered = f"s3://{self.bucket}/{self.prefix}"
         models = f", models {', '.join(self.models)}" if self.models else ""
@@ -66,7 +72,10 @@ class JobCursor:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. `ends` fixes the predictions that it sees, so that a job begun again plans the same."""
+    """One job. `ends` fixes the predictions that it sees, so that a job begun again plans the same.
+
+    `enqueued_at_ms` is when its last task went out, 0 before.
+    """
 
     id: str
     request: JobRequest
@@ -80,6 +89,7 @@ class Job:
     cursor: JobCursor
     rate_per_second: float
     error: str
+    enqueued_at_ms: int = 0
 
     @property
     def unfinished(self) -> bool:
@@ -102,6 +112,21 @@ class Job:
             return Job(request=JobRequest(**request), cursor=JobCursor(**cursor), **fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a job: {error}") from error
+
+
+def may_wait(job: Job, now_ms: int, kept_ms: int) -> bool:
+    """Whether tasks of `job` may be out without an outcome; `kept_ms` is how long their topic holds a record.
+
+    After that a task that has no outcome never gets one, and outcomes may have left their own topic uncounted.
+    """
+    return job.state == ENQUEUED and now_ms - job.enqueued_at_ms < kept_ms
+
+
+def silent_since(job: Job, last_sign_ms: int | None, now_ms: int) -> int | None:
+    """Return since when nobody runs `job` although tasks are left to put out, None where that cannot be said."""
+    if job.state != RUNNING or last_sign_ms is None or now_ms - last_sign_ms <= SILENT_MS:
+        return None
+    return last_sign_ms
 
 
 def _pairs(lists: list[list[int]]) -> tuple[tuple[int, int], ...]:
@@ -151,5 +176,6 @@ def parse_image(text: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _when(unix_ms: int | None) -> str:
+def in_utc(unix_ms: int | None) -> str:
+    """Return a time to the second as a person reads it; none is now."""
     return "now" if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -90,11 +90,12 @@ def _outcome(
     context: OutcomeContext, outcome: str, reason: str, detail: str, previous: tuple[ModelScores, ...]
 ) -> ImagePrediction:
     task = context.task
+    # Where the other reading of the event's key was the right one, that is the object's name.
+    key = context.read_key if context.read_key is not None else task.key
     return ImagePrediction(
         upload_id=task.upload_id,
         bucket=task.bucket,
-        # Where the other reading of the event's key was the right one, that is the object's name.
-        key=context.read_key if context.read_key is not None else task.key,
+        key=key,
         # The identity of the upload, not of what overwrote it.
         version_id=task.version_id or (None if context.superseded else context.read_version_id),
         etag=task.etag or context.read_etag,
@@ -126,4 +127,5 @@ def _outcome(
         task=context.position,
         worker=context.worker,
         release=context.release,
+        event_key=task.key if key != task.key else task.event_key,
     )

@@ -4,6 +4,10 @@ Within one dialect the event's own order key decides. Where it cannot (dialects 
 time does. Facts of equal order are about the same upload: a removal stands over an outcome, then the later decision
 stands (so a rescoring, which copies the order of what it rescores, replaces that alone and never a newer upload).
 app/adapters/redis.py holds the same rule in Lua; the contract test compares the two.
+
+What came by the other reading of its event's key (`event_key` is set) is held apart from what came by the first, each
+with its own latest fact, because a removal by the other reading may be that of another object
+(docs/adr/0007-removals-by-both-readings.md). `other_counts` says which of the two an image shows.
 """
 
 from __future__ import annotations
@@ -25,19 +29,20 @@ class Standing:
     decided_at_ms: int
     id: str
     version_id: str
+    other_reading: bool = False
 
 
 def standing_of(record: ImagePrediction | ImageRemoved | FlaggedImage) -> Standing:
     """Return the standing of `record`."""
     order = (record.dialect, record.order_key, record.event_time_ms)
-    version = record.version_id or ""
+    version, other = record.version_id or "", record.event_key is not None
     match record:
         case ImagePrediction():
-            return Standing(False, *order, record.scored_at_ms, record.upload_id, version)
+            return Standing(False, *order, record.scored_at_ms, record.upload_id, version, other)
         case ImageRemoved():
-            return Standing(True, *order, 0, record.removal_id, version)
+            return Standing(True, *order, 0, record.removal_id, version, other)
         case FlaggedImage():
-            return Standing(False, *order, record.decided_at_ms, record.flag_id, version)
+            return Standing(False, *order, record.decided_at_ms, record.flag_id, version, other)
         case _:
             assert_never(record)
 
@@ -55,6 +60,40 @@ def replaces(new: Standing, old: Standing) -> bool:
     if new.removal != old.removal:
         return new.removal
     return (new.decided_at_ms, new.id) >= (old.decided_at_ms, old.id)
+
+
+def other_counts(first: Standing | None, other: Standing | None) -> bool:
+    """Whether an image shows what is known of it by the other reading, `other`, and not `first`; both are the latest.
+
+    What `removes` says of a removal and an outcome holds here too.
+    """
+    if first is None or other is None:
+        return other is not None
+    if other.removal:
+        return False
+    if first.removal and not _concerns(first, other):
+        return True
+    return replaces(other, first)
+
+
+def removes(removal: ImageRemoved, outcome: Standing) -> bool:
+    """Whether the image of `removal` no longer has the upload whose outcome stands as `outcome`."""
+    if removes_one_version(removal):
+        return removal.version_id == outcome.version_id
+    new = standing_of(removal)
+    return _concerns(new, outcome) and replaces(new, outcome)
+
+
+def _concerns(removal: Standing, outcome: Standing) -> bool:
+    """Whether `removal` can speak of the object of `outcome` at all, whatever their order.
+
+    A removal by the other reading speaks of nothing that a first reading named: that may be another object, alive. One
+    by the first reading speaks of everything but what the other reading found in its own dialect: a store names an
+    object alike in all its events, so that one's removal comes by the other reading too.
+    """
+    if removal.other_reading == outcome.other_reading:
+        return True
+    return outcome.other_reading and removal.dialect != outcome.dialect
 
 
 def same_upload(one: Standing, other: Standing) -> bool:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from app.errors import ConfigurationError
 from app.inference.manifest import ModelManifest
-from app.inference.registry import InferenceOptions, Registry, choose_active, find_manifests
+from app.inference.registry import (
+    MANIFEST,
+    InferenceOptions,
+    Registry,
+    choose_active,
+    find_manifests,
+    folders_without_manifest,
+)
 from app.settings import InferenceSettings
+
+logger = logging.getLogger(__name__)
+NO_MODEL: Final = f"a model is a folder <name>/<version>/ with a {MANIFEST}"
 
 
 def active_manifests(inference: InferenceSettings) -> tuple[ModelManifest, ...]:
     """Return what a worker with these settings runs, without loading it. Raises as `load_active` does."""
-    return choose_active(find_manifests(inference.models_dir), _versions(inference), inference.disabled)
+    manifests = find_manifests(inference.models_dir)
+    _check_disabled(inference, manifests)
+    return choose_active(manifests, _versions(inference), inference.disabled)
 
 
 def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Registry:
     """Return the models as a worker with these settings runs them; blocks for seconds.
 
     `also` names models as a command line gives them, NAME or NAME@VERSION; their versions go before the settings'.
-    Raises ConfigurationError for a setting without a version or a name that no folder has, ManifestError for a folder
-    that cannot be loaded.
+    Folders that lie where models do and are none are warned of. Raises ConfigurationError for a setting without a
+    version or a name that no folder has, ManifestError for a folder that cannot be loaded.
     """
     also = tuple(also)
     active = _versions(inference) | dict(named.split("@", 1) for named in also if "@" in named)
@@ -32,12 +46,27 @@ def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Regis
         threads=inference.threads,
         disabled=inference.disabled,
     )
+    _check_disabled(inference, find_manifests(inference.models_dir))
+    for folder in folders_without_manifest(inference.models_dir):
+        # No refusal: a model that is being copied or trained must not keep those that are there from starting.
+        logger.warning("%s is no model and is left out: %s", folder, NO_MODEL)
     registry = Registry.load(inference.models_dir, active or None, options)
     known = {manifest.name for manifest in registry.manifests}
     for named in also:
         if named.partition("@")[0] not in known:
             raise ConfigurationError(f"no model {named}; there are {', '.join(sorted(known))}")
     return registry
+
+
+def _check_disabled(inference: InferenceSettings, manifests: Sequence[ModelManifest]) -> None:
+    """Refuse names that disable nothing, which is a typing error and runs a model that was meant to be off."""
+    known = sorted({manifest.name for manifest in manifests})
+    for name in inference.disabled:
+        if name not in known:
+            raise ConfigurationError(
+                f"SIGHTLINE_INFERENCE_DISABLED={','.join(inference.disabled)!r} must be names of models in "
+                f"{inference.models_dir}, and {name} is none: there are {', '.join(known) or 'none'}"
+            )
 
 
 def _versions(inference: InferenceSettings) -> dict[str, str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from app.errors import ManifestError
 from app.inference.manifest import Kind, ModelManifest, read_manifest
 from app.inference.runtime import LoadedHead, LoadedNetwork
+
+MANIFEST: Final = "model.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,24 @@ def find_manifests(models_dir: Path) -> tuple[ModelManifest, ...]:
     """Every `<name>/<version>/model.yaml` under the folder, ordered by name and version; raises ManifestError."""
     if not models_dir.is_dir():
         raise ManifestError(f"{models_dir}: the models folder does not exist")
-    found = [read_manifest(path) for path in models_dir.glob("*/*/model.yaml")]
+    found = [read_manifest(path) for path in models_dir.glob(f"*/*/{MANIFEST}")]
     return tuple(sorted(found, key=lambda manifest: (manifest.name, version_key(manifest.version))))
+
+
+def folders_without_manifest(models_dir: Path) -> tuple[Path, ...]:
+    """Return folders that lie where models do and are none: half copied, or one folder too high or too deep."""
+    found = []
+    for name in sorted(_folders(models_dir)):
+        versions = sorted(_folders(name))
+        if not versions or (name / MANIFEST).exists():
+            found.append(name)
+        else:
+            found.extend(version for version in versions if not (version / MANIFEST).exists())
+    return tuple(found)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
 
 
 def version_key(version: str) -> tuple[int, ...]:

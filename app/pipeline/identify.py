@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Final, assert_never
 
 from app.domain import identity
@@ -36,14 +37,12 @@ class IdentifyProcessor:
         if record.value is None:
             self._count("tombstone")
             return Completion()
-        outputs = []
+        outputs: list[Output] = []
         letters = 0
         now_ms = self._clock.now_ms()
         for parsed in parse_message(record.value):
-            output = self._output(record, parsed, now_ms)
-            if output is not None:
-                outputs.append(output)
-                letters += isinstance(parsed.event, Malformed)
+            outputs += self._outputs(record, parsed, now_ms)
+            letters += isinstance(parsed.event, Malformed)
         return Completion(outputs=tuple(outputs), dead_letters=letters)
 
     def _count(self, kind: str) -> None:
@@ -51,25 +50,27 @@ class IdentifyProcessor:
         if self._meters is not None:
             self._meters.count("sightline_events_total", kind=kind)
 
-    def _output(self, record: SourceRecord, parsed: Parsed, now_ms: int) -> Output | None:
+    def _outputs(self, record: SourceRecord, parsed: Parsed, now_ms: int) -> tuple[Output, ...]:
         match parsed.event:
             case Created() as event:
                 if not self._uploads.admits(event.bucket, event.key):
                     self._count("filtered")
-                    return None
+                    return ()
                 self._count("created")
                 task = task_of(event, record.position, now_ms)
-                return Output(TASKS, identity.task_key(task), task)
+                return (Output(TASKS, identity.task_key(task), task),)
             case Removed() as event:
                 if not self._uploads.admits(event.bucket, event.key):
                     self._count("filtered")
-                    return None
+                    return ()
                 self._count("removed")
-                removal = removal_of(event, record.position)
-                return Output(REMOVED, identity.image_key(event.bucket, event.key), removal)
+                return tuple(
+                    Output(REMOVED, identity.image_key(removal.bucket, removal.key), removal)
+                    for removal in removals_of(event, record.position)
+                )
             case Malformed() as event:
                 self._count("malformed")
-                return dead_letter(
+                letter = dead_letter(
                     record,
                     agent=AGENT,
                     kind=POISON,
@@ -81,12 +82,13 @@ class IdentifyProcessor:
                     bucket=event.bucket,
                     object_key=event.key,
                 )
+                return (letter,)
             case Ignored():
                 self._count("ignored")
-                return None
+                return ()
             case TestEvent():
                 self._count("test")
-                return None
+                return ()
             case never:
                 assert_never(never)
 
@@ -120,9 +122,13 @@ def task_of(event: Created, source: Position, now_ms: int) -> ImageTask:
     )
 
 
-def removal_of(event: Removed, source: Position) -> ImageRemoved:
-    """Return the removal that `event` tells."""
-    return ImageRemoved(
+def removals_of(event: Removed, source: Position) -> tuple[ImageRemoved, ...]:
+    """Return the removal that `event` tells, once for each reading of its key.
+
+    An upload's outcome goes under the reading that the store confirmed. A removed object confirms nothing any more, so
+    its removal goes under both; the second concerns only what was found by the other reading (docs/adr/0007).
+    """
+    first = ImageRemoved(
         removal_id=identity.removal_id(event),
         bucket=event.bucket,
         key=event.key,
@@ -134,3 +140,7 @@ def removal_of(event: Removed, source: Position) -> ImageRemoved:
         event_time_ms=event.event_time_ms,
         source=source,
     )
+    if event.alternate_key is None:
+        return (first,)
+    other_id = identity.other_removal_id(first.removal_id)
+    return first, replace(first, removal_id=other_id, key=event.alternate_key, event_key=event.key)

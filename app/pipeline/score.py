@@ -289,7 +289,7 @@ class ScoreProcessor:
     def _not_there(self, work: _Work, missing: ObjectMissing) -> ImagePrediction:
         row = self._content(work.record, work.sha256) if work.sha256 else None
         reason = outcomes.missing_reason(missing.reason)
-        context = replace(self._context(work), sha256=None)
+        context = replace(self._context(work), sha256=None, superseded=False)
         if reason is None:
             return outcomes.gone(context, missing.detail, self._previous(work, row))
         return outcomes.rejected(context, Rejection(reason, missing.detail), self._previous(work, row))
@@ -430,7 +430,8 @@ class ScoreProcessor:
             ),
             sha256=work.sha256,
             size_bytes=len(fetched.body) if fetched else None,
-            superseded=fetched.superseded if fetched else False,
+            # Without a fetch the scores are those of the bytes that a rescored outcome was about already.
+            superseded=fetched.superseded if fetched else work.task.superseded,
             read_key=fetched.key if fetched else None,
             read_etag=fetched.etag if fetched else None,
             read_version_id=fetched.version_id if fetched else None,

@@ -67,13 +67,13 @@ def configuration_page() -> str:
     hints = typing.get_type_hints(Settings)
     for section, kind in hints.items():
         rows = [
-            (f"`{row.variable}`", _kind(row.kind), _default(row.default), row.doc)
+            (f"`{row.variable}`", row.kind_name, _default(row.default), row.allowed, row.doc)
             for row in setting_rows()
             if row.section == section
         ]
         parts.append(
             f"\n## {section}\n\n{(kind.__doc__ or '').strip()}\n\n"
-            + _table(("variable", "type", "default", "meaning"), rows)
+            + _table(("variable", "type", "default", "allowed", "meaning"), rows)
         )
     return "".join(parts)
 
@@ -112,6 +112,8 @@ def _partitions(topic: TopicSpec) -> str:
 
 
 def _retention(topic: TopicSpec) -> str:
+    if topic.kept_as:
+        return f"latest of each key, as `SIGHTLINE_TABLES_{topic.kept_as.upper()}` ({topic.retention_ms // DAY_MS} d)"
     kept = "for ever" if topic.retention_ms == FOREVER_MS else f"{topic.retention_ms // DAY_MS} d"
     match topic.cleanup:
         case "delete":
@@ -120,13 +122,6 @@ def _retention(topic: TopicSpec) -> str:
             return "latest of each key"
         case _:
             return f"latest of each key, {kept}"
-
-
-def _kind(kind: Any) -> str:
-    if typing.get_origin(kind) is tuple:
-        return "list"
-    names = {bool: "switch", int: "whole number", float: "number", str: "text", Path: "path", Secret: "secret"}
-    return names[kind]
 
 
 def _default(value: Any) -> str:

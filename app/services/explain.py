@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from app.adapters.kafka import AtOffsets, AtTime, TopicScanner
 from app.adapters.kafka_partition import partition_of
 from app.domain.identity import declared_topic, image_key
 from app.domain.policy import Policy, RuleReport, evaluate, report_rules, subject_of
-from app.domain.standing import replaces, same_upload, standing_of
+from app.domain.standing import removes, removes_one_version, replaces, same_upload, standing_of
 from app.errors import BrokerUnavailable, IndexUnavailable, Poison, PolicyError, StartupRefused
 from app.pipeline.moderate import POLICY_KIND
 from app.ports import Clock, Index, RecordCodec
@@ -167,10 +167,10 @@ def _decoded(codec: RecordCodec, value: bytes | None, kind: type[_R]) -> _R | No
 
 def _settle_latest(story: Story) -> None:
     """Choose the latest of what index and topics tell; the topics know removals that the index forgot."""
-    for outcome in story.outcomes:
-        if story.latest is None or replaces(standing_of(outcome), standing_of(story.latest)):
-            story.latest = outcome
-    latest = story.latest
+    outcomes = [*([story.latest] if story.latest is not None else []), *story.outcomes]
+    there = [outcome for outcome in outcomes if _removal_of(story, outcome) is None]
+    latest = _latest(there or outcomes)
+    story.latest = latest
     if latest is None:
         return
     for flag in story.flags:
@@ -178,11 +178,22 @@ def _settle_latest(story: Story) -> None:
             story.flag is None or flag.decided_at_ms >= story.flag.decided_at_ms
         ):
             story.flag = flag
-    for removal in story.removals:
-        if removal.version_id and not removal.delete_marker:
-            continue
-        if replaces(standing_of(removal), standing_of(latest)):
-            story.removed = removal
+    story.removed = _removal_of(story, latest)
+
+
+def _removal_of(story: Story, outcome: ImagePrediction) -> ImageRemoved | None:
+    """Return the last removal of the image that took `outcome` away; erasing one version does not tell what is left."""
+    standing = standing_of(outcome)
+    found = [one for one in story.removals if not removes_one_version(one) and removes(one, standing)]
+    return found[-1] if found else None
+
+
+def _latest(outcomes: Sequence[ImagePrediction]) -> ImagePrediction | None:
+    latest: ImagePrediction | None = None
+    for outcome in outcomes:
+        if latest is None or replaces(standing_of(outcome), standing_of(latest)):
+            latest = outcome
+    return latest
 
 
 async def _details(parts: ExplainParts, story: Story) -> None:

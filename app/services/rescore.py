@@ -7,6 +7,7 @@ the job's own: whoever runs the job last fences everyone before, reads the commi
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,16 +19,18 @@ from app.domain.identity import task_key
 from app.domain.jobs import (
     ENQUEUED,
     JOB_KIND,
+    RUNNER_KIND,
     RUNNING,
     Job,
     JobCursor,
 )
 from app.errors import BrokerUnavailable, ConfigurationError
 from app.services.control_topic import control_key
-from app.services.rescore_jobs import LOOK_EVERY_SECONDS, RequestWatch, RescoreParts, find_job
+from app.services.rescore_jobs import LOOK_EVERY_SECONDS, RequestWatch, RescoreParts, find_job, write_control
 from app.services.rescore_listing import listed_tasks
 from app.services.rescore_plan import Planner, rescore_task
 from app.services.rescore_progress import OutcomeCounter, Progress, Report
+from app.services.rescore_signs import signs_of_life
 from app.topics import BACKFILL, CONTROL, PREDICTIONS
 from schemas.records import ControlRecord, ImageTask
 
@@ -53,15 +56,21 @@ class RescoreRunner:
         self._marks: list[tuple[float, int]] = []
         self._next_at = 0.0
 
-    async def run(self, job_id: str) -> Job:
+    async def run(self, job_id: str, rate_per_second: float | None = None) -> Job:
         """Put out all tasks that are left, or until the job is paused or cancelled; return the job as it then is.
 
-        Raises Fenced when another process took the job over, BrokerUnavailable when the broker stays away.
+        With a rate, the job has that one from here on. Raises Fenced when another process took the job over,
+        BrokerUnavailable when the broker stays away.
         """
+        sign = functools.partial(write_control, self._parts, RUNNER_KIND, job_id, "{}")
+        async with signs_of_life(self._parts.clock, sign):
+            return await self._run_patiently(job_id, rate_per_second)
+
+    async def _run_patiently(self, job_id: str, rate_per_second: float | None) -> Job:
         gave_up_at: float | None = None
         while True:
             try:
-                return await self._run(job_id)
+                return await self._run(job_id, rate_per_second)
             except BrokerUnavailable:
                 # Whether the last chunk was committed is not known: a new producer and the committed cursor tell.
                 moment = self._parts.clock.monotonic()
@@ -70,13 +79,15 @@ class RescoreRunner:
                     raise
                 await self._parts.clock.sleep(2.0)
 
-    async def _run(self, job_id: str) -> Job:
+    async def _run(self, job_id: str, rate_per_second: float | None) -> Job:
         parts = self._parts
         async with TransactionalProducer(parts.kafka, f"sightline.job-{job_id}") as producer:
             requests = RequestWatch(parts, job_id, await self._scanner.ends(CONTROL))
             job = await find_job(parts, job_id)
             if not job.unfinished or job.state != RUNNING:
                 return await self._settle(producer, job)
+            if rate_per_second is not None:
+                job = dataclasses.replace(job, rate_per_second=rate_per_second)
             self._outcomes = OutcomeCounter(self._scanner, parts.codec, job)
             self._next_at = parts.clock.monotonic()
             self._marks = [(self._next_at, job.enqueued)]
@@ -95,7 +106,8 @@ class RescoreRunner:
                     wanted = await self._pace(requests, job, len(chunk.tasks))
                     if wanted != RUNNING:
                         return await self._settle(producer, dataclasses.replace(job, state=wanted))
-            return await self._settle(producer, dataclasses.replace(job, state=ENQUEUED, total=job.enqueued))
+            out = dataclasses.replace(job, state=ENQUEUED, total=job.enqueued, enqueued_at_ms=parts.clock.now_ms())
+            return await self._settle(producer, out)
 
     async def _settle(self, producer: TransactionalProducer, job: Job) -> Job:
         await self._publish(producer, job, ())
@@ -187,7 +199,7 @@ class RescoreRunner:
         self._marks = []
         while True:
             await self._outcomes.update()
-            ended = self._outcomes.outcomes + self._outcomes.dead_letters
+            ended = self._outcomes.ended
             done = ended >= job.enqueued
             progress = self._progress(job, "done" if done else "waiting", ended)
             self._report(progress)

@@ -1,23 +1,20 @@
-"""Jobs on `control.v1`: beginning one, finding it, and asking whoever runs it for another state."""
+"""Jobs on `control.v1`: finding one, and asking whoever runs it for another state."""
 
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from app.adapters.kafka import AtOffsets, KafkaProducer, TopicScanner
 from app.domain.filters import UploadFilter
-from app.domain.jobs import CANCELLED, JOB_KIND, PAUSED, REQUEST_KIND, RUNNING, Job, JobCursor, JobRequest
+from app.domain.jobs import CANCELLED, ENQUEUED, JOB_KIND, PAUSED, REQUEST_KIND, RUNNING, Job
 from app.errors import ConfigurationError, Poison
 from app.ports import Clock, Index, ObjectStore, RecordCodec
 from app.services.control_topic import control_key, read_control
-from app.services.rescore_plan import Planner, slices_for
 from app.settings import KafkaSettings
-from app.topics import CONTROL, PREDICTIONS
+from app.topics import CONTROL
 from schemas.records import ControlRecord
 
 LOOK_EVERY_SECONDS: Final = 1.0
@@ -37,38 +34,6 @@ class RescoreParts:
     index: Index | None = None
 
 
-async def begin_job(parts: RescoreParts, request: JobRequest, rate_per_second: float) -> tuple[Job, bool]:
-    """Return the unfinished job of the same request, and False, or a new one, and True.
-
-    A time window is cut at the present: what is uploaded from here on is scored by the live lane anyway.
-    """
-    scanner = TopicScanner(parts.kafka)
-    for job in (await read_jobs(scanner, parts.codec)).values():
-        if job.unfinished and job.request == request:
-            return job, False
-    now_ms = parts.clock.now_ms()
-    moment = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    ends = tuple(sorted((await scanner.ends(PREDICTIONS)).items()))
-    job = Job(
-        id=f"rescore-{moment}-{secrets.token_hex(3)}",
-        request=request,
-        state=RUNNING,
-        created_at_ms=now_ms,
-        ends=ends,
-        slices=1,
-        total=0,
-        enqueued=0,
-        skipped=0,
-        cursor=JobCursor(0, (), ""),
-        rate_per_second=rate_per_second,
-        error="",
-    )
-    if request.by_time:
-        job = dataclasses.replace(job, slices=slices_for(await Planner(scanner, parts.codec, job, {}).count()))
-    await write_control(parts, JOB_KIND, job.id, job.to_json())
-    return job, True
-
-
 async def read_jobs(scanner: TopicScanner, codec: RecordCodec) -> dict[str, Job]:
     """Return all jobs by id, oldest first; a request to pause or cancel that no runner has seen yet counts already."""
     records = await read_control(scanner, codec, JOB_KIND, REQUEST_KIND)
@@ -81,7 +46,7 @@ async def read_jobs(scanner: TopicScanner, codec: RecordCodec) -> dict[str, Job]
         except ValueError:
             continue  # a job of another release
         wanted = records.get((REQUEST_KIND, name))
-        if job.unfinished and wanted is not None:
+        if wanted is not None and _may_become(job, wanted.body):
             job = dataclasses.replace(job, state=wanted.body)
         jobs[name] = job
     return dict(sorted(jobs.items(), key=lambda pair: pair[1].created_at_ms))
@@ -101,9 +66,14 @@ async def find_job(parts: RescoreParts, job_id: str) -> Job:
 
 async def ask(parts: RescoreParts, job: Job, wanted: str) -> None:
     """Ask whoever runs `job` for a state (PAUSED, CANCELLED, RUNNING); a runner obeys within a chunk."""
-    if not job.unfinished:
+    if not _may_become(job, wanted):
         raise ConfigurationError(f"{job.id} is {job.state}: nothing is left to change")
     await write_control(parts, REQUEST_KIND, job.id, wanted)
+
+
+def _may_become(job: Job, wanted: str) -> bool:
+    # Cancelling a job whose tasks are all out takes none back: its outcomes are no longer waited for.
+    return job.unfinished or (job.state == ENQUEUED and wanted == CANCELLED)
 
 
 async def write_control(parts: RescoreParts, kind: str, name: str, body: str) -> None:

@@ -7,6 +7,7 @@ outcome of each image, the second (in rescore.py) makes the tasks in the topic's
 from __future__ import annotations
 
 import hashlib
+from collections import ChainMap
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from app.domain.jobs import Job
 from app.domain.policy import FLAGGED as STATE_FLAGGED
 from app.domain.policy import NO_ACTION, past_outcome, past_verdict
 from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
-from app.domain.standing import Standing, removes_one_version, replaces, same_upload, standing_of
+from app.domain.standing import Standing, removes, replaces, same_upload, standing_of
 from app.errors import Poison
 from app.ports import RecordCodec, SourceRecord
 from app.topics import FLAGGED, PREDICTIONS, REMOVED
@@ -36,6 +37,10 @@ class _Latest:
     partition: int
     offset: int
     wanted: bool
+
+
+# The latest upload of each image by the first and by the other reading of its event's key (app/domain/standing.py).
+_ByReading = tuple[dict[bytes, _Latest], dict[bytes, _Latest]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +67,18 @@ class Planner:
 
     async def plan(self, slice_number: int) -> Plan:
         """Return what slice `slice_number` covers: the latest upload of each image, unless it was removed since."""
-        latest = await self._latest(slice_number)
-        in_window = sum(found.wanted for found in latest.values())
-        await self._drop_removed(latest, slice_number)
-        verdicts = await self._verdicts(latest, slice_number)
+        first, other = await self._latest(slice_number)
+        in_window = sum(found.wanted for found in ChainMap(other, first).values())
+        await self._drop_removed((first, other), slice_number)
+        for image, found in other.items():
+            if image not in first or replaces(found.standing, first[image].standing):
+                first[image] = found
+        verdicts = await self._verdicts(first, slice_number)
         chosen = {
-            (found.partition, found.offset): verdicts.get(image) for image, found in latest.items() if found.wanted
+            (found.partition, found.offset): verdicts.get(image) for image, found in first.items() if found.wanted
         }
-        return Plan(chosen, in_window - len(chosen))
+        # What an image shows by one reading may be in the window although its upload by the other was not.
+        return Plan(chosen, max(0, in_window - len(chosen)))
 
     async def predictions(self, offsets: tuple[tuple[int, int], ...]) -> AsyncGenerator[SourceRecord, None]:
         """Yield the predictions that the job sees from `offsets` on, from the job's time without any."""
@@ -82,8 +91,8 @@ class Planner:
         """Return how many records the job sees, at most."""
         return await self._scanner.count(PREDICTIONS, self._start, AtOffsets(dict(self._job.ends)))
 
-    async def _latest(self, slice_number: int) -> dict[bytes, _Latest]:
-        latest: dict[bytes, _Latest] = {}
+    async def _latest(self, slice_number: int) -> _ByReading:
+        readings: _ByReading = ({}, {})
         async for record in self.predictions(()):
             image = self._image(record, slice_number)
             if image is None:
@@ -92,10 +101,11 @@ class Planner:
             if prediction is None:
                 continue
             standing = standing_of(prediction)
+            latest = readings[standing.other_reading]
             held = latest.get(image)
             if held is None or replaces(standing, held.standing):
                 latest[image] = _Latest(standing, record.partition, record.offset, self._wants(prediction))
-        return latest
+        return readings
 
     def _wants(self, prediction: ImagePrediction) -> bool:
         at_ms = prediction.event_time_ms or prediction.identified_at_ms
@@ -103,23 +113,20 @@ class Planner:
         # What is gone stays gone: there is nothing to score.
         return at_ms >= self._from_ms and (before is None or at_ms < before) and prediction.outcome != "gone"
 
-    async def _drop_removed(self, latest: dict[bytes, _Latest], slice_number: int) -> None:
+    async def _drop_removed(self, readings: _ByReading, slice_number: int) -> None:
         async with aclosing(self._scanner.scan(REMOVED, self._start)) as records:
             async for record in records:
                 image = self._image(record, slice_number)
-                held = latest.get(image) if image is not None else None
-                if image is None or held is None:
+                held = [latest for latest in readings if image in latest]
+                if image is None or not held:
                     continue
                 try:
                     removal = self._codec.decode_as(record.value, ImageRemoved)
                 except Poison:
                     continue
-                if removes_one_version(removal):
-                    gone = held.standing.version_id == removal.version_id
-                else:
-                    gone = replaces(standing_of(removal), held.standing)
-                if gone:
-                    del latest[image]
+                for latest in held:
+                    if removes(removal, latest[image].standing):
+                        del latest[image]
 
     async def _verdicts(self, latest: Mapping[bytes, _Latest], slice_number: int) -> dict[bytes, ModelScores]:
         """Return what `moderate` decided on each image, for those of which it is known for certain."""
@@ -205,4 +212,6 @@ def rescore_task(prediction: ImagePrediction, verdict: ModelScores | None, job: 
         models=job.request.models,
         force=job.request.force,
         previous=tuple(previous),
+        event_key=prediction.event_key,
+        superseded=prediction.superseded,
     )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.adapters.kafka import AtOffsets, AtTime, TopicScanner
-from app.domain.jobs import ENQUEUED, Job
+from app.domain.jobs import ENQUEUED, Job, silent_since
 from app.errors import Poison
 from app.ports import RecordCodec
 from app.services.rescore_jobs import RescoreParts
+from app.services.rescore_signs import last_signs
 from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter, ImagePrediction
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job and what came of its tasks so far. `phase`: planning, enqueuing, paused, cancelled, waiting or done."""
+    """A job and what came of its tasks so far. `phase`: planning, enqueuing, paused, cancelled, waiting or done.
+
+    Where somebody asks from outside: when its runner was heard of last, and since when nobody runs it.
+    """
 
     job: Job
     phase: str
@@ -25,6 +29,8 @@ class Progress:
     dead_letters: int
     rate_per_second: float
     seconds_left: float | None
+    last_sign_ms: int | None = None
+    no_runner_since_ms: int | None = None
 
 
 Report = Callable[[Progress], None]
@@ -41,6 +47,11 @@ class OutcomeCounter:
         self._next: dict[str, dict[int, int]] = {PREDICTIONS: dict(job.ends)}
         self.outcomes = 0
         self.dead_letters = 0
+
+    @property
+    def ended(self) -> int:
+        """How many tasks have come to an end, one way or the other."""
+        return self.outcomes + self.dead_letters
 
     async def update(self) -> None:
         """Read on from where the last update ended."""
@@ -70,6 +81,16 @@ async def status_of(parts: RescoreParts, job: Job) -> Progress:
     """Return the job with its outcomes counted over the topics; reads everything since the job began."""
     counter = OutcomeCounter(TopicScanner(parts.kafka), parts.codec, job)
     await counter.update()
-    ended = counter.outcomes + counter.dead_letters
-    phase = job.state if job.state != ENQUEUED else ("done" if ended >= job.enqueued else "waiting")
+    phase = job.state if job.state != ENQUEUED else ("done" if counter.ended >= job.enqueued else "waiting")
     return Progress(job, phase, counter.outcomes, counter.dead_letters, 0.0, None)
+
+
+async def with_signs(parts: RescoreParts, found: Sequence[Progress]) -> list[Progress]:
+    """Return `found` with what is known of who runs each job."""
+    signs = await last_signs(TopicScanner(parts.kafka), parts.codec)
+    now_ms = parts.clock.now_ms()
+    return [
+        replace(one, last_sign_ms=at, no_runner_since_ms=silent_since(one.job, at, now_ms))
+        for one in found
+        for at in (signs.get(one.job.id),)
+    ]

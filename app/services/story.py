@@ -9,7 +9,7 @@ from typing import Any
 
 from app.services.explain import Story
 from app.services.plain import plain_flag, plain_prediction
-from schemas.records import FlaggedImage, ImagePrediction, Position
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, Position
 
 
 def story_as_json(story: Story) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _history(story: Story) -> list[str]:
     entries = [
         *((outcome.scored_at_ms, f"outcome {_short(outcome)}") for outcome in story.outcomes),
         *((flag.decided_at_ms, _flag(flag)) for flag in story.flags),
-        *((removal.event_time_ms, "removed") for removal in story.removals),
+        *((removal.event_time_ms, _removal(removal)) for removal in story.removals),
         *(
             (letter.dead_at_ms, f"dead letter of {letter.agent}: {letter.reason} {letter.detail}")
             for letter in story.dead_letters
@@ -172,6 +172,10 @@ def _history(story: Story) -> list[str]:
     if not entries:
         return []
     return ["history", *(f"  {_time(at_ms)} {words}" for at_ms, words in sorted(entries))]
+
+
+def _removal(removal: ImageRemoved) -> str:
+    return "removed" if removal.event_key is None else f"removal of {removal.event_key}, which can be read as this key"
 
 
 def _short(outcome: ImagePrediction) -> str:

@@ -35,7 +35,7 @@ from app.stack.processes import (
     living_owner,
 )
 from app.stack.state import ServerState, StackState, remove_state, save_state
-from app.topics import TOPICS, UPLOADS, TopicSpec
+from app.topics import TOPICS, UPLOADS, TopicSpec, topics_of
 
 KAFKA: Final = "kafka"
 REGISTRY: Final = "registry"
@@ -285,10 +285,11 @@ class LocalStack:
             return await probes.accepts(broker.port) and await kafka_admin.broker_answers(endpoint)
 
         async def furnish() -> None:
-            wanted = {"partitions": self.options.partitions, "prefix": self.options.topic_prefix}
-            made = await kafka_admin.create_topics(endpoint, **wanted)  # type: ignore[arg-type]
-            await kafka_admin.check_topics(endpoint, **wanted)  # type: ignore[arg-type]
-            self._report(f"topics: {len(made)} created, {len(TOPICS)} checked")
+            specs = topics_of(self.options.tables)
+            partitions, prefix = self.options.partitions, self.options.topic_prefix
+            made = await kafka_admin.create_topics(endpoint, specs, partitions=partitions, prefix=prefix)
+            await kafka_admin.check_topics(endpoint, specs, partitions=partitions, prefix=prefix)
+            self._report(f"topics: {len(made)} created, {len(specs)} checked")
             self._topics_made.set()
 
         await self._launch(KAFKA, how, endpoint, answers, furnish, broker, controller)

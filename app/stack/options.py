@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from app.settings import ROOT
+from app.settings import ROOT, TableSettings
 
 StoreKind = Literal["ministack", "versitygw"]
 
@@ -27,6 +27,7 @@ class StackOptions:
     queue: str = "sightline-uploads"
     partitions: int = 8
     topic_prefix: str = ""
+    tables: TableSettings = field(default_factory=TableSettings)
     kafka_port: int | None = None
     registry_port: int | None = None
     redis_port: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from app.stack.processes import ServerCommand
 
 VERSITYGW_MODULE: Final = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _BUILD_SECONDS: Final = 900
+# What the module asks for. Go 1.21 and later fetch a newer toolchain themselves where GOTOOLCHAIN allows it.
+GO_LEAST: Final = (1, 24)
 
 MINISTACK_NOTICE: Final = (
     "MiniStack keeps objects in memory, checks no signatures and is a stand-in; "
@@ -40,6 +43,12 @@ def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs"
     return ServerCommand("ministack", command, options.log_dir / "ministack.log", folder, environment)
 
 
+def go_is_new_enough(told: str) -> bool:
+    """Whether `told`, the line that `go version` prints, is of a Go that can build versitygw."""
+    found = re.match(r"go version go(\d+)\.(\d+)", told)
+    return found is not None and (int(found[1]), int(found[2])) >= GO_LEAST
+
+
 def versitygw_binary(options: StackOptions, report: Report) -> Path:
     """Return the versitygw binary, built once with Go. Blocks for minutes on first use; raises StartupRefused."""
     tools = options.tools_dir
@@ -47,11 +56,12 @@ def versitygw_binary(options: StackOptions, report: Report) -> Path:
     if binary.exists():
         return binary
     go = shutil.which("go")
+    wanted = f"install Go {GO_LEAST[0]}.{GO_LEAST[1]} or later, or use `--s3 ministack`, which needs nothing"
     if go is None:
-        raise StartupRefused(
-            "versitygw is built from source and Go is missing: install Go 1.24 or later, "
-            "or use `--s3 ministack`, which needs nothing"
-        )
+        raise StartupRefused(f"versitygw is built from source and Go is missing: {wanted}")
+    told = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    if not go_is_new_enough(told):
+        raise StartupRefused(f"versitygw is built from source and {go} is too old ({told}): {wanted}")
     report("building versitygw with Go, first use only (about 3 minutes)")
     tools.mkdir(parents=True, exist_ok=True)
     log_file = options.log_dir / "versitygw-build.log"

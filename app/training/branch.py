@@ -64,7 +64,7 @@ def train_branch(
 ) -> dict[str, float]:
     """Write the branch's weights and return how its own answers do on the validation pictures, which choose nothing.
 
-    Holds about 82 KB of memory per picture and view; half an hour on two cores for 3,000 pictures.
+    Holds 82 KB of memory per picture and view, twice that for a moment; 50 minutes on two cores for 3,000 pictures.
 
     Deterministic: the same pictures, fonts, seed, epochs and threads on the same kind of CPU write the same bytes.
     Raises ConfigurationError where the package with the first weights is not installed.

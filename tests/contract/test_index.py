@@ -174,6 +174,58 @@ async def test_a_delete_marker_removes_the_image(index: Index) -> None:
     assert (await held(index)).prediction is None
 
 
+async def test_a_removal_by_the_other_reading_takes_away_what_that_reading_found(index: Index) -> None:
+    outcome = prediction(order=1, event_key="shop/photo%2D0001.jpg")
+    gone = removal(order=2, event_key="shop/photo%2D0001.jpg")
+    await put(index, outcome, flag_of(outcome, event_key=outcome.event_key))
+    found = await held(index)
+    assert found.prediction == outcome and found.flag is not None
+    await put(index, gone)
+    assert await held(index) == IndexedImage(*IMAGE, None, None, gone.event_time_ms)
+    await put(index, outcome, flag_of(outcome, event_key=outcome.event_key))
+    assert (await held(index)).prediction is None
+
+
+async def test_a_removal_by_the_other_reading_leaves_an_image_that_the_first_reading_named(index: Index) -> None:
+    """Guarantee: the removal of `a+b.jpg`, read as `a b.jpg` too, does not take away an image that is called so."""
+    alive = prediction(order=1)
+    flag = flag_of(alive)
+    gone = removal(order=2, event_key="shop/photo%2D0001.jpg")
+    await put(index, gone, alive, flag, gone)
+    assert await held(index) == IndexedImage(*IMAGE, alive, flag, None)
+
+
+async def test_an_image_that_both_readings_found_keeps_the_one_that_is_left(index: Index) -> None:
+    alive, copy = prediction(order=1), prediction(order=2, event_key="shop/photo%2D0001.jpg")
+    facts = alive, flag_of(alive), copy, flag_of(copy, event_key=copy.event_key)
+    await put(index, *facts)
+    assert await held(index) == IndexedImage(*IMAGE, copy, facts[3], None)
+    await put(index, removal(order=3, event_key="shop/photo%2D0001.jpg"))
+    assert await held(index) == IndexedImage(*IMAGE, alive, facts[1], None)
+
+
+@pytest.mark.parametrize(("dialect", "stays"), [("aws", True), ("minio", False)])
+async def test_a_removal_by_the_first_reading_speaks_of_the_other_only_from_another_dialect(
+    index: Index, dialect: str, stays: bool
+) -> None:
+    outcome = prediction(order=1, event_key="shop/photo%2D0001.jpg")
+    await put(index, outcome, removal(order=2, dialect=dialect))
+    assert ((await held(index)).prediction == outcome) is stays
+
+
+@pytest.mark.parametrize("told", [None, "shop/photo%2D0001.jpg"])
+@pytest.mark.parametrize("found", [None, "shop/photo%2D0001.jpg"])
+async def test_an_erased_version_is_forgotten_by_both_readings(
+    index: Index, told: str | None, found: str | None
+) -> None:
+    outcome = prediction(order=1, version_id="v1", event_key=found)
+    erased = removal(order=2, version_id="v1", event_key=told)
+    await put(index, outcome, flag_of(outcome, event_key=found), erased)
+    assert await index.image(*IMAGE) is None
+    await put(index, outcome)
+    assert await index.image(*IMAGE) is None
+
+
 async def test_a_flag_is_shown_with_its_own_upload_only(index: Index) -> None:
     old, new = prediction(order=1), prediction(order=2)
     flag = flag_of(old)
@@ -242,16 +294,17 @@ async def test_any_order_of_arrival_ends_in_the_same_state(index: Index, seed: i
 def _history(draw: random.Random) -> list[Fact]:
     facts: list[Fact] = []
     for order in range(1, draw.randint(3, 9)):
+        event_key = draw.choice((None, None, "shop/photo%2D0001.jpg"))
         if draw.random() < 0.3:
-            facts.append(removal(order=order))
+            facts.append(removal(order=order, event_key=event_key))
             continue
-        outcome = prediction(order=order, upload_id=f"upload-{order}", sha256=None)
+        outcome = prediction(order=order, upload_id=f"upload-{order}", sha256=None, event_key=event_key)
         facts.append(outcome)
         if draw.random() < 0.5:
-            facts.append(flag_of(outcome))
+            facts.append(flag_of(outcome, event_key=event_key))
         if draw.random() < 0.3:
             later = outcome.scored_at_ms + draw.choice((0, 1, 60_000))
-            facts.append(prediction(order=order, upload_id=f"job-{order}", job_id="j", scored_at_ms=later, sha256=None))
+            facts.append(dataclasses.replace(outcome, upload_id=f"job-{order}", job_id="j", scored_at_ms=later))
     return facts
 
 

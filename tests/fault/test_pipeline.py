@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,26 +18,10 @@ from app.stack.local import KAFKA, LocalStack
 from app.stack.options import StackOptions
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS, TestNames, skip_without_services
-from tests.support.whole_pipeline import NSFW_ONLY, WholePipeline, expected_outcome, whole_pipeline
+from tests.support.whole_pipeline import WholePipeline, check_clean, nsfw_settings, whole_pipeline
 
 UPLOADS = 300
 KILLS = 6
-# A policy of the one model that runs here.
-_POLICY = """\
-policy: fault
-version: "1"
-description: for a pipeline with one model
-rules:
-  - id: nsfw-review
-    description: possibly nudity
-    action: review
-    severity: 60
-    when: {model: nsfw, label: nsfw, op: ">=", threshold: 0.5}
-tests:
-  - name: sure
-    scores: {nsfw: {nsfw: 0.9}}
-    expect: review
-"""
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -46,31 +29,12 @@ def _pictures(count: int = UPLOADS) -> Iterator[Picture]:
     return made_pictures(count, seed=5, prefix="shop/", photographs=packaged_photographs())
 
 
-def _settings(folder: Path) -> dict[str, str]:
-    policy = folder / "policy.yaml"
-    policy.write_text(_POLICY)
-    return {**NSFW_ONLY, "SIGHTLINE_POLICY_PATH": str(policy)}
-
-
-async def _check(pipeline: WholePipeline, sent: list[Picture]) -> None:
-    """The audit is clean, every outcome is one that its bytes allow, and no flag was published twice."""
-    audit = await pipeline.audit(240)
-    assert audit.clean(len(sent)), f"{audit}\n{pipeline.logs()}"
-    pictures = {picture.key: picture for picture in sent}
-    outcomes = await pipeline.predictions()
-    assert sorted(outcome.key for outcome in outcomes) == sorted(pictures)
-    for outcome in outcomes:
-        assert outcome.outcome in expected_outcome(pictures[outcome.key]), f"{outcome.key}: {outcome.reason}"
-    flags = Counter(flag.upload_id for flag in await pipeline.flags())
-    assert not flags or max(flags.values()) == 1
-
-
 async def test_kill_of_identify_and_score_workers_at_random_moments_loses_and_doubles_no_upload(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
     """Guarantee: kill -9 of any of two identify and two score workers at any moment leaves one outcome per upload."""
     generator = random.Random()
-    async with whole_pipeline(stack, names, tmp_path, settings=_settings(tmp_path)) as pipeline:
+    async with whole_pipeline(stack, names, tmp_path, settings=nsfw_settings(tmp_path)) as pipeline:
         pipeline.start("bridge", "bridge", "sqs")
         pipeline.start_workers(("moderate",))
         pipeline.start_workers(("identify", "score"), count=2)
@@ -78,12 +42,12 @@ async def test_kill_of_identify_and_score_workers_at_random_moments_loses_and_do
         uploading = asyncio.create_task(pipeline.upload(_pictures(), at_once=1))
         # Moments among uploads that are being scored: a kill of idle processes would prove nothing.
         for wanted in sorted(generator.sample(range(1, UPLOADS * 3 // 4), KILLS)):
-            await eventually(partial(_published, pipeline, wanted), 180, every_seconds=0.2)
+            await eventually(partial(pipeline.published, wanted), 180, every_seconds=0.2)
             victim = pipeline.processes[generator.choice(victims)]
             await victim.end(signal.SIGKILL)
             victim.start()
         sent = await uploading
-        await _check(pipeline, sent)
+        await check_clean(pipeline, sent)
 
 
 async def test_broker_killed_under_uploads_through_the_queue_loses_and_doubles_no_upload(
@@ -92,17 +56,17 @@ async def test_broker_killed_under_uploads_through_the_queue_loses_and_doubles_n
     """Guarantee: what is uploaded while the broker is away waits in the queue; workers exit, come back and go on."""
     async with (
         _own_stack(tmp_path, names) as stack,
-        whole_pipeline(stack, names, tmp_path, settings=_settings(tmp_path)) as pipeline,
+        whole_pipeline(stack, names, tmp_path, settings=nsfw_settings(tmp_path)) as pipeline,
     ):
         pipeline.start("bridge", "bridge", "sqs")
         pipeline.start_workers(("identify", "score", "moderate"), restart=True)
         uploading = asyncio.create_task(pipeline.upload(_pictures(), at_once=1))
-        await eventually(partial(_published, pipeline, UPLOADS // 6), 180, every_seconds=0.3)
+        await eventually(partial(pipeline.published, UPLOADS // 6), 180, every_seconds=0.3)
         await stack.kill(KAFKA)
         # All the others go up while there is no broker.
         sent = await uploading
         await stack.restart(KAFKA)
-        await _check(pipeline, sent)
+        await check_clean(pipeline, sent)
 
 
 async def test_notifications_lost_with_the_broker_are_found_by_reconcile(tmp_path: Path, names: TestNames) -> None:
@@ -113,12 +77,12 @@ async def test_notifications_lost_with_the_broker_are_found_by_reconcile(tmp_pat
         except StartupRefused as refusal:
             skip_without_services(str(refusal))
             raise
-        settings = _settings(tmp_path)
+        settings = nsfw_settings(tmp_path)
         async with whole_pipeline(stack, names, tmp_path, versitygw=access, settings=settings) as pipeline:
             pipeline.start_workers(("identify", "score", "moderate"), restart=True)
             pictures = list(_pictures(90))
             sent = await pipeline.upload(pictures[:30])
-            await eventually(partial(_published, pipeline, 30), 180, every_seconds=0.3)
+            await eventually(partial(pipeline.published, 30), 180, every_seconds=0.3)
             await stack.kill(KAFKA)
             # The store answers 200 and drops its notifications (measured: 5 of 5).
             sent += await pipeline.upload(pictures[30:60], at_once=1)
@@ -126,7 +90,7 @@ async def test_notifications_lost_with_the_broker_are_found_by_reconcile(tmp_pat
             sent += await pipeline.upload(pictures[60:])
             # Reconcile leaves objects alone whose notification may yet come: those of the last minute.
             await eventually(partial(_reconciled, pipeline, len(sent)), 240, every_seconds=5)
-            await _check(pipeline, sent)
+            await check_clean(pipeline, sent)
 
 
 async def _reconciled(pipeline: WholePipeline, uploads: int) -> bool:
@@ -142,7 +106,3 @@ def _own_stack(folder: Path, names: TestNames) -> LocalStack:
             var_dir=folder / "stack", partitions=TEST_PARTITIONS, topic_prefix=names.prefix, with_registry=False
         )
     )
-
-
-async def _published(pipeline: WholePipeline, count: int) -> bool:
-    return len(await pipeline.predictions()) >= count

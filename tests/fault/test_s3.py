@@ -175,6 +175,38 @@ async def test_a_server_that_ignores_if_match_is_seen_through(server: FaultyStor
     assert isinstance(found, FetchedObject) and found.superseded
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        whole(b"another object", etag="e2"),
+        whole(b"x" * ((1 << 20) + 1), etag="e2"),
+        whole(b"of no ETag", etag=""),
+        error(403, "InvalidObjectState"),
+    ],
+    ids=["another", "another-too-large", "without-etag", "archived"],
+)
+@pytest.mark.parametrize("version", [None, "v1"])
+async def test_the_other_reading_of_a_key_needs_the_etag_where_if_match_is_ignored(
+    server: FaultyStore, store: S3ObjectStore, other: Any, version: str | None
+) -> None:
+    server.script = [error(404, "NoSuchKey"), other]
+    found = await fetch(store, replace(REF, version_id=version), alternate_key="photos/a+b.jpg")
+    assert isinstance(found, ObjectMissing) and found.reason == "gone"
+    assert [one.headers.get("if-match") for one in server.gets][1:] == ['"e1"']
+
+
+@pytest.mark.parametrize(("body", "reason"), [(BODY, None), (b"x" * ((1 << 20) + 1), "too_large")])
+async def test_the_other_reading_of_a_key_with_its_etag_is_the_upload(
+    server: FaultyStore, store: S3ObjectStore, body: bytes, reason: str | None
+) -> None:
+    server.script = [error(404, "NoSuchKey"), whole(body)]
+    found = await fetch(store, alternate_key="photos/a+b.jpg")
+    if reason is None:
+        assert isinstance(found, FetchedObject) and (found.key, found.superseded) == ("photos/a+b.jpg", False)
+    else:
+        assert isinstance(found, ObjectMissing) and found.reason == reason
+
+
 async def test_a_version_is_asked_for_by_its_id(server: FaultyStore, store: S3ObjectStore) -> None:
     server.always = whole(BODY, headers="x-amz-version-id: v/1\r\n")
     found = await fetch(store, replace(REF, version_id="v/1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,7 @@ from app.inference.manifest import Kind
 from app.inference.preprocessing import prepare
 from app.inference.registry import InferenceOptions, Registry
 from app.settings import ROOT, Settings
+from tests.support.devices import tolerance
 from tests.support.pictures import encoded, noise
 
 
@@ -32,9 +34,9 @@ def photographs() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def registry() -> Iterator[Registry]:
+def registry(device: str) -> Iterator[Registry]:
     settings = Settings()
-    yield Registry.load(settings.inference.models_dir, None, InferenceOptions(device="cpu", threads=2))
+    yield Registry.load(settings.inference.models_dir, None, InferenceOptions(device=device, threads=2))
 
 
 @pytest_asyncio.fixture
@@ -76,7 +78,7 @@ async def test_alone_or_in_a_full_batch_a_picture_gets_the_same_scores(engine: E
             assert row == pytest.approx(alone[name], abs=0.02), name
 
 
-async def test_the_engine_says_what_its_parts_say(engine: Engine, registry: Registry) -> None:
+async def test_the_engine_says_what_its_parts_say(engine: Engine, registry: Registry, device: str) -> None:
     from app.inference.decode import Decoded, Decoder
     from app.inference.engine import image_limits
 
@@ -85,24 +87,25 @@ async def test_the_engine_says_what_its_parts_say(engine: Engine, registry: Regi
     decoded = decoder.decode(content)
     assert isinstance(decoded, Decoded)
     found = values(await scored(engine, content))
+    apart = tolerance(device, 1e-5)
     for network in registry.networks():
         spec = network.manifest.input
         assert spec is not None
         output = network.infer([prepare(decoded.picture, spec)])
-        assert found[network.manifest.name] == pytest.approx([float(v) for v in output.scores[0]], abs=1e-5)
+        assert found[network.manifest.name] == pytest.approx([float(v) for v in output.scores[0]], abs=apart)
         for head in registry.heads_of(network.manifest.name):
             assert output.embeddings is not None
             expected = [float(v) for v in head.infer(output.embeddings).scores[0]]
-            assert found[head.manifest.name] == pytest.approx(expected, abs=1e-5)
+            assert found[head.manifest.name] == pytest.approx(expected, abs=apart)
 
 
-async def test_heads_say_the_same_from_the_stored_embedding(engine: Engine, registry: Registry) -> None:
+async def test_heads_say_the_same_from_the_stored_embedding(engine: Engine, registry: Registry, device: str) -> None:
     fresh = await scored(engine, photographs()[0])
     heads = frozenset(manifest.name for manifest in registry.manifests if manifest.kind is Kind.HEAD)
     stored = await scored(engine, None, wanted=heads, embeddings=fresh.embeddings)
     assert heads and not stored.missing
     for name in heads:
-        assert values(stored)[name] == pytest.approx(values(fresh)[name], abs=1e-5)
+        assert values(stored)[name] == pytest.approx(values(fresh)[name], abs=tolerance(device, 1e-5))
 
 
 async def test_hostile_files_among_photographs_change_nothing(engine: Engine) -> None:
@@ -127,16 +130,18 @@ async def test_the_format_hardly_matters(engine: Engine) -> None:
         assert other["nsfw"] == pytest.approx(base["nsfw"], abs=0.05), kind
 
 
-def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, device: str = "cpu") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "app", "score", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    environment = {**os.environ, "SIGHTLINE_INFERENCE_DEVICE": device}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
-def test_the_command_line_prints_one_object_a_line_and_writes_the_report(tmp_path: Path) -> None:
+def test_the_command_line_prints_one_object_a_line_and_writes_the_report(tmp_path: Path, device: str) -> None:
     (tmp_path / "cat.jpg").write_bytes(photographs()[1])
     (tmp_path / "bad.jpg").write_bytes(b"bad")
     report = tmp_path / "out.html"
-    done = run_cli(str(tmp_path / "cat.jpg"), str(tmp_path / "bad.jpg"), "--json", "--report", str(report))
+    files = (str(tmp_path / "cat.jpg"), str(tmp_path / "bad.jpg"))
+    done = run_cli(*files, "--json", "--report", str(report), device=device)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["outcome"], row["reason"]) for row in rows] == [("scored", ""), ("rejected", "unsupported_format")]

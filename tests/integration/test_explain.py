@@ -150,6 +150,17 @@ async def test_a_removed_image_and_a_stranger(rig: Rig) -> None:
     assert "nothing is known of it" in await rig.explain("stranger.jpg", code=1)
 
 
+async def test_a_removal_by_the_other_reading_of_its_key_is_told_of_what_that_reading_found(rig: Rig) -> None:
+    await rig.moderated(prediction(order=1, key="a b.jpg", event_key="a+b.jpg"))
+    alive = await rig.moderated(prediction(order=2, key="c d.jpg"))
+    for key, event_key in (("a b.jpg", "a+b.jpg"), ("c d.jpg", "c+d.jpg")):
+        gone = removal(order=9, key=key, event_key=event_key, removal_id=f"of {event_key}")
+        await rig.producer.send_and_wait(REMOVED, image_key("images", key), CODEC.encode(gone))
+    assert (await rig.explain("a b.jpg", "--json"))["removed"]["removal_id"] == "of a+b.jpg"
+    told = await rig.explain("c d.jpg", "--json")
+    assert (told["removed"], told["outcome"]["upload_id"]) == (None, alive.upload_id)
+
+
 async def test_a_flag_whose_policy_nobody_kept_says_so(rig: Rig) -> None:
     outcome = await rig.moderated(prediction(order=1, scores=(scores("nsfw", nsfw=0.1),)))
     flag = flag_of(outcome, policy_version="0.1+ffffffffffff")

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from app.inference.backbone import read_branch
+from app.inference.manifest import read_manifest
 from app.inference.registry import InferenceOptions, Registry
 from app.training.backbone import float_graph
 from app.training.branch import train_branch
@@ -67,9 +68,12 @@ def sightline(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_trained_category_head_loads_and_knows_its_classes(tree: Path, models: Path, tmp_path: Path) -> None:
     options = ("--models", str(models), "--cache", str(tmp_path), "--epochs", "6", "--threads", "2")
-    ran = sightline("train", "category", "--data", str(tree), *options)
+    ran = sightline("train", "category", "--data", str(tree), "--json", *options)
     assert ran.returncode == 0, ran.stderr
     folder = models / "category" / "1"
+    told = json.loads(ran.stdout)
+    assert (told["model"], told["folder"]) == ("category@1", str(folder))
+    assert told["quality"] == dict(read_manifest(folder / "model.yaml").quality) != {}
     assert {path.name for path in folder.iterdir()} == {
         "model.yaml",
         "category.keras",

@@ -21,14 +21,16 @@ from app.adapters.s3_admin import create_bucket
 from app.adapters.s3_put import Uploader
 from app.domain.filters import UploadFilter
 from app.domain.identity import image_key
-from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNING, Job, JobRequest
+from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNER_KIND, RUNNING, Job, JobRequest, parse_time
 from app.domain.policy import past_of
 from app.errors import ConfigurationError, Fenced
 from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, ObjectRef
+from app.services.control_topic import read_control
 from app.services.rescore import RescoreRunner
-from app.services.rescore_jobs import RescoreParts, ask, begin_job, find_job, write_control
+from app.services.rescore_begin import begin_job
+from app.services.rescore_jobs import RescoreParts, ask, find_job, write_control
 from app.services.rescore_plan import Planner
-from app.services.rescore_progress import Progress, status_of
+from app.services.rescore_progress import Progress, status_of, with_signs
 from app.settings import ROOT, KafkaSettings, S3Settings, Secret
 from app.stack.local import LocalStack
 from app.topics import BACKFILL, FLAGGED, PREDICTIONS, REMOVED
@@ -60,6 +62,16 @@ class Listing:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class LaterClock(SystemClock):
+    """The system's clock, ahead by so many milliseconds."""
+
+    def __init__(self, ahead_ms: int) -> None:
+        self._ahead_ms = ahead_ms
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self._ahead_ms
 
 
 class Rig:
@@ -130,6 +142,31 @@ async def test_the_latest_upload_of_each_image_is_one_task(rig: Rig) -> None:
     assert task.upload_id not in (old.upload_id, new.upload_id)
 
 
+async def test_what_the_other_reading_of_a_key_found_is_left_out_once_its_removal_came_that_way(rig: Rig) -> None:
+    await rig.publish(
+        prediction(order=10, key="removed.jpg", event_key="removed%2Ejpg"),
+        removal(order=11, key="removed.jpg", event_key="removed%2Ejpg"),
+        # The removal of another object, whose key may be read as this one's.
+        prediction(order=12, key="alive.jpg"),
+        removal(order=13, key="alive.jpg", event_key="alive%2Ejpg"),
+        prediction(order=14, key="twice.jpg"),
+        prediction(order=15, key="twice.jpg", event_key="twice%2Ejpg"),
+        prediction(order=16, key="kept.jpg", event_key="kept%2Ejpg", superseded=True),
+        prediction(order=17, key="left.jpg"),
+        prediction(order=18, key="left.jpg", event_key="left%2Ejpg"),
+        removal(order=19, key="left.jpg", event_key="left%2Ejpg"),
+    )
+    job = await rig.run(window(10, 90))
+    tasks = {task.key: (task.event_key, task.superseded) for task in await rig.tasks()}
+    assert tasks == {
+        "alive.jpg": (None, False),
+        "twice.jpg": ("twice%2Ejpg", False),
+        "kept.jpg": ("kept%2Ejpg", True),
+        "left.jpg": (None, False),
+    }
+    assert (job.enqueued, job.skipped) == (4, 1)
+
+
 async def test_a_job_carries_models_and_force(rig: Rig) -> None:
     await rig.publish(*uploads(2))
     await rig.run(window(models=("quality@2",), force=True))
@@ -179,7 +216,7 @@ async def test_a_job_killed_in_the_middle_goes_on_where_it_was(rig: Rig) -> None
         await process.wait()
     half = len(await rig.tasks())
     assert half < 400
-    fast = (*command[:-3], "--no-wait", "--json")
+    fast = (*command[:-2], "4000/s", "--no-wait", "--json")
     last = await asyncio.create_subprocess_exec(*fast, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE)
     output, _ = await asyncio.wait_for(last.communicate(), 120)
     assert last.returncode == 0
@@ -188,6 +225,96 @@ async def test_a_job_killed_in_the_middle_goes_on_where_it_was(rig: Rig) -> None
     assert len(ids) == len(set(ids)) == 400
     assert len({task.job_id for task in await rig.tasks()}) == 1
     assert (told["total"], told["enqueued"], told["outcomes"]) == (400, 400, 0)
+    assert (await find_job(rig.parts, told["job"])).rate_per_second == 4000, "the rate of the last start is the job's"
+
+
+async def test_a_start_that_was_killed_while_it_waited_goes_on_waiting(rig: Rig) -> None:
+    """Guarantee: the same start again puts out nothing twice until every task has its outcome."""
+    await rig.publish(*uploads(20))
+    command = (sys.executable, "-m", "app", "rescore", "start", "--from", "2020-01-01")
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=rig.environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(120):
+        while b" waiting: 20 of 20 tasks out" not in await process.stderr.readline():
+            assert process.returncode is None
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+
+    again, new = await begin_job(rig.parts, window(first=-EVENT_MS + parse_time("2020-01-01")), 0)
+    assert (again.state, new) == (ENQUEUED, False)
+    output = asyncio.subprocess.PIPE
+    last = await asyncio.create_subprocess_exec(
+        *command, "--no-wait", "--json", cwd=ROOT, env=rig.environment, stdout=output, stderr=output
+    )
+    told, said = await asyncio.wait_for(last.communicate(), 120)
+    assert last.returncode == 0
+    assert (json.loads(told)["job"], json.loads(told)["state"]) == (again.id, "waiting")
+    assert f"rescore cancel {again.id}` first to begin anew".encode() in said
+    tasks = await rig.tasks()
+    assert len(tasks) == 20
+
+
+async def test_a_job_is_over_with_its_last_outcome_when_it_is_cancelled_and_when_its_tasks_are_lost(rig: Rig) -> None:
+    await rig.publish(*uploads(3))
+    first = await rig.run(window())
+    outcomes = [
+        prediction(key=task.key, upload_id=task.upload_id, job_id=first.id, sha256=None) for task in await rig.tasks()
+    ]
+    await rig.publish(*outcomes[:2])
+    assert (await begin_job(rig.parts, window(), 0)) == (first, False)
+    await rig.publish(outcomes[2])
+    second, new = await begin_job(rig.parts, window(), 0)
+    assert new and second.id != first.id
+    out = await RescoreRunner(rig.parts, rig.reports.append).run(second.id)
+    with pytest.raises(ConfigurationError, match="is enqueued: nothing is left"):
+        await ask(rig.parts, out, PAUSED)
+    later = dataclasses.replace(rig.parts, clock=LaterClock(8 * 86_400_000))
+    third, new = await begin_job(later, window(), 0)
+    assert new
+    out = await RescoreRunner(rig.parts, rig.reports.append).run(third.id)
+    assert (await begin_job(rig.parts, window(), 0)) == (out, False)
+    await ask(rig.parts, out, CANCELLED)
+    assert (await find_job(rig.parts, out.id)).state == CANCELLED
+    _, new = await begin_job(rig.parts, window(), 0)
+    assert new
+
+
+async def test_a_job_goes_on_at_the_rate_that_is_asked_for(rig: Rig) -> None:
+    await rig.publish(*uploads(100))
+    job, _ = await begin_job(rig.parts, window(), 0.001)
+    running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
+    await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    done = await asyncio.wait_for(RescoreRunner(rig.parts, rig.reports.append).run(job.id, 5000.0), 60)
+    assert (done.enqueued, done.rate_per_second) == (100, 5000.0)
+    assert (await find_job(rig.parts, job.id)).rate_per_second == 5000.0
+
+
+async def test_status_tells_a_job_that_nobody_runs_from_one_that_is_slow(rig: Rig) -> None:
+    await rig.publish(*uploads(5))
+    job, _ = await begin_job(rig.parts, window(), 0.001)
+    asked = [Progress(job, job.state, -1, -1, 0.0, None)]
+    later = dataclasses.replace(rig.parts, clock=LaterClock(60_000))
+    (begun,) = await with_signs(later, asked)
+    assert begun.last_sign_ms is not None and begun.no_runner_since_ms == begun.last_sign_ms
+    # The runner's clock is the later one too: what it said last was said now, long after the job's own record.
+    running = asyncio.create_task(RescoreRunner(later, rig.reports.append).run(job.id))
+    await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
+    (alive,) = await with_signs(later, asked)
+    assert alive.no_runner_since_ms is None
+    assert alive.last_sign_ms is not None and alive.last_sign_ms > begun.last_sign_ms + 30_000
+    assert await read_control(rig.scanner, CODEC, RUNNER_KIND), "it speaks between its chunks too"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    command = (sys.executable, "-m", "app", "rescore", "status")
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert f"{job.id} running".encode() in output and b"runner heard of at 20" in output
 
 
 async def test_pause_resume_and_cancel(rig: Rig) -> None:
@@ -199,6 +326,15 @@ async def test_pause_resume_and_cancel(rig: Rig) -> None:
     await ask(rig.parts, job, PAUSED)
     paused = await asyncio.wait_for(running, 30)
     assert (paused.state, paused.enqueued < 120) == (PAUSED, True)
+    command = (sys.executable, "-m", "app", "rescore", "pause", job.id, "--json")
+    verb = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(verb.communicate(), 60)
+    assert json.loads(output) == {
+        "job": job.id,
+        "asked_for": PAUSED,
+        "total": 120,
+        "enqueued": paused.enqueued,
+    }
     again, new = await begin_job(rig.parts, window(), 15)
     assert (again.id, again.state, new) == (job.id, PAUSED, False)
     await ask(rig.parts, again, RUNNING)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,17 +14,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from app.adapters.kafka_admin import delete_topics, topic_ids, topic_partitions
 from app.errors import StartupRefused
-from app.settings import ROOT
+from app.settings import ROOT, EngineSettings
 from app.stack.local import LocalStack
 from app.streaming.failstop import EXIT_CEILING
-from app.topics import CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
+from app.topics import BACKFILL, CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
-from tests.support.streaming import CLEAN, Fleet, committed_reader, feed, ledger
+from tests.support.streaming import CLEAN, Fleet, WorkerProcess, committed_reader, feed, ledger
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
 # More than what is left to Faust's own replay, in each partition.
 COLD_RECORDS = 25_000
+# More than a worker takes in hand (64) and lets wait before its pump (1,024), from several partitions.
+QUEUED = 3_000
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_cold_tables_are_loaded_in_bulk_before_the_first_record(fleet: Fle
             await reader.until(len(sample), 90)
             assert ledger(sample, reader.uploads) == CLEAN
             assert reader.cached == len(sample), "every content was known"
-        await eventually(lambda: metric(fleet, "sightline_table_loaded_records") >= len(values))
+        await eventually(lambda: (worker.metric("sightline_table_loaded_records") or 0) >= len(values))
     finally:
         assert await worker.end(signal.SIGTERM) == 0
 
@@ -157,13 +157,28 @@ async def remember(fleet: Fleet, values: list[str]) -> None:
         await producer.stop()
 
 
-def metric(fleet: Fleet, name: str) -> float:
-    where = json.loads(next(fleet.folder.glob("data/*/http.json")).read_text())
-    with urllib.request.urlopen(f"http://{where['host']}:{where['port']}/metrics", timeout=5) as answer:
-        for line in answer.read().decode().splitlines():
-            if line.startswith(name + " "):
-                return float(line.split()[1])
-    raise AssertionError(f"no metric {name}")
+async def test_a_live_record_is_read_while_more_backfill_waits_than_a_worker_holds(fleet: Fleet) -> None:
+    """Guarantee: backfill that does not get on, however much of it is queued, keeps no live record from being read."""
+    held = [f"held-{number}" for number in range(QUEUED)]
+    await feed(fleet.bootstrap, fleet.prefix + BACKFILL, held)
+    worker = fleet.worker("score")
+    worker.start()
+    try:
+        await eventually(lambda: in_hand(worker) == EngineSettings().backfill_in_flight, 60, every_seconds=0.5)
+        async with committed_reader(fleet.bootstrap, fleet.prefix + PREDICTIONS) as reader:
+            # What is held goes on only when this one was handled.
+            await feed(fleet.bootstrap, fleet.prefix + TASKS, ["open"])
+            await reader.until(1, 60)
+            assert reader.uploads, worker.health()
+            await reader.until(1 + QUEUED, 90)
+            assert ledger(["open", *held], reader.uploads) == CLEAN
+    finally:
+        assert await worker.end(signal.SIGTERM) == 0
+
+
+def in_hand(worker: WorkerProcess) -> int:
+    lanes: dict[str, dict[str, int]] = worker.health().get("lanes", {})
+    return sum(lane["in_flight"] for lane in lanes.values())
 
 
 async def test_too_many_dead_letters_stop_the_worker_before_they_are_committed(fleet: Fleet) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.cli.supervise import next_wait, worth_restarting
-from app.settings import ROOT
+from app.cli.supervise import child_of_each_gpu, next_wait, worth_restarting
+from app.settings import ROOT, Settings, WorkerSettings, load_settings
 from app.streaming.failstop import EXIT_CEILING, EXIT_FAILED
 from tests.support.eventually import eventually
 
@@ -27,8 +27,16 @@ threading.Event().wait(60)
 """
 PARENT = """
 import sys
-from app.cli.supervise import supervise
-sys.exit(supervise("identify", lambda _: [sys.executable, "-c", sys.argv[2], sys.argv[1]]))
+from app.cli.supervise import Child, supervise
+sys.exit(supervise([Child("identify", "identify")], command=lambda _: [sys.executable, "-c", sys.argv[2], sys.argv[1]]))
+"""
+# Of two children the first to be started ends as it is told; the other one would stay.
+PAIR = """
+import sys
+from app.cli.supervise import Child, supervise
+children = [Child("score", "one", {"CODE": sys.argv[2]}), Child("score", "two", {"CODE": ""})]
+child = "import os, sys, threading; c = os.environ['CODE']; sys.exit(int(c)) if c else threading.Event().wait(60)"
+sys.exit(supervise(children, int(sys.argv[1]), lambda _: [sys.executable, "-c", child]))
 """
 
 
@@ -57,6 +65,34 @@ async def test_children_end_with_a_parent_that_is_killed(supervisor: subprocess.
     supervisor.kill()
     supervisor.wait()
     await eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 20)
+
+
+@pytest.mark.parametrize(
+    ("code", "ceiling_exit", "wanted"),
+    [(EXIT_CEILING, EXIT_CEILING, EXIT_CEILING), (EXIT_CEILING, 0, 0), (2, 0, 2)],
+    ids=["ceiling", "ceiling for Docker", "refusal"],
+)
+def test_a_child_that_ended_for_good_ends_all_and_says_why(code: int, ceiling_exit: int, wanted: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PAIR, str(ceiling_exit), str(code)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == wanted
+    assert ("too many dead letters" in done.stderr) == (code == EXIT_CEILING)
+    assert "starting it again" not in done.stderr
+
+
+def test_each_gpu_has_a_worker_with_a_port_and_an_id_of_its_own() -> None:
+    plain = child_of_each_gpu(Settings(), "score", 2)
+    assert [child.title for child in plain] == ["score on GPU 0", "score on GPU 1"]
+    assert [dict(child.variables) for child in plain] == [
+        {"SIGHTLINE_INFERENCE_DEVICE": "gpu", "SIGHTLINE_INFERENCE_GPU_INDEX": "0"},
+        {"SIGHTLINE_INFERENCE_DEVICE": "gpu", "SIGHTLINE_INFERENCE_GPU_INDEX": "1"},
+    ]
+    named = Settings(worker=WorkerSettings(id="blue", http_port=9100))
+    loaded = [load_settings(child.variables) for child in child_of_each_gpu(named, "score", 3)]
+    assert [one.inference.gpu_index for one in loaded] == [0, 1, 2]
+    assert [one.worker.id for one in loaded] == ["blue-gpu0", "blue-gpu1", "blue-gpu2"]
+    assert [one.worker.http_port for one in loaded] == [9100, 9101, 9102]
 
 
 def test_what_is_started_again_and_when() -> None:

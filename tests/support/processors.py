@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.bootstrap import Wiring
 from app.ports import Claim, Completion, Output, Processor, SourceRecord, Tables, TableWrite
@@ -60,16 +60,21 @@ class EchoProcessor:
     """Publishes one prediction for each record, whose value is the upload id. Finishes out of order.
 
     With `tables` it claims the upload and remembers it in `contents`, as score does. A value that begins with `poison`
-    becomes a dead letter.
+    becomes a dead letter; one that begins with `held` waits until one that begins with `open` came.
     """
 
     tables: Tables | None = None
     longest_seconds: float = 0.01
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def process(self, record: SourceRecord) -> Completion:
         if record.value is None or record.value.startswith(b"poison"):
             return Completion((Output(DEAD_LETTERS, str(record.position).encode(), _letter(record)),), dead_letters=1)
         upload_id = record.value.decode()
+        if upload_id.startswith("open"):
+            self.opened.set()
+        elif upload_id.startswith("held"):
+            await self.opened.wait()
         if self.longest_seconds:
             await asyncio.sleep(random.random() * self.longest_seconds)
         if self.tables is None:

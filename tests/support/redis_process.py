@@ -14,10 +14,11 @@ from tests.support.eventually import eventually
 
 
 class RedisProcess:
-    """A server on a free loopback port, without persistence: what a kill loses is lost."""
+    """A server on a free loopback port. A kill loses all that is in it; a `durable` one loses nothing it answered."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
+        self._durable = durable
         self._lease = lease_port(purpose="redis")
         self.port = self._lease.port
         self._process: asyncio.subprocess.Process | None = None
@@ -29,9 +30,10 @@ class RedisProcess:
 
     async def start(self) -> None:
         """Start and wait until it takes connections."""
-        arguments = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder))
+        kept = ("--appendonly", "yes", "--appendfsync", "always") if self._durable else ("--appendonly", "no")
         self._process = await asyncio.create_subprocess_exec(
-            str(redis_binary()), *arguments, "--dir", str(self._folder), stdout=asyncio.subprocess.DEVNULL
+            str(redis_binary()), *place, "--save", "", *kept, stdout=asyncio.subprocess.DEVNULL
         )
         await eventually(self._answers, 10, message="redis-server did not start")
 

@@ -12,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from app.adapters.avro import SCHEMA_DIR, Codec
+from app.adapters.avro import SCHEMA_DIR, Codec, released_schemas
 from schemas.records import RECORDS, Record
 
 EXAMPLES_DIR = SCHEMA_DIR / "examples"
@@ -21,6 +21,12 @@ EXAMPLES_DIR = SCHEMA_DIR / "examples"
 def example_record(name: str, text: str) -> Record:
     """Return the record that `text` describes; fields that it lacks are an error."""
     return typing.cast("Record", _built(RECORDS[name], json.loads(text)))
+
+
+def newest_example(name: str) -> Record:
+    """Return the example of the newest version of a record."""
+    newest = max(version.version for version in released_schemas() if version.record == name)
+    return example_record(name, (EXAMPLES_DIR / f"{name}.{newest}.json").read_text(encoding="utf-8"))
 
 
 def example_paths() -> list[Path]:

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -77,15 +76,25 @@ class WorkerProcess:
 
     def health(self) -> dict[str, Any]:
         """Return what /healthz shows, or nothing while it does not answer."""
+        shown = self._page("healthz")
+        return dict(json.loads(shown)) if shown else {}
+
+    def metric(self, series: str) -> float | None:
+        """Return the value of a series, named as /metrics prints it, or None while it is not there."""
+        for line in self._page("metrics").splitlines():
+            if line.startswith(series + " "):
+                return float(line.rpartition(" ")[2])
+        return None
+
+    def _page(self, name: str) -> str:
         found = sorted(Path(self.environment["SIGHTLINE_WORKER_DATA_DIR"]).glob("*/http.json"))
         for path in found:
             where = json.loads(path.read_text())
             if self.process is not None and where["pid"] == self.process.pid:
-                with contextlib.suppress(urllib.error.URLError, OSError):
-                    address = f"http://{where['host']}:{where['port']}/healthz"
-                    with urllib.request.urlopen(address, timeout=2) as answer:
-                        return dict(json.load(answer))
-        return {}
+                address = f"http://{where['host']}:{where['port']}/{name}"
+                with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
+                    return str(answer.read().decode())
+        return ""
 
 
 class Supervisor:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from app.adapters.redis import RedisIndex
 from app.adapters.s3_admin import StoreAccess
 from app.adapters.s3_put import Uploader
 from app.demo.pictures import Picture
+from app.ports import SourceRecord
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.topics import FLAGGED, PREDICTIONS
@@ -32,6 +35,22 @@ from tests.support.streaming import WorkerProcess
 
 AGENTS = ("identify", "score", "moderate", "index")
 NSFW_ONLY = {"SIGHTLINE_INFERENCE_DISABLED": "category,quality,embedded_text"}
+# A policy of the one model that runs with NSFW_ONLY.
+_NSFW_POLICY = """\
+policy: fault
+version: "1"
+description: for a pipeline with one model
+rules:
+  - id: nsfw-review
+    description: possibly nudity
+    action: review
+    severity: 60
+    when: {model: nsfw, label: nsfw, op: ">=", threshold: 0.5}
+tests:
+  - name: sure
+    scores: {nsfw: {nsfw: 0.9}}
+    expect: review
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +116,11 @@ class WholePipeline:
             for number in range(count):
                 self.start(f"{agent}-{number}", "worker", agent, *(("--restart",) if restart else ()))
 
-    async def upload(self, pictures: Iterable[Picture], *, at_once: int = 8) -> list[Picture]:
-        """Upload `pictures`, made as they are asked for; returns them when the store has all."""
+    async def upload(
+        self, pictures: Iterable[Picture], *, at_once: int = 8, bucket: str | None = None
+    ) -> list[Picture]:
+        """Upload `pictures`, made as they are asked for, to the notified bucket or another; returns them when all are
+        stored."""
         gate = asyncio.Semaphore(at_once)
         sent: list[Picture] = []
         made = iter(pictures)
@@ -106,7 +128,7 @@ class WholePipeline:
 
             async def put(picture: Picture) -> None:
                 try:
-                    await uploader.put(self.bucket, picture.key, picture.body)
+                    await uploader.put(bucket or self.bucket, picture.key, picture.body)
                 finally:
                     gate.release()
 
@@ -121,9 +143,13 @@ class WholePipeline:
         async with Uploader(self.settings.s3) as uploader:
             await uploader.delete(self.bucket, key)
 
-    async def audit(self, wait_seconds: float) -> AuditResult:
-        """Run `./sightline audit` on the bucket, waiting for what is in flight."""
-        code, output = await self.verb("audit", f"s3://{self.bucket}", "--json", "--wait", str(wait_seconds))
+    async def audit(self, wait_seconds: float, *, topics_alone: bool = False) -> AuditResult:
+        """Run `./sightline audit` on the bucket, waiting for what is in flight.
+
+        `topics_alone`: on all that the topics hold instead, also what names no bucket.
+        """
+        place = () if topics_alone else (f"s3://{self.bucket}",)
+        code, output = await self.verb("audit", *place, "--json", "--wait", str(wait_seconds))
         for line in output.splitlines():
             if line.startswith("{"):
                 return AuditResult(code, json.loads(line))
@@ -148,6 +174,10 @@ class WholePipeline:
         """Return every committed outcome."""
         return [record for record in await self._records(PREDICTIONS) if isinstance(record, ImagePrediction)]
 
+    async def published(self, count: int) -> bool:
+        """Whether so many outcomes are committed."""
+        return len(await self.predictions()) >= count
+
     async def flags(self) -> list[FlaggedImage]:
         """Return every committed flag."""
         return [record for record in await self._records(FLAGGED) if isinstance(record, FlaggedImage)]
@@ -157,8 +187,17 @@ class WholePipeline:
         return RedisIndex(self.settings.redis, self.codec)
 
     async def _records(self, topic: str) -> list[Record]:
+        return [self.codec.decode(record.value) for record in await self.committed(topic)]
+
+    async def committed(self, topic: str) -> list[SourceRecord]:
+        """Return every committed record of `topic`; those of one partition in their order."""
         async with aclosing(TopicScanner(self.settings.kafka).scan(topic)) as records:
-            return [self.codec.decode(record.value) async for record in records]
+            return [record async for record in records]
+
+    def ended(self) -> dict[str, int]:
+        """Return the exit codes of the processes that do not run any more."""
+        found = {name: process.exit_code for name, process in self.processes.items()}
+        return {name: code for name, code in found.items() if code is not None}
 
     def logs(self) -> str:
         """Return the end of every log, for the message of a failed assertion."""
@@ -233,3 +272,26 @@ def expected_outcome(picture: Picture) -> Sequence[str]:
             return ("rejected",)
         case None:
             return ("scored", "rejected")
+
+
+def nsfw_settings(folder: Path) -> dict[str, str]:
+    """Return the settings of a pipeline with NSFW_ONLY, its policy written to `folder`."""
+    policy = folder / "policy.yaml"
+    policy.write_text(_NSFW_POLICY)
+    return {**NSFW_ONLY, "SIGHTLINE_POLICY_PATH": str(policy)}
+
+
+async def check_clean(pipeline: WholePipeline, sent: Sequence[Picture], wait_seconds: float = 240) -> None:
+    """The audit is clean, every outcome is one of its own bytes that they allow, and no flag was published twice."""
+    audit = await pipeline.audit(wait_seconds)
+    assert audit.clean(len(sent)), f"{audit}\n{pipeline.logs()}"
+    pictures = {picture.key: picture for picture in sent}
+    outcomes = await pipeline.predictions()
+    assert sorted(outcome.key for outcome in outcomes) == sorted(pictures)
+    for outcome in outcomes:
+        picture = pictures[outcome.key]
+        assert outcome.outcome in expected_outcome(picture), f"{outcome.key}: {outcome.reason}"
+        # A body that was cut off and taken for whole would show here.
+        assert outcome.sha256 in (None, hashlib.sha256(picture.body).hexdigest()), outcome.key
+    flags = Counter(flag.upload_id for flag in await pipeline.flags())
+    assert not flags or max(flags.values()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -97,6 +98,20 @@ def test_what_the_demo_says_to_try_works(sightline: Sightline, demo: subprocess.
     key = words[-1].removeprefix("s3://images/")
     assert key in told.stdout
     assert "sha256" in told.stdout or "digest" in told.stdout
+
+
+@pytest.mark.timeout(600)
+def test_json_is_one_object_with_the_ledger_and_the_story_goes_elsewhere(
+    sightline: Sightline, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0
+    done = sightline.run("demo", "--images", "20", "--json", timeout_seconds=540)
+    assert done.returncode == 0, done.stderr[-6000:]
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["failure"]) == (True, None)
+    assert [told["ledger"][name] for name in ("uploads", "outcomes", "lost", "duplicated")] == [20, 20, 0, 0]
+    assert told["scored"] + told["rejected"] + told["gone"] == 20
+    assert "the whole story of one" in done.stderr
 
 
 @pytest.mark.timeout(600)

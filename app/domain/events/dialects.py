@@ -123,12 +123,13 @@ def _removed(
     delete_marker: bool,
     time: int,
 ) -> Removed:
-    key, _ = fields.key_readings(thing.get("key"), encoded=dialect not in _RAW_KEYS)
+    key, alternate = fields.key_readings(thing.get("key"), encoded=dialect not in _RAW_KEYS)
     return Removed(
         dialect=dialect,
         event_name=event_name,
         bucket=bucket,
         key=key,
+        alternate_key=alternate,
         version_id=fields.version(thing.get(version_name)),
         etag=fields.etag(thing.get(etag_name)),
         delete_marker=delete_marker,

@@ -27,12 +27,16 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An object, or one version of it, was deleted. With `delete_marker`, `version_id` is the marker's own."""
+    """An object, or one version of it, was deleted. With `delete_marker`, `version_id` is the marker's own.
+
+    `alternate_key` as in Created.
+    """
 
     dialect: str
     event_name: str
     bucket: str
     key: str
+    alternate_key: str | None
     version_id: str | None
     etag: str | None
     delete_marker: bool

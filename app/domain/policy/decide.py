@@ -141,6 +141,7 @@ def _flag(
         scored_at_ms=prediction.scored_at_ms,
         decided_at_ms=decided_at_ms,
         prediction=position,
+        event_key=prediction.event_key,
     )
 
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 from app.demo.pictures import Picture
 from app.demo.tally import Tally
 from schemas.records import FlaggedImage, ImagePrediction
-from tests.support.schema_examples import EXAMPLES_DIR, example_record
+from tests.support.schema_examples import newest_example
 
 
 def _prediction(key: str, **changes: object) -> ImagePrediction:
-    record = example_record("ImagePrediction", (EXAMPLES_DIR / "ImagePrediction.1.json").read_text(encoding="utf-8"))
+    record = newest_example("ImagePrediction")
     assert isinstance(record, ImagePrediction)
     return replace(record, key=key, **changes)  # type: ignore[arg-type]  # the fields of the test are right
 
 
 def _flag(key: str, severity: int, rule: str) -> FlaggedImage:
-    record = example_record("FlaggedImage", (EXAMPLES_DIR / "FlaggedImage.1.json").read_text(encoding="utf-8"))
+    record = newest_example("FlaggedImage")
     assert isinstance(record, FlaggedImage)
     return replace(record, key=key, severity=severity, rules=(replace(record.rules[0], rule=rule),))
 
@@ -38,6 +38,7 @@ def test_outcomes_are_counted_once_per_key_and_strangers_not_at_all() -> None:
     assert tally.complete
     assert (tally.count("scored"), tally.count("rejected")) == (1, 1)
     assert tally.rejections() == {"empty": 1}
+    assert tally.summary() == {"scored": 1, "rejected": 1, "gone": 0, "from_known_scores": 1, "flagged": 0}
     assert tally.positions == {0: 7, 3: 2}
 
 

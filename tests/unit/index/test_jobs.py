@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.domain.jobs import (
+    CANCELLED,
+    ENQUEUED,
+    PAUSED,
     RUNNING,
+    SILENT_MS,
     Job,
     JobCursor,
     JobRequest,
+    may_wait,
     parse_image,
     parse_location,
     parse_model,
     parse_rate,
     parse_time,
+    silent_since,
 )
 from app.errors import ConfigurationError
 
@@ -33,6 +41,25 @@ JOB = Job(
 
 def test_a_job_survives_its_own_json() -> None:
     assert Job.from_json(JOB.to_json()) == JOB
+
+
+def test_nobody_runs_a_job_whose_runner_was_silent_for_long() -> None:
+    assert silent_since(JOB, 1_000, 1_000 + SILENT_MS) is None
+    assert silent_since(JOB, 1_000, 1_001 + SILENT_MS) == 1_000
+    # A sign from a clock that is ahead of ours is a sign of now.
+    assert silent_since(JOB, 90_000, 80_000) is None
+    assert silent_since(JOB, None, 80_000) is None
+
+
+@pytest.mark.parametrize("state", [PAUSED, CANCELLED, ENQUEUED])
+def test_a_job_with_nothing_to_put_out_needs_no_runner(state: str) -> None:
+    assert silent_since(replace(JOB, state=state), 1_000, 10_000_000) is None
+
+
+def test_outcomes_are_waited_for_as_long_as_their_tasks_are_kept() -> None:
+    out = replace(JOB, state=ENQUEUED, enqueued_at_ms=5_000)
+    assert may_wait(out, 5_999, 1_000) and not may_wait(out, 6_000, 1_000)
+    assert not may_wait(replace(out, state=CANCELLED), 5_999, 1_000)
 
 
 @pytest.mark.parametrize("body", ["{}", "[]", "nonsense", '{"id": 1}', "null"])

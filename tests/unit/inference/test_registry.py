@@ -13,7 +13,7 @@ from app.errors import ManifestError
 from app.inference.embedding import dequantise
 from app.inference.manifest import read_manifest
 from app.inference.preprocessing import prepare
-from app.inference.registry import InferenceOptions, Registry, find_manifests
+from app.inference.registry import InferenceOptions, Registry, find_manifests, folders_without_manifest
 from app.inference.runtime import Picture
 from app.training.folder import write_manifest
 from tests.unit.inference.folders import network_values, write_head, write_network
@@ -199,6 +199,15 @@ def test_a_wrong_manifest_is_refused_with_its_key_and_reason(
         Registry.load(tmp_path, None, OPTIONS)
     assert reason in str(error.value)
     assert "model.yaml" in str(error.value)
+
+
+def test_folders_that_are_no_models_are_named(tmp_path: Path) -> None:
+    write_network(tmp_path)
+    for folder in ("mean/2/golden", "empty", "high", ".git/hooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "high" / "model.yaml").touch()
+    (tmp_path / "README.md").touch()
+    assert folders_without_manifest(tmp_path) == (tmp_path / "empty", tmp_path / "high", tmp_path / "mean" / "2")
 
 
 def test_a_complaint_names_the_line(tmp_path: Path) -> None:

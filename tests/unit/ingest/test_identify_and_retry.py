@@ -19,9 +19,9 @@ from app.pipeline.retry import RetryProcessor
 from app.ports import SourceRecord
 from app.settings import S3Settings
 from app.topics import BACKFILL, DEAD_LETTERS, REMOVED, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
-from schemas.records import DeadLetter, ImageTask, Position
+from schemas.records import DeadLetter, ImageRemoved, ImageTask, Position
 from tests.support.manual_clock import LaneStatusLog, ManualClock
-from tests.unit.ingest.messages import ETAG, message, record
+from tests.unit.ingest.messages import ETAG, message, record, versitygw
 
 CODEC = Codec()
 NOW_MS = 1_795_425_400_000
@@ -62,6 +62,19 @@ async def test_a_removal_goes_under_bucket_and_key() -> None:
     completion = await identify().process(source(message(record(eventName="ObjectRemoved:Delete"))))
     (output,) = completion.outputs
     assert (output.topic, output.key) == (REMOVED, b"images/a/photo.jpg")
+
+
+async def test_a_removal_goes_under_both_readings_of_its_key_and_says_which_is_the_other() -> None:
+    value = message(versitygw(eventName="s3:ObjectRemoved:Delete", object={"key": "a+b.jpg"}))
+    processor = identify()
+    completion = await processor.process(source(value))
+    first, other = (output.record for output in completion.outputs)
+    assert isinstance(first, ImageRemoved) and isinstance(other, ImageRemoved)
+    assert (first.key, first.event_key, other.key, other.event_key) == ("a+b.jpg", None, "a b.jpg", "a+b.jpg")
+    assert [output.key for output in completion.outputs] == [b"images/a+b.jpg", b"images/a b.jpg"]
+    assert (first.order_key, first.version_id) == (other.order_key, other.version_id)
+    assert first.removal_id != other.removal_id
+    assert processor.counts == {"removed": 1}
 
 
 async def test_what_says_nothing_is_an_empty_completion_and_counted() -> None:

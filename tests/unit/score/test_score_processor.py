@@ -12,19 +12,33 @@ import pytest
 import pytest_asyncio
 
 from app.adapters.avro import Codec
+from app.adapters.memory_index import MemoryIndex
 from app.adapters.memory_objects import MemoryObjectStore
 from app.domain import claims, identity
+from app.domain.filters import UploadFilter
+from app.domain.jobs import RUNNING, Job, JobCursor, JobRequest
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.inference.engine import Engine
 from app.pipeline.contents import Contents
+from app.pipeline.identify import IdentifyProcessor
 from app.pipeline.score import ScoreProcessor, claim_of
-from app.ports import Completion, ObjectMissing, ObjectRef, SourceRecord
+from app.ports import Completion, IndexEntry, ObjectMissing, ObjectRef, SourceRecord
+from app.services.rescore_plan import rescore_task
 from app.settings import EngineSettings, S3Settings, Settings
 from app.topics import BACKFILL, DEAD_LETTERS, EMBEDDINGS, PREDICTIONS, RETRIES_1H, RETRIES_30S, TASKS
-from schemas.records import ContentEmbedding, DeadLetter, ImagePrediction, ImageTask, ModelScores, Position
+from schemas.records import (
+    ContentEmbedding,
+    DeadLetter,
+    ImagePrediction,
+    ImageRemoved,
+    ImageTask,
+    ModelScores,
+    Position,
+)
 from tests.support.eventually import eventually
 from tests.support.pictures import jpeg
 from tests.support.toy_models import ToyModels
+from tests.unit.ingest.messages import message, versitygw
 
 RED, GREEN, BLUE = jpeg((250, 0, 0)), jpeg((0, 250, 0)), jpeg((0, 0, 250))
 
@@ -171,6 +185,13 @@ def task_of(ref: ObjectRef, number: int = 1, **changes: Any) -> ImageTask:
         previous=(),
     )
     return replace(task, **changes)
+
+
+def rescored(found: ImagePrediction, *, job: str = "job-1", force: bool = False) -> ImageTask:
+    """The task that a job makes of an outcome."""
+    request = JobRequest(0, None, "", "", (), force)
+    made = Job(job, request, RUNNING, 0, (), 1, 1, 0, 0, JobCursor(0, (), ""), 0.0, "")
+    return rescore_task(found, None, made, 7)
 
 
 def prediction(completion: Completion) -> ImagePrediction:
@@ -441,7 +462,56 @@ async def test_an_overwritten_object_is_scored_as_it_is_now(bench: Bench) -> Non
 async def test_the_other_reading_of_the_key_names_the_outcome(bench: Bench) -> None:
     ref = bench.store.put("b", "a b.jpg", GREEN)
     completion = await bench.run(task_of(replace(ref, key="a+b.jpg"), alternate_key="a b.jpg"))
-    assert prediction(completion).key == "a b.jpg" and completion.outputs[0].key == b"b/a b.jpg"
+    found = prediction(completion)
+    assert (found.key, found.event_key, completion.outputs[0].key) == ("a b.jpg", "a+b.jpg", b"b/a b.jpg")
+    again = prediction(await bench.run(rescored(found)))
+    assert (again.key, again.event_key, again.cached) == ("a b.jpg", "a+b.jpg", True)
+
+
+async def test_a_removal_finds_the_image_whose_upload_was_told_by_the_other_reading(bench: Bench) -> None:
+    """Guarantee: with two events of one spelling, what the first put into the index the second takes out."""
+    ref = bench.store.put("images", "a b.jpg", GREEN)
+    told = {"key": "a+b.jpg", "eTag": ref.etag, "sequencer": "1"}
+    events = [
+        versitygw(object=told),
+        versitygw(eventName="s3:ObjectRemoved:Delete", object={**told, "sequencer": "2"}),
+    ]
+    identify = IdentifyProcessor(UploadFilter.of(S3Settings()), bench.clock)
+    record = SourceRecord("s3.uploads", 0, 0, 0, None, message(*events))
+    task, *removals = (output.record for output in (await identify.process(record)).outputs)
+    assert isinstance(task, ImageTask)
+    index = MemoryIndex()
+    await index.apply([IndexEntry(prediction(await bench.run(task)), b"")])
+    found = await index.image("images", "a b.jpg")
+    assert found is not None and found.prediction is not None
+    for removal in removals:
+        assert isinstance(removal, ImageRemoved)
+        await index.apply([IndexEntry(removal, b"")])
+    found = await index.image("images", "a b.jpg")
+    assert found is not None and found.prediction is None
+
+
+async def test_a_rescoring_says_as_before_that_the_object_was_overwritten(bench: Bench) -> None:
+    before = bench.store.put("b", "k.jpg", GREEN)
+    bench.store.put("b", "k.jpg", RED)
+    first = prediction(await bench.run(task_of(before)))
+    fetches = len(bench.store.fetches)
+    again = prediction(await bench.run(rescored(first)))
+    assert len(bench.store.fetches) == fetches, "the scores are known"
+    assert (again.superseded, again.sha256, again.etag) == (True, first.sha256, before.etag)
+
+
+async def test_a_rescoring_that_reads_the_object_says_what_it_met(bench: Bench) -> None:
+    before = bench.store.put("b", "k.jpg", GREEN)
+    bench.store.put("b", "k.jpg", RED)
+    first = prediction(await bench.run(task_of(before)))
+    assert prediction(await bench.run(rescored(first, job="job-1", force=True))).superseded
+    bench.store.put("b", "k.jpg", GREEN)
+    restored = prediction(await bench.run(rescored(first, job="job-2", force=True)))
+    assert not restored.superseded and restored.sha256 != first.sha256
+    bench.store.delete("b", "k.jpg")
+    gone = prediction(await bench.run(rescored(first, job="job-3", force=True)))
+    assert (gone.outcome, gone.superseded) == ("gone", False)
 
 
 async def test_an_unreadable_object_is_deferred_and_at_last_a_dead_letter(bench: Bench) -> None:

@@ -9,8 +9,10 @@ import pytest
 from app.adapters.avro import released_schemas
 from app.adapters.kafka_admin import layout_of
 from app.adapters.registry import RegisteredSchema, refuse_other_ids, subject_of
+from app.adapters.tables import table_specs
 from app.errors import StartupRefused
-from app.topics import CONTROL, DAY_MS, EMBEDDINGS_CHANGELOG, TASKS, spec_of
+from app.settings import TableSettings
+from app.topics import CONTROL, DAY_MS, EMBEDDINGS_CHANGELOG, TASKS, TOPICS, spec_of, topics_of
 
 
 def test_layouts_follow_the_rows() -> None:
@@ -21,6 +23,16 @@ def test_layouts_follow_the_rows() -> None:
     assert (control.partitions, control.config) == (1, {"cleanup.policy": "compact"})
     changelog = layout_of(spec_of(EMBEDDINGS_CHANGELOG), 8)
     assert changelog.config == {"cleanup.policy": "compact,delete", "retention.ms": str(2 * DAY_MS)}
+
+
+def test_each_changelog_is_kept_as_long_as_its_table() -> None:
+    """For every table there is: what RocksDB keeps, the changelog keeps, by the same setting."""
+    tables = TableSettings(claims_days=30, contents_days=0.5, embeddings_days=7)
+    kept = {spec.name: spec.retention_ms for spec in topics_of(tables)}
+    assert {spec.name: spec.days * DAY_MS for spec in table_specs(tables)} == {
+        table: kept[f"sightline.score-{table}-changelog"] for table in ("uploads", "contents", "embeddings")
+    }
+    assert topics_of(TableSettings()) == TOPICS
 
 
 def test_each_record_has_one_subject() -> None:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from faust.types import TP
 
 from app.adapters.data_dir import claim_home
-from app.adapters.faust_transport import Consumer
+from app.adapters.faust_transport import FETCH_RECORDS, TOPIC_BUFFER, Consumer
 from app.bootstrap import faust_app
 from app.settings import Settings, WorkerSettings
 from app.streaming.ports import Opened, SourcePartition
@@ -127,3 +127,35 @@ async def test_an_offset_is_delivered_once_in_an_epoch_and_never_below_its_posit
     consumer._thread.fetches = [[9, 10, 11], [11, 12]]
     assert await offsets_of(consumer) == [10, 11]
     assert await offsets_of(consumer) == [12]
+
+
+def buffer_of(consumer: Any) -> Any:
+    """What waits for the pump of the source's topic."""
+    channel = consumer.app.topic(SOURCE.topic)
+    consumer.app.topics.add(channel)
+    return channel.queue
+
+
+async def test_a_topic_whose_pump_is_behind_is_not_fetched_until_there_is_room(consumer: Any) -> None:
+    other = TP("image.tasks.v1", 0)
+    consumer.begin({**opened(), SourcePartition(*other): Opened(7, 0, 0)})
+    queue = buffer_of(consumer)
+    for number in range(TOPIC_BUFFER - FETCH_RECORDS + 1):
+        queue.put_nowait(number)
+    await offsets_of(consumer)
+    queue.get_nowait()
+    await offsets_of(consumer)
+    assert consumer._thread.asked == [{other}, {PARTITION, other}]
+
+
+async def test_with_no_room_anywhere_nothing_is_fetched(consumer: Any) -> None:
+    consumer.begin(opened())
+    queue = buffer_of(consumer)
+    for number in range(TOPIC_BUFFER):
+        queue.put_nowait(number)
+    assert await offsets_of(consumer) == []
+    assert consumer._thread.asked == [], "aiokafka would have taken the empty set for all partitions"
+
+
+async def test_faust_itself_never_finds_a_buffer_nearly_full(consumer: Any) -> None:
+    assert buffer_of(consumer).pressure_high_size > TOPIC_BUFFER

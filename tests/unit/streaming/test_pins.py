@@ -54,6 +54,7 @@ PINNED = {
     "aiokafka.consumer.consumer:AIOKafkaConsumer.start": "2f1ba7044332",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.committed": "d8706147ab15",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.seek": "a9430f1f3b9a",
+    "aiokafka.consumer.fetcher:Fetcher.fetched_records": "be4348896b9b",
     "aiokafka.producer.producer:AIOKafkaProducer.stop": "43ef97147111",
     "aiokafka.producer.sender:Sender._maybe_do_transactional_request": "71227a8a4d9c",
 }

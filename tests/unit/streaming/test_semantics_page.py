@@ -14,7 +14,8 @@ ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "tests/"
 CITED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 FAULT_TESTS = sorted(
     (str(path.relative_to(ROOT)), node.name)
-    for path in (ROOT / "tests" / "fault").glob("test_streaming*.py")
+    for pattern in ("test_streaming*.py", "test_pipeline*.py")
+    for path in (ROOT / "tests" / "fault").glob(pattern)
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name.startswith("test_")
 )
@@ -33,5 +34,5 @@ def test_a_cited_test_exists(path: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "name"), FAULT_TESTS)
-def test_every_fault_test_of_the_workers_is_cited(path: str, name: str) -> None:
+def test_every_fault_test_of_workers_and_pipeline_is_cited(path: str, name: str) -> None:
     assert (path, name) in CITED

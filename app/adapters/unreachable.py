@@ -1,0 +1,36 @@
+"""What is said of a server that does not answer: which, why, and what to do about it. And that it is said once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def unreachable(what: str, where: str, variable: str, error: BaseException) -> str:
+    """Return the sentence; `variable` is the setting that names the server."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return (
+        f"{what} at {where} does not answer ({reason}); start it (on this machine: `./sightline stack up`), or name "
+        f"another in {variable}"
+    )
+
+
+def kafka_unreachable(bootstrap: str, error: BaseException) -> str:
+    """Return the sentence for a broker."""
+    return unreachable("Kafka", bootstrap, "SIGHTLINE_KAFKA_BOOTSTRAP", error)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Keep the Kafka client from logging what is raised as one sentence. For steps at a start, when nothing else runs.
+
+    It logs an ERROR for each broker and try.
+    """
+    client = logging.getLogger("aiokafka")
+    before = client.level
+    client.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        client.setLevel(before)
