@@ -113,16 +113,21 @@ def train_branch(
     }
 
 
+def first_file() -> Path:
+    """The weights as their package ships them; raises ConfigurationError where it is not installed."""
+    package = util.find_spec(PACKAGE)
+    if package is None or package.origin is None:
+        raise ConfigurationError(f"the package {PACKAGE} is not installed: training needs requirements/dev.txt")
+    return Path(package.origin).parent / FILE
+
+
 def first_weights(spec: ImageInput) -> dict[str, Floats]:
     """The package's weights with normalisation folded in, for pictures as `spec` normalises them; the squeeze is zero.
 
     The authors' network takes (pixel - 127) / 128 in RGB. What is folded into the stem is exact but for the last row
     and column, whose padding is then the mean colour instead of grey.
     """
-    package = util.find_spec(PACKAGE)
-    if package is None or package.origin is None:
-        raise ConfigurationError(f"the package {PACKAGE} is not installed: training needs requirements/dev.txt")
-    given = read_torch_file(Path(package.origin).parent / FILE)
+    given = read_torch_file(first_file())
     weights: dict[str, Floats] = {}
     for values, (one, *names) in zip(_folded(given), weight_names(), strict=True):
         if values[0].shape != one.kernel_shape:

@@ -11,20 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
-from app.inference.backbone import read_branch
+from app.inference.backbone import TAP, read_branch
+from app.inference.efficientnet import HEAD_CHANNELS
 from app.inference.manifest import read_manifest
+from app.inference.preprocessing import normalise, prepare
 from app.inference.registry import InferenceOptions, Registry
 from app.training.backbone import float_graph
-from app.training.branch import train_branch
+from app.training.branch import first_file, first_weights, train_branch
 from app.training.folder import packaged_photographs
 from app.training.nsfw import SPEC
-from app.training.pictures import labelled_pictures
+from app.training.pictures import as_picture, labelled_pictures, open_rgb
+from app.training.torch_file import read_torch_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES_PER_CLASS = 20
+POOLED = f"{TAP}branch_pooled"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +96,20 @@ def test_a_trained_category_head_loads_and_knows_its_classes(tree: Path, models:
     assert figures["nsfw"]["false_alarm_rate"] == 0.0
     listed = json.loads(sightline("models", "ls", "--models-dir", str(models), "--json").stdout)
     assert [row["model"] for row in listed] == ["category@1", "nsfw@1"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("coffee", 967), ("chelsea", 285)])
+def test_the_branch_starts_from_weights_that_know_what_they_were_trained_on(name: str, expected: int) -> None:
+    """ImageNet's classes 967, espresso, and 285, Egyptian cat: folding and our input's normalisation lose nothing."""
+    given = read_torch_file(first_file())
+    graph = float_graph(first_weights(SPEC))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(POOLED, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    picture = as_picture(open_rgb(packaged_photographs()[name]))
+    batch = normalise([prepare(picture, SPEC).pixels], SPEC)
+    (pooled,) = session.run([POOLED], {session.get_inputs()[0].name: batch})
+    means = pooled[0, :HEAD_CHANNELS] ** 2
+    assert int((given["_fc.weight"] @ means + given["_fc.bias"]).argmax()) == expected
 
 
 def test_the_branch_verb_rebuilds_the_backbone(few: Path, tmp_path: Path) -> None:
