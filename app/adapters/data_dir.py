@@ -53,13 +53,18 @@ class WorkerHome:
         self._lock.close()
 
 
+def home_folder(data_dir: Path, prefix: str, agent: str, name: str) -> Path:
+    """Return the folder of the worker with this id or slot, which need not exist."""
+    return data_dir / f"{prefix}{agent}-{name}"
+
+
 def claim_home(settings: WorkerSettings, agent: str, prefix: str = "") -> WorkerHome:
     """Lock `<data dir>/<prefix><agent>-<id>`; without an id the first free number is taken, so tables are found again.
 
     Raises StartupRefused when the configured id runs already.
     """
     if settings.id:
-        path = settings.data_dir / f"{prefix}{agent}-{settings.id}"
+        path = home_folder(settings.data_dir, prefix, agent, settings.id)
         lock = _lock(path)
         if lock is None:
             raise StartupRefused(
@@ -68,7 +73,7 @@ def claim_home(settings: WorkerSettings, agent: str, prefix: str = "") -> Worker
             )
         return WorkerHome(settings.id, path, path, lock)
     for slot in range(_MAX_SLOTS):
-        path = settings.data_dir / f"{prefix}{agent}-{slot}"
+        path = home_folder(settings.data_dir, prefix, agent, str(slot))
         lock = _lock(path)
         if lock is not None:
             return WorkerHome(f"{socket.gethostname()}-{agent}-{slot}", path, path, lock)

@@ -19,6 +19,8 @@ from typing import Final, Self, cast
 import psutil
 
 from app.adapters.avro import Codec
+from app.adapters.data_dir import home_folder
+from app.adapters.http_health import PORT_FILE
 from app.adapters.kafka import KafkaProducer
 from app.adapters.kafka_follow import TopicFollower
 from app.adapters.s3_put import Uploader
@@ -139,7 +141,7 @@ class Rig:
 
     async def start_worker(self, agent: str) -> ServerProcess:
         """Start one worker and return when it serves /healthz: its models are loaded then."""
-        port_file = self._workers_dir / f"{agent}-0" / "http.json"
+        port_file = home_folder(self._workers_dir, PREFIX, agent, "0") / PORT_FILE
         port_file.unlink(missing_ok=True)
         process = self.children.start(agent, "worker", agent)
         deadline = time.monotonic() + _READY_SECONDS
