@@ -35,7 +35,7 @@ SETTINGS = {
     # The worker is frozen while the live uploads are on their way to it, and nobody may mind: no group, no transaction
     # coordinator and no watchdog.
     "SIGHTLINE_KAFKA_SESSION_TIMEOUT_SECONDS": "55",
-    "SIGHTLINE_KAFKA_TRANSACTION_TIMEOUT_SECONDS": "300",
+    "SIGHTLINE_KAFKA_TRANSACTION_TIMEOUT_SECONDS": "50",
     "SIGHTLINE_LANE_TICK_SECONDS": "600",
 }
 
