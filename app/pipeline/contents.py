@@ -40,6 +40,8 @@ class Recent:
 
     row: ContentRow
     embeddings: Mapping[str, QuantisedEmbedding]
+    kept_in: set[int] = field(default_factory=set)
+    """Partitions whose table was seen to hold them: a burst of hits need not look again."""
 
 
 @dataclass(slots=True, eq=False)

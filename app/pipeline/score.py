@@ -343,9 +343,13 @@ class ScoreProcessor:
         """
         fresh = computed.embeddings if computed is not None else {}
         recent = self._contents.recent(sha256)
-        before = {name: one for name, one in recent.embeddings.items() if name not in fresh} if recent else {}
-        stored = self._embeddings(work.record, sha256) if before else {}
-        due = {**{name: one for name, one in before.items() if name not in stored}, **fresh}
+        due = dict(fresh)
+        if recent is not None and work.record.partition not in recent.kept_in:
+            before = {name: one for name, one in recent.embeddings.items() if name not in fresh}
+            stored = self._embeddings(work.record, sha256) if before else {}
+            due |= {name: one for name, one in before.items() if name not in stored}
+            if not due:
+                recent.kept_in.add(work.record.partition)
         now_ms = self._clock.now_ms()
         for network, embedding in due.items():
             version, preprocessing = self._active[network]
