@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from tests.support.loopback_server import LoopbackServer
+
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -32,12 +34,11 @@ class FaultyStore:
     store_status: int = 200
     requests: list[Request] = field(default_factory=list)
     endpoint: str = ""
-    _server: asyncio.Server | None = None
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _server: LoopbackServer | None = None
 
     async def __aenter__(self) -> FaultyStore:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.endpoint = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = LoopbackServer(self._talk)
+        self.endpoint = await self._server.start()
         return self
 
     async def __aexit__(
@@ -48,34 +49,18 @@ class FaultyStore:
     async def stop(self) -> None:
         """Close the port and every connection: nothing answers any more."""
         if self._server is not None:
-            self._server.close()
-            for task in list(self._open):
-                task.cancel()
-            await asyncio.gather(*self._open, return_exceptions=True)
-            self._server = None
+            await self._server.stop()
 
     @property
     def gets(self) -> list[Request]:
         """The requests for objects."""
         return [one for one in self.requests if one.method == "GET" and one.path != "/"]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            while True:
-                request = await _read(reader)
-                if request is None:
-                    return
-                self.requests.append(request)
-                if not await self._answer(request, writer):
-                    return
-        except (ConnectionError, asyncio.CancelledError):
-            return
-        finally:
-            self._open.discard(task)
-            writer.close()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await _read(reader)) is not None:
+            self.requests.append(request)
+            if not await self._answer(request, writer):
+                return
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         if request.method == "HEAD" or request.path == "/":

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tests.support.faulty_store import error
+from tests.support.loopback_server import LoopbackServer
 
 # So many GETs of one object fail at most, as many as one attempt at an upload makes: its next attempt is read. However
 # slow a machine is, nothing then waits for the retry topics of 5 minutes and an hour.
@@ -50,24 +51,18 @@ class StoreProxy:
         self._probes = random.Random(seed)
         self._mode = "healthy"
         self._gets: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        self._server = LoopbackServer(self._talk)
         self.endpoint = ""
         self.injected: Counter[Fault] = Counter()
 
     async def __aenter__(self) -> StoreProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.endpoint = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.endpoint = await self._server.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._open):
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._server.stop()
 
     def away(self) -> None:
         """From here on the store is away as a whole."""
@@ -86,18 +81,8 @@ class StoreProxy:
         """How many objects were asked for while the store was not away."""
         return len(self._gets)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            await self._answer(head, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            return
-        finally:
-            self._open.discard(task)
-            writer.close()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._answer(await reader.readuntil(b"\r\n\r\n"), reader, writer)
 
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
