@@ -27,6 +27,8 @@ _STAGES: tuple[tuple[int, int, int, int, int], ...] = (
     (1, 3, 1, 6, 320),
 )
 
+_RELU6 = {"branch/relu6/low": 0.0, "branch/relu6/high": 6.0}
+
 Weights = Mapping[str, NDArray[np.float32]]
 
 
@@ -90,10 +92,8 @@ def weight_names() -> Iterator[tuple[Convolution, str, str]]:
 
 def add_network(graph: onnx.GraphProto, source: str, weights: Weights) -> str:
     """Append the network after `source` (NCHW, sides a multiple of 32); returns the name of its last map."""
-    for name in ("low", "high"):
-        graph.initializer.append(
-            numpy_helper.from_array(np.float32(6.0 if name == "high" else 0.0), f"branch/relu6/{name}")
-        )
+    for name, limit in _RELU6.items():
+        graph.initializer.append(numpy_helper.from_array(np.float32(limit), name))
     for block in blocks():
         value = source
         for one in block.convolutions:
@@ -122,8 +122,7 @@ def _add_convolution(graph: onnx.GraphProto, source: str, one: Convolution, weig
     )
     graph.node.append(node)
     if one.activated:
-        limits = ["branch/relu6/low", "branch/relu6/high"]
-        relu6 = helper.make_node("Clip", [f"{one.name}/sums", *limits], [_output(one)], name=f"{one.name}/relu6")
+        relu6 = helper.make_node("Clip", [f"{one.name}/sums", *_RELU6], [_output(one)], name=f"{one.name}/relu6")
         graph.node.append(relu6)
     return _output(one)
 
