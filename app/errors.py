@@ -150,3 +150,10 @@ class IndexUnavailable(Retryable):
 
     Operator: bring Redis back; the index agent waits, its lag grows, nothing is lost.
     """
+
+
+class LakeUnavailable(Retryable):
+    """The Iceberg catalog, its files or Kafka Connect do not answer.
+
+    Operator: bring the catalog, the store or Connect back; `./sightline lake status` says which.
+    """

@@ -58,7 +58,7 @@ async def _identify(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.domain.filters import UploadFilter
     from app.pipeline.identify import IdentifyProcessor
 
-    yield IdentifyProcessor(UploadFilter.of(wiring.settings.s3), wiring.clock, wiring.meters)
+    yield IdentifyProcessor(UploadFilter.of(wiring.settings), wiring.clock, wiring.meters)
 
 
 @asynccontextmanager

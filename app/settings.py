@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class S3Settings:
     buckets: tuple[str, ...] = setting((), "only these buckets (comma list); empty: all")
     prefixes: tuple[str, ...] = setting((), "only keys that start so (comma list); empty: all")
     suffixes: tuple[str, ...] = setting((), "only keys that end so, case ignored (comma list); empty: all")
-    excluded_prefixes: tuple[str, ...] = setting(("lake/", "archive/"), "never keys that start so: our own writes")
+    excluded_prefixes: tuple[str, ...] = setting((), "never keys that start so (comma list)")
     trust_etag_buckets: tuple[str, ...] = setting((), "buckets whose equal ETag and size count as equal bytes (risky)")
     concurrency: int = setting(32, "objects being fetched at once by one worker", least=1)
     connect_timeout_seconds: float = setting(3.0, "to connect", least=0.1)
@@ -223,6 +224,31 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LakeSettings:
+    """Iceberg tables on S3, which Kafka Connect writes, and the archive of Parquet files.
+
+    They lie in the object store of the section `s3`. What lies there is never taken for an upload.
+    """
+
+    catalog: str = setting("sqlite", "kind of Iceberg catalog", choices=("sqlite", "rest", "glue"))
+    catalog_uri: str = setting("", "sqlite: path of its file (empty: below var/stack); rest: address; glue: unused")
+    warehouse: str = setting("s3://lake/warehouse", "where the tables lie: s3://bucket/prefix")
+    archive: str = setting("s3://lake/archive", "where the archive lies: s3://bucket/prefix")
+    namespace: str = setting("sightline", "namespace (Glue: database) of the tables")
+    connect_url: str = setting("http://127.0.0.1:8083", "address of Kafka Connect's REST interface")
+    commit_seconds: float = setting(300.0, "between two commits of a table", least=1, most=86_400)
+    commit_timeout_seconds: float = setting(
+        120.0, "a commit waits so long for its tasks; must exceed their offset flush", least=1, most=3600
+    )
+    tasks: int = setting(2, "tasks of each connector", least=1, most=64)
+    target_file_bytes: int = setting(128 * 1024 * 1024, "size of a file after `lake compact`", least=1024)
+    snapshot_days: float = setting(5.0, "snapshots younger than this stay at `lake expire`", least=0, most=3650)
+    orphan_hours: float = setting(
+        24.0, "unreferenced files younger than this stay at `lake gc`: a commit may be under way", least=0, most=87_600
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StackSettings:
     """The local stack of real servers."""
 
@@ -246,6 +272,7 @@ class Settings:
     tables: TableSettings = field(default_factory=TableSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    lake: LakeSettings = field(default_factory=LakeSettings)
     stack: StackSettings = field(default_factory=StackSettings)
 
 
@@ -380,6 +407,11 @@ def _check(settings: Settings) -> None:
             f"SIGHTLINE_REDIS_TOMBSTONE_HOURS={settings.redis.tombstone_hours:g} must exceed "
             f"SIGHTLINE_LANE_RETRIES={lane.retries}, each of which may take an hour"
         )
+    for name in ("warehouse", "archive"):
+        address = getattr(settings.lake, name)
+        # With a prefix always: objects below it are no uploads, and a whole bucket would hide every image in it.
+        if not re.fullmatch(r"s3://[^/]+/[^/].*", address):
+            raise ConfigurationError(f"SIGHTLINE_LAKE_{name.upper()}={address!r} must be s3://bucket/prefix")
     if tables.write_buffer_bytes > tables.block_cache_bytes:
         raise ConfigurationError(
             f"SIGHTLINE_TABLES_WRITE_BUFFER_BYTES={tables.write_buffer_bytes} must be at most "

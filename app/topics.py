@@ -24,6 +24,7 @@ REMOVED: Final = "image.removed.v1"
 PREDICTIONS: Final = "image.predictions.v1"
 EMBEDDINGS: Final = "image.embeddings.v1"
 FLAGGED: Final = "image.flagged.v1"
+DECISIONS: Final = "moderation.decisions.v1"
 DEAD_LETTERS: Final = "dead_letters.v1"
 CONTROL: Final = "control.v1"
 
@@ -95,6 +96,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(
         FLAGGED, "bucket/key", "FlaggedImage", "delete", 90 * DAY_MS, ("moderate",), ("moderation", "index", "lake")
     ),
+    TopicSpec(DECISIONS, "bucket/key", "ModerationDecision", "delete", FOREVER_MS, ("moderation",), ("lake",)),
     TopicSpec(DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)),
     TopicSpec(CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True),
     _changelog(CLAIMS_CHANGELOG, "upload id", "claims_days"),

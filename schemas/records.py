@@ -234,6 +234,33 @@ class FlaggedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ModerationDecision:
+    """What a person decided of an image. Later decisions of one image stand over earlier ones; all stay.
+
+    `decision` is `approve`, `reject` or `skip`; `reverses` names the decision that this one takes back.
+    """
+
+    decision_id: str
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str | None
+    sha256: str | None
+    upload_id: str | None
+    flag_id: str | None
+    decision: str
+    reason: str
+    moderator: str
+    policy: str
+    policy_version: str
+    reverses: str | None
+    dialect: str
+    order_key: str
+    event_time_ms: int
+    decided_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record that could not be handled, with its original bytes.
 
@@ -275,8 +302,26 @@ class ControlRecord:
     written_by: str
 
 
-Record = ImageTask | ImagePrediction | ImageRemoved | ContentEmbedding | FlaggedImage | DeadLetter | ControlRecord
+Record = (
+    ImageTask
+    | ImagePrediction
+    | ImageRemoved
+    | ContentEmbedding
+    | FlaggedImage
+    | ModerationDecision
+    | DeadLetter
+    | ControlRecord
+)
 RECORDS: dict[str, type[Record]] = {
     cls.__name__: cls
-    for cls in (ImageTask, ImagePrediction, ImageRemoved, ContentEmbedding, FlaggedImage, DeadLetter, ControlRecord)
+    for cls in (
+        ImageTask,
+        ImagePrediction,
+        ImageRemoved,
+        ContentEmbedding,
+        FlaggedImage,
+        ModerationDecision,
+        DeadLetter,
+        ControlRecord,
+    )
 }

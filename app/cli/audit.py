@@ -81,7 +81,7 @@ async def _run(settings: Settings, scope: Scope, wait_seconds: float, listing: b
     try:
         async with TopicScanner(settings.kafka) as scanner:
             committed = partial(group_offsets, settings.kafka)
-            reader = LedgerReader(scanner, committed, Codec(), clock, UploadFilter.of(settings.s3), scope, store)
+            reader = LedgerReader(scanner, committed, Codec(), clock, UploadFilter.of(settings), scope, store)
             return await audit(reader, clock, wait_seconds=wait_seconds)
     finally:
         if store is not None:

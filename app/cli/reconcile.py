@@ -120,7 +120,7 @@ async def _run(settings: Settings, place: Place, rate_per_second: float | None, 
                     partial(group_offsets, settings.kafka),
                     Codec(),
                     clock,
-                    UploadFilter.of(settings.s3),
+                    UploadFilter.of(settings),
                     store,
                     producer,
                 )

@@ -210,7 +210,7 @@ async def _parts(settings: Settings, request: JobRequest | None) -> AsyncIterato
     from app.services.rescore_jobs import RescoreParts
 
     codec = Codec()
-    parts = RescoreParts(settings.kafka, codec, SystemClock(), f"rescore-{os.getpid()}", UploadFilter.of(settings.s3))
+    parts = RescoreParts(settings.kafka, codec, SystemClock(), f"rescore-{os.getpid()}", UploadFilter.of(settings))
     if request is None or request.by_time:
         yield parts
         return

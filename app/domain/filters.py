@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.settings import S3Settings
+from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class UploadFilter:
-    """Buckets, prefixes and suffixes that are wanted (empty: all) and prefixes that never are.
+    """Buckets, prefixes and suffixes that are wanted (empty: all), prefixes that never are, and places of our own.
 
-    The excluded prefixes keep what the project itself writes from coming back as uploads.
+    The places, bucket and prefix, are those of the lake: what the project itself writes must not come back as uploads,
+    each of which would make a record, which makes another file there.
     """
 
     buckets: frozenset[str]
     prefixes: tuple[str, ...]
     suffixes: tuple[str, ...]
     excluded_prefixes: tuple[str, ...]
+    own_places: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, settings: S3Settings) -> UploadFilter:
+    def of(cls, settings: Settings) -> UploadFilter:
         """Return the filter that the settings describe."""
+        s3 = settings.s3
         return cls(
-            frozenset(settings.buckets),
-            settings.prefixes,
-            tuple(suffix.lower() for suffix in settings.suffixes),
-            settings.excluded_prefixes,
+            frozenset(s3.buckets),
+            s3.prefixes,
+            tuple(suffix.lower() for suffix in s3.suffixes),
+            s3.excluded_prefixes,
+            tuple(place_of(address) for address in (settings.lake.warehouse, settings.lake.archive)),
         )
 
     def admits(self, bucket: str, key: str) -> bool:
@@ -36,4 +40,12 @@ class UploadFilter:
             and (not self.prefixes or key.startswith(self.prefixes))
             and (not self.suffixes or key.lower().endswith(self.suffixes))
             and not (self.excluded_prefixes and key.startswith(self.excluded_prefixes))
+            and not any(bucket == own and key.startswith(prefix) for own, prefix in self.own_places)
         )
+
+
+def place_of(address: str) -> tuple[str, str]:
+    """Return bucket and prefix of `s3://bucket/prefix`; the prefix ends with a slash, or is empty."""
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""

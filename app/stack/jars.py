@@ -1,4 +1,4 @@
-"""Kafka and the schema registry as locked files from Maven Central: coordinates and sha256 in `maven.lock`.
+"""Kafka, Connect and the schema registry as locked files from Maven Central: coordinates and sha256 in `maven.lock`.
 
 Every file is checked against its digest before each use, so neither a truncated download nor a changed jar is ever run.
 """
@@ -22,6 +22,11 @@ LOCK_FILE: Final = Path(__file__).with_name("maven.lock")
 Report = Callable[[str], None]
 KAFKA: Final = "kafka"
 REGISTRY: Final = "registry"
+CONNECT: Final = "connect"
+# Plugins of Connect, each loaded by a class loader of its own.
+CONNECT_ICEBERG: Final = "connect-iceberg"
+CONNECT_AVRO: Final = "connect-avro"
+PLUGINS: Final = (CONNECT_ICEBERG, CONNECT_AVRO)
 
 # What `./sightline stack lock` resolves, each root by itself: resolved together, the managed versions of one root's
 # parent pom would replace the other's (kafka-clients 3.8.0 in a 4.1.1 broker).
@@ -30,7 +35,22 @@ ROOTS: Final[tuple[tuple[str, str, bool], ...]] = (
     # Kafka's pom names no slf4j binding; without one the broker logs nothing.
     (KAFKA, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", False),
     (REGISTRY, "io.apicurio:apicurio-registry-app:tar.gz:all:2.6.13.Final", False),
+    # The same versions as deploy/connect/pom.xml, which builds the image for Docker; a test compares them.
+    (CONNECT, "org.apache.kafka:connect-runtime:4.1.1", True),
+    (CONNECT, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", True),
+    (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-kafka-connect:1.12.0", True),
+    (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-parquet:1.12.0", True),
+    (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws:1.12.0", False),
+    (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws-bundle:1.12.0", False),
+    # Parquet needs both, although nothing of Hadoop runs.
+    (CONNECT_ICEBERG, "org.apache.hadoop:hadoop-client-api:3.4.2", False),
+    (CONNECT_ICEBERG, "org.apache.hadoop:hadoop-client-runtime:3.4.2", True),
+    # The development catalog.
+    (CONNECT_ICEBERG, "org.xerial:sqlite-jdbc:3.54.1.0", False),
+    (CONNECT_AVRO, "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final", True),
 )
+# What a plugin must not bring: the worker has it, and a second copy of its interfaces would not be the same classes.
+_OF_THE_WORKER: Final = ("org.apache.kafka", "org.slf4j")
 # Downloads are many small files; more threads than this gained nothing against the mirror's latency.
 _DOWNLOAD_THREADS: Final = 8
 
@@ -107,6 +127,7 @@ def write_lock(cache: Path, path: Path = LOCK_FILE) -> int:
     lines = ["# set, coordinate, sha256, bytes. Made by `./sightline stack lock`; verified at every start."]
     with tempfile.TemporaryDirectory(prefix="resolve-", dir=_made(cache)) as folder:
         context = MavenContext(repo_cache=Path(folder), timeout=60)
+        taken: set[tuple[str, ...]] = set()
         for group, root, transitive in ROOTS:
             coordinates = [root]
             if transitive:
@@ -115,8 +136,14 @@ def write_lock(cache: Path, path: Path = LOCK_FILE) -> int:
                     f"{part.groupId}:{part.artifactId}:{part.type}:{part.version}"
                     for part in sorted([*inputs, *found], key=lambda part: (part.groupId, part.artifactId))
                     if part.scope in (None, "compile", "runtime")
+                    and not (group in PLUGINS and part.groupId in _OF_THE_WORKER)
                 ]
             for coordinate in coordinates:
+                # One version of each artifact in one class loader: that of the first root that asks for it.
+                name = (group, *coordinate.split(":")[:2])
+                if name in taken:
+                    continue
+                taken.add(name)
                 source = _resolve(_explicit(coordinate), Path(folder))
                 lines.append(f"{group} {_explicit(coordinate)} {_sha256(source)} {source.stat().st_size}")
     path.write_text("\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ from app.domain.filters import UploadFilter
 from app.pipeline.dead_letters import dead_letter
 from app.pipeline.identify import IdentifyProcessor
 from app.ports import SourceRecord
-from app.settings import S3Settings
+from app.settings import Settings
 from app.topics import DEAD_LETTERS, REMOVED, TASKS
 from schemas.records import DeadLetter, ImageRemoved, ImageTask
 from tests.support.manual_clock import ManualClock
@@ -62,7 +62,7 @@ def test_sample_is_read_as_expected(path: Path) -> None:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 async def test_identify_makes_of_each_sample_what_it_says(path: Path) -> None:
     sample = load(path)
-    processor = IdentifyProcessor(UploadFilter.of(S3Settings()), ManualClock())
+    processor = IdentifyProcessor(UploadFilter.of(Settings()), ManualClock())
     completion = await processor.process(source(sample["message"].encode()))
     topics = {"created": TASKS, "removed": REMOVED, "malformed": DEAD_LETTERS}
     expected = [topics[event["kind"]] for event in sample["events"] if event["kind"] in topics]

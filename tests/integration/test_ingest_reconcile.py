@@ -16,7 +16,7 @@ from app.pipeline.score import claim_of
 from app.ports import ListedObject, SourceRecord
 from app.services.ledger import Scope
 from app.services.reconcile import Counts, Place, ReconcileParts, reconcile
-from app.settings import KafkaSettings, S3Settings
+from app.settings import KafkaSettings, Settings
 from app.stack.local import LocalStack
 from app.topics import BACKFILL, TASKS, UPLOADS
 from schemas.records import ImageTask, Position
@@ -52,7 +52,7 @@ async def run(pipeline: StagedPipeline, *, enqueue: bool = True, rate: float | N
         partial(group_offsets, pipeline.kafka),
         pipeline.codec,
         pipeline.clock,
-        UploadFilter.of(S3Settings()),
+        UploadFilter.of(Settings()),
         pipeline.store,
         pipeline.producer if enqueue else None,
     )

@@ -18,7 +18,7 @@ from app.pipeline.identify import IdentifyProcessor
 from app.ports import ListedObject, ObjectStore, Output, SourceRecord
 from app.services.ledger import LedgerReader, Scope
 from app.services.ledger_sums import Ledger
-from app.settings import KafkaSettings, S3Settings
+from app.settings import KafkaSettings, Settings
 from app.topics import PREDICTIONS, UPLOADS
 from schemas.records import ImagePrediction, ImageTask, Record
 from tests.support.manual_clock import ManualClock
@@ -37,7 +37,7 @@ class StagedPipeline:
         self.clock = ManualClock(NOW_MS)
         self.scanner = TopicScanner(kafka)
         self.producer = KafkaProducer(kafka)
-        self._identify = IdentifyProcessor(UploadFilter.of(S3Settings()), self.clock)
+        self._identify = IdentifyProcessor(UploadFilter.of(Settings()), self.clock)
         self._identified: dict[int, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -104,7 +104,7 @@ class StagedPipeline:
             partial(group_offsets, self.kafka),
             self.codec,
             self.clock,
-            UploadFilter.of(S3Settings()),
+            UploadFilter.of(Settings()),
             scope or Scope(),
             self.store,
         )

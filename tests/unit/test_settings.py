@@ -12,7 +12,7 @@ NUMBERS = [row for row in setting_rows() if row.kind in (int, float)]
 def test_defaults_need_no_environment() -> None:
     settings = load_settings({"PATH": "/bin"})
     assert settings.kafka.partitions == 8
-    assert settings.s3.excluded_prefixes == ("lake/", "archive/")
+    assert settings.s3.excluded_prefixes == ()
 
 
 def test_values_are_parsed_by_type() -> None:

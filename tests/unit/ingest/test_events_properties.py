@@ -13,7 +13,7 @@ from app.domain.events import Malformed, parse_message
 from app.domain.filters import UploadFilter
 from app.pipeline.identify import IdentifyProcessor
 from app.ports import SourceRecord
-from app.settings import S3Settings
+from app.settings import Settings
 from app.topics import DEAD_LETTERS
 from schemas.records import DeadLetter
 from tests.support.manual_clock import ManualClock
@@ -53,7 +53,7 @@ def check(value: bytes) -> None:
         if isinstance(one.event, Malformed):
             assert one.event.value == value if one.part == -1 else one.part >= 0
     source = SourceRecord("s3.uploads", 0, 5, 1_795_425_304_123, b"k", value)
-    processor = IdentifyProcessor(UploadFilter.of(S3Settings()), ManualClock())
+    processor = IdentifyProcessor(UploadFilter.of(Settings()), ManualClock())
     completion = _run(processor.process(source))
     assert completion.dead_letters == sum(isinstance(one.event, Malformed) for one in parsed)
     for output in completion.outputs:

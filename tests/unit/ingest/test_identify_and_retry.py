@@ -17,7 +17,7 @@ from app.pipeline.dead_letters import MAX_VALUE_BYTES
 from app.pipeline.identify import IdentifyProcessor, task_of
 from app.pipeline.retry import RetryProcessor
 from app.ports import SourceRecord
-from app.settings import S3Settings
+from app.settings import LakeSettings, S3Settings, Settings
 from app.topics import BACKFILL, DEAD_LETTERS, REMOVED, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
 from schemas.records import DeadLetter, ImageRemoved, ImageTask, Position
 from tests.support.manual_clock import LaneStatusLog, ManualClock
@@ -40,7 +40,7 @@ def task(**changes: Any) -> ImageTask:
 
 
 def identify(**settings: Any) -> IdentifyProcessor:
-    return IdentifyProcessor(UploadFilter.of(S3Settings(**settings)), ManualClock(NOW_MS))
+    return IdentifyProcessor(UploadFilter.of(Settings(s3=S3Settings(**settings))), ManualClock(NOW_MS))
 
 
 async def test_an_upload_becomes_a_task_under_its_content_hint() -> None:
@@ -79,7 +79,8 @@ async def test_a_removal_goes_under_both_readings_of_its_key_and_says_which_is_t
 
 async def test_what_says_nothing_is_an_empty_completion_and_counted() -> None:
     meters = PrometheusMeters()
-    processor = IdentifyProcessor(UploadFilter.of(S3Settings()), ManualClock(NOW_MS), meters)
+    excluded = Settings(s3=S3Settings(excluded_prefixes=("lake/",)))
+    processor = IdentifyProcessor(UploadFilter.of(excluded), ManualClock(NOW_MS), meters)
     for value in (
         None,
         b'{"Records":[]}',
@@ -141,10 +142,10 @@ async def test_the_largest_task_stays_under_16_kb() -> None:
     ("settings", "key", "admitted"),
     [
         ({}, "a.jpg", True),
-        ({}, "lake/a.jpg", False),
-        ({}, "archive/a.jpg", False),
-        ({}, "my/lake/a.jpg", True),
-        ({"excluded_prefixes": ()}, "lake/a.jpg", True),
+        ({}, "lake/warehouse/a.jpg", True),
+        ({"excluded_prefixes": ("lake/", "archive/")}, "lake/a.jpg", False),
+        ({"excluded_prefixes": ("lake/", "archive/")}, "archive/a.jpg", False),
+        ({"excluded_prefixes": ("lake/", "archive/")}, "my/lake/a.jpg", True),
         ({"buckets": ("images",)}, "a.jpg", True),
         ({"buckets": ("others",)}, "a.jpg", False),
         ({"prefixes": ("in/", "up/")}, "up/a.jpg", True),
@@ -152,11 +153,20 @@ async def test_the_largest_task_stays_under_16_kb() -> None:
         ({"suffixes": (".JPG", ".png")}, "a.jpg", True),
         ({"suffixes": (".jpg",)}, "a.JPG", True),
         ({"suffixes": (".jpg",)}, "a.gif", False),
-        ({"prefixes": ("lake/",)}, "lake/a.jpg", False),
+        ({"prefixes": ("lake/",), "excluded_prefixes": ("lake/",)}, "lake/a.jpg", False),
     ],
 )
 def test_filters(settings: dict[str, Any], key: str, admitted: bool) -> None:
-    assert UploadFilter.of(S3Settings(**settings)).admits("images", key) is admitted
+    assert UploadFilter.of(Settings(s3=S3Settings(**settings))).admits("images", key) is admitted
+
+
+def test_what_the_lake_writes_is_never_an_upload() -> None:
+    lake = LakeSettings(warehouse="s3://shared/lake/tables/", archive="s3://old/archive")
+    uploads = UploadFilter.of(Settings(lake=lake))
+    assert not uploads.admits("shared", "lake/tables/sightline/predictions/data/1.parquet")
+    assert not uploads.admits("old", "archive/image.predictions.v1/0/00.parquet")
+    assert uploads.admits("shared", "lake/tables.jpg")
+    assert uploads.admits("other", "lake/tables/a.jpg")
 
 
 def test_the_schedule_climbs_and_ends() -> None:

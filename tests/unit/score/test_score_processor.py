@@ -476,7 +476,7 @@ async def test_a_removal_finds_the_image_whose_upload_was_told_by_the_other_read
         versitygw(object=told),
         versitygw(eventName="s3:ObjectRemoved:Delete", object={**told, "sequencer": "2"}),
     ]
-    identify = IdentifyProcessor(UploadFilter.of(S3Settings()), bench.clock)
+    identify = IdentifyProcessor(UploadFilter.of(Settings()), bench.clock)
     record = SourceRecord("s3.uploads", 0, 0, 0, None, message(*events))
     task, *removals = (output.record for output in (await identify.process(record)).outputs)
     assert isinstance(task, ImageTask)

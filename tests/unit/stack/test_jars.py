@@ -19,9 +19,9 @@ def _lock(folder: Path, content: bytes, coordinate: str = "org.example:thing:jar
     return path
 
 
-def test_the_shipped_lock_names_kafka_its_logging_and_the_registry() -> None:
+def test_the_shipped_lock_names_every_root() -> None:
     locked = {line.coordinate: line for line in jars.read_lock()}
-    assert len(locked) == 47
+    assert {line.group for line in jars.read_lock()} == {group for group, *_ in jars.ROOTS}
     for _, root, _ in jars.ROOTS:
         group, artifact, *packaging, version = root.split(":")
         assert ":".join((group, artifact, *(packaging or ["jar"]), version)) in locked
@@ -29,6 +29,15 @@ def test_the_shipped_lock_names_kafka_its_logging_and_the_registry() -> None:
     assert locked["io.apicurio:apicurio-registry-app:tar.gz:all:2.6.13.Final"].file_name == (
         "apicurio-registry-app-2.6.13.Final-all.tar.gz"
     )
+
+
+def test_a_plugin_brings_nothing_that_the_worker_has() -> None:
+    for line in jars.read_lock():
+        if line.group in jars.PLUGINS:
+            assert not line.coordinate.startswith(("org.apache.kafka:", "org.slf4j:")), line.coordinate
+            artifact = line.coordinate.rsplit(":", 1)[0]
+            same = [other for other in jars.read_lock() if other.group == line.group]
+            assert [other.coordinate.rsplit(":", 1)[0] for other in same].count(artifact) == 1
 
 
 @pytest.mark.parametrize("line", ["kafka org.example:thing:jar:1.0", "kafka thing abc 5", "one two three four five"])

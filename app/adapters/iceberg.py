@@ -1,0 +1,207 @@
+"""Iceberg tables by pyiceberg: the catalog that the settings name, our tables in it, and what Avro makes of columns.
+
+Everything here blocks (catalog, S3). Kafka Connect alone appends rows; we create tables and add columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import DayTransform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DoubleType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestamptzType,
+)
+
+from app.adapters.avro import SCHEMA_DIR, released_schemas
+from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, TABLES, LakeTable
+from app.errors import ConfigurationError, LakeUnavailable
+from app.settings import Settings
+
+_PRIMITIVES: Final[Mapping[str, IcebergType]] = {
+    "string": StringType(),
+    "int": IntegerType(),
+    "long": LongType(),
+    "double": DoubleType(),
+    "boolean": BooleanType(),
+    "bytes": BinaryType(),
+}
+_COORDINATES: Final = (
+    (KAFKA_TOPIC, StringType(), "The topic that the row came from."),
+    (KAFKA_PARTITION, IntegerType(), "Its partition there."),
+    (KAFKA_OFFSET, LongType(), "Its offset there: with topic and partition the identity of the row."),
+    (KAFKA_TIMESTAMP, TimestamptzType(), "When the record was published; tables are partitioned by its UTC day."),
+)
+# Kept metadata files bound what a commit every few minutes leaves behind; snapshots end by `lake expire`.
+_PROPERTIES: Final = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    # A commit of the sink and one of ours may meet; each then takes the other's as its base.
+    "commit.retry.num-retries": "10",
+}
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Return the catalog that the settings name. Raises ConfigurationError, LakeUnavailable."""
+    lake = settings.lake
+    try:
+        return load_catalog("lake", **_catalog_properties(settings))
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"cannot open the {lake.catalog} catalog {sqlite_file(settings)}: {error}") from error
+
+
+def sqlite_file(settings: Settings) -> Path:
+    """Return where the development catalog lies."""
+    if settings.lake.catalog_uri:
+        return Path(settings.lake.catalog_uri).resolve()
+    return settings.stack.var_dir.resolve() / "stack" / "lake" / "catalog.db"
+
+
+def _catalog_properties(settings: Settings) -> dict[str, str]:
+    lake, s3 = settings.lake, settings.s3
+    found: dict[str, str] = {
+        "warehouse": lake.warehouse,
+        "s3.region": s3.region,
+        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+    }
+    if s3.endpoint:
+        found["s3.endpoint"] = s3.endpoint
+        found["s3.force-virtual-addressing"] = "false"
+    if s3.access_key:
+        found["s3.access-key-id"] = s3.access_key
+        found["s3.secret-access-key"] = s3.secret_key.reveal()
+    match lake.catalog:
+        case "sqlite":
+            file = sqlite_file(settings)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # The name is the same for all who share the file: it is part of each row there.
+            return {**found, "type": "sql", "uri": f"sqlite:///{file}"}
+        case "rest":
+            return {**found, "type": "rest", "uri": lake.catalog_uri}
+        case _:
+            glue = {"type": "glue", "glue.region": s3.region}
+            if lake.catalog_uri:
+                glue["glue.endpoint"] = lake.catalog_uri
+            return {**found, **glue}
+
+
+def full_name(settings: Settings, table: LakeTable) -> tuple[str, str]:
+    """Return namespace and name of a table in the catalog."""
+    return settings.lake.namespace, table.name
+
+
+def load_table(catalog: Catalog, settings: Settings, table: LakeTable) -> Table | None:
+    """Return the table as it is at this moment, or None where the catalog does not know it. Raises LakeUnavailable."""
+    try:
+        return catalog.load_table(full_name(settings, table))
+    except NoSuchTableError:
+        return None
+    except (OSError, ValueError) as error:
+        raise LakeUnavailable(f"cannot read the table {table.name}: {error}") from error
+
+
+def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
+    """Create each table that is absent and add the columns that newer schemas bring; return what was done, in words.
+
+    A column is only ever added: schemas that do more are refused by `make check`. Raises LakeUnavailable.
+    """
+    done: list[str] = []
+    try:
+        catalog.create_namespace(settings.lake.namespace)
+    except NamespaceAlreadyExistsError:
+        pass
+    except (OSError, ValueError) as error:
+        raise LakeUnavailable(f"cannot create the namespace {settings.lake.namespace}: {error}") from error
+    for row in TABLES:
+        wanted = iceberg_schema(row)
+        found = load_table(catalog, settings, row)
+        try:
+            if found is None:
+                catalog.create_table(
+                    full_name(settings, row), wanted, partition_spec=_by_day(wanted), properties=_PROPERTIES
+                )
+                done.append(f"{row.name} created")
+                continue
+            before = found.schema()
+            with found.update_schema() as update:
+                update.union_by_name(wanted)
+            if found.schema() != before:
+                done.append(f"{row.name} got new columns")
+        except TableAlreadyExistsError:
+            continue
+        except (OSError, ValueError) as error:
+            raise LakeUnavailable(f"cannot create or change the table {row.name}: {error}") from error
+    return tuple(done)
+
+
+def iceberg_schema(table: LakeTable) -> Schema:
+    """Return the columns: those of the newest schema of the record, all optional, and where the row came from."""
+    newest = max(
+        (schema for schema in released_schemas(SCHEMA_DIR) if schema.record == table.record),
+        key=lambda schema: schema.version,
+    )
+    fields = _Fields()
+    columns = fields.columns(json.loads(newest.text))
+    columns += [fields.field(name, kind, doc) for name, kind, doc in _COORDINATES]
+    return Schema(*columns)
+
+
+def _by_day(schema: Schema) -> PartitionSpec:
+    source = schema.find_field(KAFKA_TIMESTAMP).field_id
+    return PartitionSpec(PartitionField(source, 1000, DayTransform(), f"{KAFKA_TIMESTAMP}_day"))
+
+
+class _Fields:
+    """Numbers the fields of one schema. The catalog numbers them again; here they only have to differ."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._records: dict[str, Any] = {}
+
+    def field(self, name: str, kind: IcebergType, doc: str | None) -> NestedField:
+        return NestedField(self._next(), name, kind, required=False, doc=doc)
+
+    def columns(self, record: Any) -> list[NestedField]:
+        """Return the fields of an Avro record."""
+        self._records[record["name"]] = record
+        self._records[f"{record.get('namespace')}.{record['name']}"] = record
+        return [self.field(field["name"], self._kind(field["type"]), field.get("doc")) for field in record["fields"]]
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    def _kind(self, node: Any) -> IcebergType:
+        if isinstance(node, list):
+            return self._kind(next(branch for branch in node if branch != "null"))
+        if isinstance(node, str):
+            return StructType(*self.columns(self._records[node])) if node in self._records else _PRIMITIVES[node]
+        match node["type"]:
+            case "record":
+                return StructType(*self.columns(node))
+            case "array":
+                return ListType(self._next(), self._kind(node["items"]), element_required=False)
+            case kind if node.get("logicalType") == "timestamp-millis":
+                return TimestamptzType()
+            case kind:
+                return _PRIMITIVES[kind]
