@@ -105,6 +105,28 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
 )
 
 
+# Of the lake alone: Kafka Connect's own, and one on which the tasks of each connector agree on a commit.
+CONNECT_CONFIGS: Final = "lake.connect.configs.v1"
+CONNECT_OFFSETS: Final = "lake.connect.offsets.v1"
+CONNECT_STATUS: Final = "lake.connect.status.v1"
+
+
+def _connect(name: str, key: str, cleanup: str, retention_ms: int) -> TopicSpec:
+    return TopicSpec(name, key, None, cleanup, retention_ms, ("Connect",), ("Connect",), single=True)
+
+
+LAKE_TOPICS: Final[tuple[TopicSpec, ...]] = (
+    _connect(CONNECT_CONFIGS, "connector or task", "compact", FOREVER_MS),
+    _connect(CONNECT_OFFSETS, "connector", "compact", FOREVER_MS),
+    _connect(CONNECT_STATUS, "connector or task", "compact", FOREVER_MS),
+    # Longer than the longest outage of a connector: it begins again where its last commit was announced.
+    *(
+        _connect(f"lake.control.{table}.v1", "event", "delete", 14 * DAY_MS)
+        for table in ("predictions", "flagged", "decisions", "removals", "embeddings")
+    ),
+)
+
+
 def topics_of(tables: TableSettings) -> tuple[TopicSpec, ...]:
     """Return TOPICS, each changelog kept as long as the entries of its table live by these settings."""
     return tuple(

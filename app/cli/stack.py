@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 _DETACH_SECONDS = 1200.0  # a first start may download 190 MB and build versitygw
 _DOWN_SECONDS = 40.0
+# For one developer: an answer by SQL is seconds behind, and one task leaves a core to everything else.
+_LAKE_DEFAULTS = {
+    "SIGHTLINE_LAKE_COMMIT_SECONDS": "10",
+    "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS": "20",
+    "SIGHTLINE_LAKE_TASKS": "1",
+}
 
 
 def register(cli: typer.Typer) -> None:
@@ -46,14 +52,16 @@ def _up(
     ] = "",
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of earlier runs first.")] = False,
+    lake: Annotated[bool, typer.Option("--lake", help="With Kafka Connect and the Iceberg tables it fills.")] = False,
     kafka_port: _Port = None,
     registry_port: _Port = None,
     redis_port: _Port = None,
     s3_port: _Port = None,
+    connect_port: _Port = None,
 ) -> None:
     """Start the servers on loopback, create topics, register schemas, and run until Ctrl-C (or `stack down`).
 
-    Data lie under var/stack, logs under var/log. A first start downloads about 190 MB.
+    Data lie under var/stack, logs under var/log. A first start downloads about 190 MB, with the lake 400 MB.
     """
     from app.stack.options import StackOptions, StoreKind
 
@@ -72,6 +80,9 @@ def _up(
         registry_port=registry_port,
         redis_port=redis_port,
         s3_port=s3_port,
+        connect_port=connect_port,
+        with_lake=lake,
+        lake=load_settings({**_LAKE_DEFAULTS, **os.environ}).lake,
     )
     if detach:
         _start_in_background(options.var_dir, [word for word in sys.argv[1:] if word != "--detach"])

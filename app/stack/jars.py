@@ -40,7 +40,7 @@ ROOTS: Final[tuple[tuple[str, str, bool], ...]] = (
     (CONNECT, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", True),
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-kafka-connect:1.12.0", True),
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-parquet:1.12.0", True),
-    (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws:1.12.0", False),
+    (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws:1.12.0", True),
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws-bundle:1.12.0", False),
     # Parquet needs both, although nothing of Hadoop runs.
     (CONNECT_ICEBERG, "org.apache.hadoop:hadoop-client-api:3.4.2", False),

@@ -16,14 +16,19 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from app.adapters import kafka_admin
+from app.adapters import kafka_admin, lake_setup
+from app.adapters.connect import ConnectClient
+from app.adapters.connect_config import worker_environment
 from app.adapters.registry import SchemaRegistry, refuse_other_ids, register_all
 from app.adapters.s3_admin import StoreAccess, create_bucket, notify_queue
+from app.domain.filters import place_of
 from app.errors import Retryable, StartupRefused
-from app.stack import kafka, probes, redis_server, registry_server, store_servers
+from app.settings import load_settings
+from app.stack import connect, kafka, probes, redis_server, registry_server, store_servers
 from app.stack.jars import Report
 from app.stack.options import ACCESS_KEY, REGION, SECRET_KEY, StackOptions, StoreKind
 from app.stack.ports import HOST, PortLease, lease_port
@@ -40,6 +45,7 @@ from app.topics import TOPICS, UPLOADS, TopicSpec, topics_of
 KAFKA: Final = "kafka"
 REGISTRY: Final = "registry"
 REDIS: Final = "redis"
+CONNECT: Final = "connect"
 _PROBE_SECONDS: Final = 0.1
 
 
@@ -108,6 +114,20 @@ class LocalStack:
         return self._queue_url
 
     @property
+    def connect_url(self) -> str:
+        """Address of Kafka Connect's REST interface."""
+        return self._servers[CONNECT].endpoint
+
+    @property
+    def has_lake(self) -> bool:
+        """Whether Kafka Connect is one of the servers."""
+        return CONNECT in self._servers
+
+    @property
+    def _catalog_file(self) -> Path:
+        return self.options.data_dir.resolve() / "lake" / "catalog.db"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The endpoints as SIGHTLINE_* variables."""
         found: dict[str, str] = {}
@@ -125,6 +145,17 @@ class LocalStack:
             found["SIGHTLINE_S3_ACCESS_KEY"] = ACCESS_KEY
             found["SIGHTLINE_S3_SECRET_KEY"] = SECRET_KEY
             found["SIGHTLINE_S3_REGION"] = REGION
+        if self.options.with_lake or self.has_lake:
+            lake = self.options.lake
+            found["SIGHTLINE_LAKE_CATALOG_URI"] = str(self._catalog_file)
+            found["SIGHTLINE_LAKE_COMMIT_SECONDS"] = f"{lake.commit_seconds:g}"
+            found["SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS"] = f"{lake.commit_timeout_seconds:g}"
+            found["SIGHTLINE_LAKE_TASKS"] = str(lake.tasks)
+            found["SIGHTLINE_LAKE_NAMESPACE"] = lake.namespace
+            found["SIGHTLINE_LAKE_WAREHOUSE"] = lake.warehouse
+            found["SIGHTLINE_LAKE_ARCHIVE"] = lake.archive
+            if CONNECT in self._servers:
+                found["SIGHTLINE_LAKE_CONNECT_URL"] = self.connect_url
         if self._queue_url:
             found["SIGHTLINE_SQS_ENDPOINT"] = self.sqs_endpoint
             found["SIGHTLINE_SQS_QUEUE_URL"] = self._queue_url
@@ -221,6 +252,10 @@ class LocalStack:
         await self._start_versitygw(name, binary, topic, bucket, None)
         return StoreAccess(self._servers[name].endpoint, ACCESS_KEY, SECRET_KEY, REGION)
 
+    async def add_connect(self) -> None:
+        """Start a Kafka Connect worker that has no connector yet."""
+        await self._start_connect(_nothing)
+
     async def remove(self, name: str) -> None:
         """End a server that was added and forget it."""
         server = self._servers.pop(name)
@@ -274,6 +309,29 @@ class LocalStack:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if options.with_lake:
+            await self._start_connect(lambda: lake_setup.bring_up(load_settings(self.environment), self._report))
+
+    async def _start_connect(self, furnish: Callable[[], Awaitable[None]]) -> None:
+        """Start Connect with its topics and the lake's bucket, and `furnish` it: all other servers run by now."""
+        classpath = await asyncio.to_thread(connect.connect_jars, self.options, self._report)
+        settings = load_settings(self.environment)
+        self._catalog_file.parent.mkdir(parents=True, exist_ok=True)
+        for address in (settings.lake.warehouse, settings.lake.archive):
+            await create_bucket(self.s3, place_of(address)[0])
+        await lake_setup.create_lake_topics(settings)
+        lease = lease_port(self.options.connect_port, "Kafka Connect")
+        endpoint = f"http://{HOST}:{lease.port}"
+        environment = worker_environment(settings, str(self._catalog_file), endpoint)
+        how = await asyncio.to_thread(connect.connect_command, self.options, classpath, environment)
+
+        async def answers() -> bool:
+            if not await probes.accepts(lease.port):
+                return False
+            async with ConnectClient(endpoint) as client:
+                return await client.answers()
+
+        await self._launch(CONNECT, how, endpoint, answers, furnish, lease)
 
     async def _start_kafka(self) -> None:
         classpath = await asyncio.to_thread(kafka.kafka_classpath, self.options, self._report)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from app.settings import ROOT, TableSettings
+from app.settings import ROOT, LakeSettings, TableSettings
 
 StoreKind = Literal["ministack", "versitygw"]
 
@@ -36,10 +36,16 @@ class StackOptions:
     # A cold page cache on a busy 2-core machine needed 20 s; what takes six times that has failed.
     ready_seconds: float = 120.0
     fresh: bool = False
+    # Of one developer: an answer by SQL is seconds behind, and one task leaves a core to everything else.
+    lake: LakeSettings = field(
+        default_factory=lambda: LakeSettings(commit_seconds=10.0, commit_timeout_seconds=20.0, tasks=1)
+    )
+    connect_port: int | None = None
     with_kafka: bool = True
     with_registry: bool = True
     with_redis: bool = True
     with_s3: bool = True
+    with_lake: bool = False
 
     @property
     def data_dir(self) -> Path:

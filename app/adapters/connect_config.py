@@ -1,0 +1,80 @@
+"""The connectors of the lake: deploy/connect's JSON files, put together for the catalog and store of the settings.
+
+Later files win: common, the table's own, the catalog's overlay, the store's overlay, and what the settings say. Secrets
+and addresses stay references to the worker's environment (`${env:…}`), so none ever lies in Connect's topic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from app.domain.lake import TABLES, LakeTable
+from app.settings import ROOT, Settings
+
+CONNECT_DIR: Final = ROOT / "deploy" / "connect"
+
+
+def connector_name(settings: Settings, table: LakeTable) -> str:
+    """Return the name of a table's connector in this installation."""
+    return settings.kafka.prefix + table.connector
+
+
+def consumer_group(settings: Settings, table: LakeTable) -> str:
+    """Return the group whose committed offsets say how far a table's connector has read."""
+    return f"connect-{connector_name(settings, table)}"
+
+
+def connector_config(settings: Settings, table: LakeTable, folder: Path = CONNECT_DIR) -> dict[str, str]:
+    """Return what is PUT to `/connectors/<name>/config`."""
+    parts = [_read(folder / "connectors" / "common.json"), _read(folder / "connectors" / f"{table.name}.json")]
+    parts.append(_read(folder / "overlays" / f"{settings.lake.catalog}.json"))
+    if settings.s3.endpoint:
+        parts.append(_read(folder / "overlays" / "s3-compatible.json"))
+    config: dict[str, str] = {name: value for part in parts for name, value in part.items()}
+    prefix, lake = settings.kafka.prefix, settings.lake
+    return {
+        **config,
+        "name": connector_name(settings, table),
+        "topics": prefix + config["topics"],
+        "iceberg.tables": f"{lake.namespace}.{table.name}",
+        "iceberg.control.topic": prefix + config["iceberg.control.topic"],
+        "tasks.max": str(lake.tasks),
+        "iceberg.control.commit.interval-ms": str(round(lake.commit_seconds * 1000)),
+        "iceberg.control.commit.timeout-ms": str(round(lake.commit_timeout_seconds * 1000)),
+    }
+
+
+def connector_configs(settings: Settings) -> Mapping[str, dict[str, str]]:
+    """Return every connector's configuration by its name."""
+    return {connector_name(settings, table): connector_config(settings, table) for table in TABLES}
+
+
+def worker_environment(settings: Settings, catalog_uri: str, listeners: str) -> dict[str, str]:
+    """Return the variables that a Connect worker reads: worker.properties and the connectors refer to them."""
+    s3, lake = settings.s3, settings.lake
+    return {
+        "SIGHTLINE_KAFKA_BOOTSTRAP": settings.kafka.bootstrap,
+        "SIGHTLINE_KAFKA_PREFIX": settings.kafka.prefix,
+        "SIGHTLINE_CONNECT_LISTENERS": listeners,
+        "SIGHTLINE_CONNECT_REGISTRY": native_registry(settings.registry.url),
+        "SIGHTLINE_LAKE_CATALOG_URI": catalog_uri,
+        "SIGHTLINE_LAKE_WAREHOUSE": lake.warehouse,
+        "SIGHTLINE_LAKE_NAMESPACE": lake.namespace,
+        "SIGHTLINE_S3_REGION": s3.region,
+        "SIGHTLINE_S3_ENDPOINT": s3.endpoint,
+        "SIGHTLINE_S3_ACCESS_KEY": s3.access_key,
+        "SIGHTLINE_S3_SECRET_KEY": s3.secret_key.reveal(),
+    }
+
+
+def native_registry(url: str) -> str:
+    """Return the address of Apicurio's own interface, which the converter speaks, beside the Confluent one of `url`."""
+    return url.split("/apis/", 1)[0].rstrip("/") + "/apis/registry/v2"
+
+
+def _read(path: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found

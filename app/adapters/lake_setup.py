@@ -1,0 +1,57 @@
+"""What the lake needs before its first row: topics of Connect, tables, connectors. May be run again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from app.adapters import kafka_admin
+from app.adapters.connect import ConnectClient
+from app.adapters.connect_config import connector_configs
+from app.settings import Settings
+from app.topics import LAKE_TOPICS
+
+
+async def create_lake_topics(settings: Settings) -> tuple[str, ...]:
+    """Create and check the topics of Connect and of its connectors; return the new ones.
+
+    Raises BrokerUnavailable, StartupRefused.
+    """
+    kafka = settings.kafka
+    made = await kafka_admin.create_topics(
+        kafka.bootstrap,
+        LAKE_TOPICS,
+        partitions=kafka.partitions,
+        prefix=kafka.prefix,
+        replication=kafka.replication,
+    )
+    await kafka_admin.check_topics(kafka.bootstrap, LAKE_TOPICS, partitions=kafka.partitions, prefix=kafka.prefix)
+    return made
+
+
+async def create_lake_tables(settings: Settings) -> tuple[str, ...]:
+    """Create tables that are absent and columns that are new; return what was done. Raises LakeUnavailable."""
+    from app.adapters.iceberg import create_tables, open_catalog
+
+    return await asyncio.to_thread(lambda: create_tables(open_catalog(settings), settings))
+
+
+async def apply_connectors(settings: Settings) -> tuple[str, ...]:
+    """Give Connect every connector as the settings say; return the names of those that changed.
+
+    Raises LakeUnavailable, ConfigurationError.
+    """
+    async with ConnectClient(settings.lake.connect_url) as connect:
+        return tuple(
+            [name for name, config in connector_configs(settings).items() if await connect.apply(name, config)]
+        )
+
+
+async def bring_up(settings: Settings, report: Callable[[str], None]) -> None:
+    """Do all three in their order, telling each. Raises as they do."""
+    topics = await create_lake_topics(settings)
+    report(f"topics of the lake: {len(topics)} created, {len(LAKE_TOPICS)} checked")
+    tables = await create_lake_tables(settings)
+    report(f"tables: {', '.join(tables) if tables else 'all there'}")
+    changed = await apply_connectors(settings)
+    report(f"connectors: {', '.join(changed) + ' applied' if changed else 'all as configured'}")

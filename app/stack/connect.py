@@ -1,0 +1,98 @@
+"""A Kafka Connect worker with the Iceberg sink and the Avro converter, each plugin a folder of locked jars."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from app.adapters.connect_config import CONNECT_DIR
+from app.stack import jars, jvm
+from app.stack.options import StackOptions
+from app.stack.processes import ServerCommand
+
+_HEAP_MEGABYTES: Final = 768
+# What the converter's jar lacks: with it Connect finds the class without reading all of them.
+_CONVERTER_SERVICE: Final = "META-INF/services/org.apache.kafka.connect.storage.Converter"
+_CONVERTER: Final = "io.apicurio.registry.utils.converter.AvroConverter"
+
+_LOGGING: Final = """\
+status=error
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{ISO8601} %-5p [%X{connector.context}] %m (%c{1})%n%throwable{20}
+rootLogger.level=info
+rootLogger.appenderRef.console.ref=console
+logger.configs.name=org.apache.kafka.common.config.AbstractConfig
+logger.configs.level=warn
+logger.clients.name=org.apache.kafka.clients
+logger.clients.level=warn
+logger.reflections.name=org.reflections
+logger.reflections.level=error
+"""
+
+
+def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
+    """Return the worker's verified jars and lay out its plugins, downloaded where absent. Blocks; StartupRefused."""
+    cache = options.tools_dir / "maven"
+    classpath = jars.fetch(jars.CONNECT, cache, report)
+    for group in jars.PLUGINS:
+        _lay_out(plugins_dir(options) / group, jars.fetch(group, cache, report))
+    manifest = plugins_dir(options) / jars.CONNECT_AVRO / "sightline-services.jar"
+    with zipfile.ZipFile(manifest, "w") as jar:
+        jar.writestr(_CONVERTER_SERVICE, _CONVERTER + "\n")
+    return classpath
+
+
+def plugins_dir(options: StackOptions) -> Path:
+    """Return the folder that worker.properties names `plugins`."""
+    return options.tools_dir / "connect" / "plugins"
+
+
+def connect_command(
+    options: StackOptions, classpath: tuple[Path, ...], environment: Mapping[str, str], name: str = "connect"
+) -> ServerCommand:
+    """Return how to start a worker; `environment` is what connect_config.worker_environment makes. Blocks shortly."""
+    folder = options.data_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    logging = folder / "log4j2.properties"
+    logging.write_text(_LOGGING)
+    archive = jvm.class_archive(options.tools_dir, "connect", classpath)
+    command = jvm.java_command(
+        classpath,
+        "org.apache.kafka.connect.cli.ConnectDistributed",
+        heap_megabytes=_HEAP_MEGABYTES,
+        options=(f"-Dlog4j2.configurationFile={logging}", *archive.options),
+    )
+    return ServerCommand(
+        name,
+        (*command, str(CONNECT_DIR / "worker.properties")),
+        options.log_dir / f"{name}.log",
+        # `plugins` in worker.properties is relative.
+        plugins_dir(options).parent,
+        environment,
+        after_orderly_stop=archive.keep,
+    )
+
+
+def _lay_out(folder: Path, files: tuple[Path, ...]) -> None:
+    """Make `folder` hold exactly `files`, as hard links where the disk allows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {path.name for path in files}
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for path in files:
+        target = folder / path.name
+        if target.exists():
+            continue
+        partial = folder / f".{path.name}.{os.getpid()}"
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+        partial.replace(target)
