@@ -104,6 +104,18 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),
     Metric("sightline_bridge_oversized_total", "counter", "messages", (), "messages too large for Kafka: dead letters"),
     Metric("sightline_bridge_waits_total", "counter", "waits", ("side",), "pauses because queue or broker was away"),
+    # the lake (app/services/lake_health.py)
+    Metric("sightline_lake_connector_running", "gauge", "1", ("table",), "1 while a table's connector and tasks run"),
+    Metric(
+        "sightline_lake_behind_seconds",
+        "gauge",
+        "seconds",
+        ("table",),
+        "age of the oldest record that was published after the newest snapshot; 0 where there is none",
+    ),
+    Metric("sightline_lake_snapshot_age_seconds", "gauge", "seconds", ("table",), "age of the newest snapshot"),
+    Metric("sightline_lake_rows", "gauge", "rows", ("table",), "rows of the newest snapshot"),
+    Metric("sightline_lake_restarts_total", "counter", "restarts", ("table",), "failed tasks started again"),
     Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
 )
 

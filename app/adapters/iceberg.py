@@ -120,6 +120,17 @@ def load_table(catalog: Catalog, settings: Settings, table: LakeTable) -> Table 
         raise LakeUnavailable(f"cannot read the table {table.name}: {error}") from error
 
 
+def newest_snapshot(catalog: Catalog, settings: Settings, table: LakeTable) -> tuple[int, int] | None:
+    """Return time (Unix ms) and row count of the newest snapshot; None without one. Raises LakeUnavailable."""
+    found = load_table(catalog, settings, table)
+    if found is None:
+        raise LakeUnavailable(f"the catalog has no table {table.name}; see docs/lake.md, catalog wiped")
+    snapshot = found.current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return None
+    return snapshot.timestamp_ms, int(snapshot.summary["total-records"] or 0)
+
+
 def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
     """Create each table that is absent and add the columns that newer schemas bring; return what was done, in words.
 

@@ -16,24 +16,7 @@ from app.stack.processes import ServerCommand
 
 _HEAP_MEGABYTES: Final = 768
 # What the converter's jar lacks: with it Connect finds the class without reading all of them.
-_CONVERTER_SERVICE: Final = "META-INF/services/org.apache.kafka.connect.storage.Converter"
-_CONVERTER: Final = "io.apicurio.registry.utils.converter.AvroConverter"
-
-_LOGGING: Final = """\
-status=error
-appender.console.type=Console
-appender.console.name=console
-appender.console.layout.type=PatternLayout
-appender.console.layout.pattern=%d{ISO8601} %-5p [%X{connector.context}] %m (%c{1})%n%throwable{20}
-rootLogger.level=info
-rootLogger.appenderRef.console.ref=console
-logger.configs.name=org.apache.kafka.common.config.AbstractConfig
-logger.configs.level=warn
-logger.clients.name=org.apache.kafka.clients
-logger.clients.level=warn
-logger.reflections.name=org.reflections
-logger.reflections.level=error
-"""
+_SERVICES: Final = CONNECT_DIR / "avro" / "services"
 
 
 def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
@@ -44,7 +27,8 @@ def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]
         _lay_out(plugins_dir(options) / group, jars.fetch(group, cache, report))
     manifest = plugins_dir(options) / jars.CONNECT_AVRO / "sightline-services.jar"
     with zipfile.ZipFile(manifest, "w") as jar:
-        jar.writestr(_CONVERTER_SERVICE, _CONVERTER + "\n")
+        for path in sorted(_SERVICES.rglob("*")):
+            jar.write(path, path.relative_to(_SERVICES).as_posix())
     return classpath
 
 
@@ -59,8 +43,7 @@ def connect_command(
     """Return how to start a worker; `environment` is what connect_config.worker_environment makes. Blocks shortly."""
     folder = options.data_dir / name
     folder.mkdir(parents=True, exist_ok=True)
-    logging = folder / "log4j2.properties"
-    logging.write_text(_LOGGING)
+    logging = CONNECT_DIR / "log4j2.properties"
     archive = jvm.class_archive(options.tools_dir, "connect", classpath)
     command = jvm.java_command(
         classpath,

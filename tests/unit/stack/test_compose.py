@@ -15,14 +15,16 @@ import jsonschema
 import pytest
 import yaml
 
+from app.adapters.connect_config import CONNECT_DIR, connector_configs, native_registry, worker_environment
 from app.settings import ROOT, Settings, load_settings
+from app.stack import jars
 from app.stack.jars import read_lock
 from app.stack.store_servers import VERSITYGW_MODULE
 from app.topics import UPLOADS
 
 SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
 WORKERS = ("identify", "score", "retry", "moderate", "index")
-JOBS = ("init", "bucket")
+JOBS = ("init", "bucket", "lake-init", "lake-bucket", "lake-up", "lake")
 
 
 @pytest.fixture
@@ -102,10 +104,43 @@ def test_every_stage_that_is_built_exists_with_what_it_copies(compose: dict[str,
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
     for service in compose["services"].values():
-        if "build" in service:
+        if "build" in service and service["build"]["context"] == ".":
             assert service["build"]["target"] in stages
             assert (ROOT / service["build"]["dockerfile"]).exists()
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile, re.MULTILINE):
         assert (ROOT / source).exists(), f"the Dockerfile copies {source}"
         assert f"!{source}" in ignored, f".dockerignore lets {source} through"
+
+
+def test_the_lake_is_a_profile_and_connect_gets_every_variable_it_refers_to(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    of_the_lake = {name for name, service in services.items() if service.get("profiles") == ["lake"]}
+    assert of_the_lake == {"connect", "lake", "lake-bucket", "lake-init", "lake-up", "lake-watch"}
+    settings = load_settings(services["lake-up"]["environment"])
+    assert settings.lake.catalog == "sqlite"
+    texts = [(CONNECT_DIR / "worker.properties").read_text()]
+    texts += [json.dumps(config) for config in connector_configs(settings).values()]
+    wanted = {name for text in texts for name in re.findall(r"\$\{env:(\w+)\}", text)}
+    assert wanted
+    environment = services["connect"]["environment"]
+    assert wanted <= set(environment)
+    assert wanted <= set(worker_environment(settings, "catalog.db", "http://127.0.0.1:8083"))
+    # What both say must be the same: the one writes tables, the other reads them.
+    assert environment["SIGHTLINE_LAKE_CATALOG_URI"] == settings.lake.catalog_uri
+    assert environment["SIGHTLINE_LAKE_WAREHOUSE"] == settings.lake.warehouse
+    assert environment["SIGHTLINE_LAKE_NAMESPACE"] == settings.lake.namespace
+    assert environment["SIGHTLINE_CONNECT_REGISTRY"] == native_registry(settings.registry.url)
+
+
+def test_the_image_of_connect_has_what_the_local_stack_runs() -> None:
+    """The pom's versions and artefacts are the roots of maven.lock, and its Dockerfile copies what exists."""
+    properties = dict(re.findall(r"<(\w+)\.version>([^<]+)<", (CONNECT_DIR / "pom.xml").read_text()))
+    groups = {"worker": jars.CONNECT, "iceberg": jars.CONNECT_ICEBERG, "avro": jars.CONNECT_AVRO}
+    for module, group in groups.items():
+        pom = (CONNECT_DIR / module / "pom.xml").read_text()
+        named = r"<groupId>(.+?)</groupId>\s*<artifactId>(.+?)</artifactId>\s*<version>\$\{(\w+)\.version"
+        found = {f"{owner}:{artifact}:{properties[version]}" for owner, artifact, version in re.findall(named, pom)}
+        assert found == {root for name, root, _ in jars.ROOTS if name == group}
+        assert ("<exclusion>" in pom) == (group in jars.PLUGINS)
+    assert list((CONNECT_DIR / "avro" / "services").rglob("*.Converter"))
