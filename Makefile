@@ -27,11 +27,12 @@ test-gpu:        ## model tests on a GPU; puts TensorFlow for GPUs into .venv
 	./sightline --install dev
 	SIGHTLINE_INFERENCE_DEVICE=gpu $(PY) -m pytest tests -m gpu
 
-check: .venv/.dev ## ruff, mypy strict, import contracts, generated files; changes nothing
+check: .venv/.dev ## ruff, mypy strict, import contracts, schemas, generated files; changes nothing
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
+	$(PY) -m app schemas check
 	$(PY) -m app docs --check
 
 format: .venv/.dev ## format and sort

@@ -345,9 +345,11 @@ def _lock(
     With --schemas: append schemas that have no id yet to schemas/ids.lock, numbered by a fresh registry.
     """
     if schemas:
+        from app.services.schema_check import write_shapes
         from app.stack.schema_lock import extend_lock
 
         added = asyncio.run(extend_lock(lambda line: print(line, flush=True)))
+        write_shapes()
         print("\n".join(f"added {line}" for line in added) or "schemas/ids.lock is complete")
         return
     from app.stack.jars import LOCK_FILE, write_lock

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import shutil
 import types
 import typing
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 
 from app.adapters.avro import SCHEMA_DIR, Codec, released_schemas
+from app.services.schema_check import SHAPES_FILE, schema_complaints, write_shapes
+from schemas.evolution import breaks
 from schemas.records import RECORDS
-from tests.support.schema_evolution import breaks
 from tests.support.schema_examples import EXAMPLES_DIR, example_paths, example_record
 
 _PRIMITIVES = {"string": str, "int": int, "long": int, "double": float, "boolean": bool, "bytes": bytes}
@@ -191,3 +193,69 @@ def test_the_checker_accepts_additions() -> None:
     new["fields"].append({"name": "colour", "type": "string", "default": ""})
     _field(new, "timings")["type"]["fields"].append({"name": "decide_ms", "type": "long", "default": 0})
     assert breaks(old, new) == []
+
+
+def test_the_schemas_of_this_release_only_grow() -> None:
+    assert schema_complaints() == ()
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    folder = tmp_path / "schemas"
+    shutil.copytree(SCHEMA_DIR, folder)
+    return folder
+
+
+def _change(folder: Path, record: str, version: int, change: Callable[[Any], None]) -> None:
+    path = folder / record / f"{version}.avsc"
+    schema = json.loads(path.read_text())
+    change(schema)
+    path.write_text(json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_remove, "ImagePrediction/2: reason: removed or renamed"),
+        (_rename, "ImagePrediction/2: cause: added"),
+        (_retype, "ImagePrediction/2: width: int became string"),
+        (_require, "ImagePrediction/2: etag: string? became string"),
+        (_change_inside, "ImagePrediction/2: timings.queued_ms: long became double"),
+        (_change_in_array, "ImagePrediction/2: scores[].skipped: removed or renamed"),
+        (_move, "ImagePrediction/2: upload_id: moved"),
+    ],
+)
+def test_a_released_schema_that_was_edited_is_told_by_its_field(
+    copied: Path, change: Callable[[Any], None], told: str
+) -> None:
+    _change(copied, "ImagePrediction", 2, change)
+    assert any(line.startswith(told) for line in schema_complaints(copied)), schema_complaints(copied)
+
+
+def test_a_new_version_that_takes_away_is_told_by_its_field(copied: Path) -> None:
+    """The newest record of one version alone: nothing else would notice."""
+    shutil.copy(copied / "ModerationDecision" / "1.avsc", copied / "ModerationDecision" / "2.avsc")
+    _change(copied, "ModerationDecision", 2, lambda schema: _field(schema, "moderator").update(name="person"))
+    assert schema_complaints(copied) == ("ModerationDecision/2: in no line of ids.lock; run `make schema-ids`",)
+    with (copied / "ids.lock").open("a") as lock:
+        lock.write("13 ModerationDecision/2\n")
+    assert write_shapes(copied) == 1
+    assert schema_complaints(copied) == (
+        "ModerationDecision/2 after ModerationDecision/1: moderator: removed, renamed or moved",
+    )
+
+
+def test_a_field_that_the_lake_would_hide_is_refused(copied: Path) -> None:
+    shutil.copy(copied / "ModerationDecision" / "1.avsc", copied / "ModerationDecision" / "2.avsc")
+    column = {"name": "kafka_offset", "type": "long", "default": 0}
+    _change(copied, "ModerationDecision", 2, lambda schema: schema["fields"].append(column))
+    with (copied / "ids.lock").open("a") as lock:
+        lock.write("13 ModerationDecision/2\n")
+    write_shapes(copied)
+    assert schema_complaints(copied) == ("ModerationDecision/2: kafka_offset: a column of the lake has that name",)
+
+
+def test_shapes_are_written_once(copied: Path) -> None:
+    before = (copied / SHAPES_FILE).read_text()
+    assert write_shapes(copied) == 0
+    assert (copied / SHAPES_FILE).read_text() == before

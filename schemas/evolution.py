@@ -86,3 +86,43 @@ def _named(node: Any) -> dict[str, Any]:
                 if isinstance(node.get(key), (dict, list)):
                     found |= _named(node[key])
     return found
+
+
+def shape(schema: Any) -> tuple[str, ...]:
+    """Return one line for each field of a schema, `path type`, in their order; `?` marks an optional one.
+
+    What a reader of bytes or a column of a table depends on, and no more: docs are left out.
+    """
+    names = _named(schema)
+    lines: list[str] = []
+
+    def walk(node: Any, path: str, mark: str) -> None:
+        if isinstance(node, list):
+            walk(next(branch for branch in node if branch != "null"), path, "?")
+            return
+        node = _resolved(node, names)
+        match _kind(node):
+            case "record":
+                if path:
+                    lines.append(f"{path} {node['name']}{mark}")
+                for field in node["fields"]:
+                    walk(field["type"], f"{path}.{field['name']}" if path else field["name"], "")
+            case "array":
+                walk(node["items"], f"{path}[]", mark)
+            case kind:
+                logical = node.get("logicalType") if isinstance(node, dict) else None
+                lines.append(f"{path} {logical or kind}{mark}")
+
+    walk(schema, "", "")
+    return tuple(lines)
+
+
+def edited(released: tuple[str, ...], found: tuple[str, ...]) -> list[str]:
+    """Return what differs between the shape that was released and the one in the file, a sentence for each field."""
+    before, now = (dict(line.split(" ", 1) for line in lines) for lines in (released, found))
+    told = [f"{path}: removed or renamed" for path in before if path not in now]
+    told += [f"{path}: {kind} became {now[path]}" for path, kind in before.items() if now.get(path, kind) != kind]
+    told += [f"{path}: added" for path in now if path not in before]
+    if not told and released != found:
+        told = [f"{one.split(' ')[0]}: moved" for one, two in zip(released, found, strict=True) if one != two]
+    return told
