@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
+import json
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import fastavro
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -38,6 +42,13 @@ class LakeInstallation:
 
     stack: LocalStack
     settings: Settings
+    variables: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a verb of this installation."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+        return {**kept, "SIGHTLINE_STACK_VAR_DIR": str(self.stack.options.var_dir / "nobody"), **self.variables}
 
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
@@ -118,6 +129,15 @@ def made_predictions(count: int, start: int = 0, **changes: Any) -> Iterator[tup
         yield f"{record.bucket}/{key}".encode(), CODEC.encode(record)
 
 
+def encoded_with(text: str, schema_id: int, value: bytes, **more: Any) -> bytes:
+    """Return a record of ours as a newer worker would write it: by the schema `text`, with fields that we lack."""
+    schema = fastavro.parse_schema(json.loads(text))
+    body = {**dataclasses.asdict(CODEC.decode(value)), **more}
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, schema, body)
+    return bytes(1) + schema_id.to_bytes(4, "big") + buffer.getvalue()
+
+
 @pytest_asyncio.fixture
 async def lake(stack: LocalStack, names: TestNames) -> AsyncIterator[LakeInstallation]:
     """An installation of its own with empty tables; Connect runs without any of its connectors."""
@@ -127,19 +147,18 @@ async def lake(stack: LocalStack, names: TestNames) -> AsyncIterator[LakeInstall
             await stack.add_connect()
         except StartupRefused as refusal:
             skip_without_services(str(refusal))
-    settings = load_settings(
-        {
-            **stack.environment,
-            "SIGHTLINE_KAFKA_PREFIX": names.prefix,
-            "SIGHTLINE_LAKE_NAMESPACE": names.bucket.replace("-", "_"),
-            "SIGHTLINE_LAKE_COMMIT_SECONDS": f"{COMMIT_SECONDS:g}",
-            "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS": "8",
-        }
-    )
+    variables = {
+        **stack.environment,
+        "SIGHTLINE_KAFKA_PREFIX": names.prefix,
+        "SIGHTLINE_LAKE_NAMESPACE": names.bucket.replace("-", "_"),
+        "SIGHTLINE_LAKE_COMMIT_SECONDS": f"{COMMIT_SECONDS:g}",
+        "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS": "8",
+    }
+    settings = load_settings(variables)
     await stack.create_topics(names.prefix)
     await create_topics(stack.kafka, LAKE_TOPICS, partitions=stack.options.partitions, prefix=names.prefix)
     await asyncio.to_thread(lambda: create_tables(open_catalog(settings), settings))
-    installation = LakeInstallation(stack, settings)
+    installation = LakeInstallation(stack, settings, variables)
     yield installation
     await stack.revive()
     await installation.remove()
