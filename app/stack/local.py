@@ -464,6 +464,9 @@ class LocalStack:
             return  # refused before anything began: what runs there is another stack's
         with suppress(OSError):
             remove_state(self.options.var_dir)
+        if CONNECT in self._servers:
+            # First and alone: without a broker it would wait for its tasks in vain.
+            await self._servers[CONNECT].process.stop()
         names = list(reversed(self._servers))
         await asyncio.gather(*(self._servers[name].process.stop() for name in names))
         for server in self._servers.values():

@@ -39,6 +39,9 @@ def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs"
         "LOG_LEVEL": "WARNING",
         "TMPDIR": str(folder),
     }
+    if options.with_lake:
+        # Tables must outlive a stop as Kafka's topics do: the sink does not read again what it has committed.
+        environment |= {"S3_PERSIST": "1", "S3_DATA_DIR": str((folder / "s3").resolve())}
     command = (sys.executable, "-m", "ministack")
     return ServerCommand("ministack", command, options.log_dir / "ministack.log", folder, environment)
 
