@@ -1,0 +1,14 @@
+"""`./sightline lake …`: the tables on S3, for operators. Each verb has a file of its own, `lake_*.py`."""
+
+from __future__ import annotations
+
+import typer
+
+from app.cli import lake_verify
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verbs."""
+    lake = typer.Typer(no_args_is_help=True, help="The lake: Iceberg tables on S3 that Kafka Connect writes.")
+    lake_verify.attach(lake)
+    cli.add_typer(lake, name="lake")
