@@ -110,10 +110,10 @@ class _Replace(_KeepsProgress, _OverwriteFiles):
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
         summary = super()._summary(snapshot_properties)
-        if self.same_rows:
-            # pyiceberg sums the totals for overwrites only; both operations have the same.
-            summary.operation = Operation.REPLACE
-        return summary
+        if not self.same_rows:
+            return summary
+        # pyiceberg sums the totals for overwrites only; both operations have the same.
+        return Summary(operation=Operation.REPLACE, **summary.additional_properties)
 
     def _validate_concurrency(self) -> None:
         """Refuse row deletions that came meanwhile; that the files to replace are there is checked at each attempt."""

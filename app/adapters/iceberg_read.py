@@ -21,6 +21,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from pyiceberg.types import ListType, MapType
 
 from app.adapters.iceberg import load_table
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, LakeTable
@@ -159,7 +160,8 @@ def _parquet_batches(table: Table, path: str, schema: Schema) -> Iterator[Any]:
             parquet.schema_arrow, table.metadata.name_mapping(), downcast_ns_timestamp_to_us=True
         )
         # A file from before a column was added lacks it.
-        found = prune_columns(written, schema.field_ids, select_full_types=False)
+        wanted = {number for number in schema.field_ids if not isinstance(schema.find_type(number), ListType | MapType)}
+        found = prune_columns(written, wanted, select_full_types=False)
         names = [field.name for field in found.fields]
         for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
             if not batch.num_rows:

@@ -72,6 +72,9 @@ class LakeStore:
         bucket, key = _parts(prefix)
         async for page in self._pages("list_objects_v2", bucket, key):
             for row in page.get("Contents", ()):
+                if row["Key"].endswith("/"):
+                    # The empty object that pyarrow leaves as a folder when it deletes a file in it.
+                    continue
                 yield LakeFile(f"s3://{bucket}/{row['Key']}", int(row["Size"]), _ms(row["LastModified"]))
 
     async def half_uploads(self, prefix: str) -> AsyncIterator[HalfUpload]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from app.cli import lake_verify
+from app.cli import lake_compact, lake_verify
 
 
 def register(cli: typer.Typer) -> None:
     """Add the verbs."""
     lake = typer.Typer(no_args_is_help=True, help="The lake: Iceberg tables on S3 that Kafka Connect writes.")
-    lake_verify.attach(lake)
+    for verb in (lake_verify, lake_compact):
+        verb.attach(lake)
     cli.add_typer(lake, name="lake")

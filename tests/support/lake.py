@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,7 @@ from app.services.lake_sums import TableSums
 from app.services.lake_verify import Limits, verify
 from app.settings import KafkaSettings, LakeSettings, S3Settings, Secret, Settings
 from app.stack.local import LocalStack
-from schemas.records import ContentEmbedding, FlaggedImage, ImagePrediction, ImageRemoved, ModerationDecision, Record
+from schemas.records import ImagePrediction, Record
 from tests.support.manual_clock import ManualClock
 from tests.support.schema_examples import newest_example
 
@@ -76,11 +76,16 @@ class StagedLake:
         self.scanner = TopicScanner(settings.kafka)
         self.store = LakeStore(settings.s3)
         self._commits = 0
+        self.next_offset = 0
 
-    async def __aenter__(self) -> StagedLake:
+    async def furnish(self) -> None:
+        """Make bucket and tables; enough for a test that needs no topic."""
         bucket = self.settings.lake.warehouse.removeprefix("s3://").split("/")[0]
         await create_bucket(self._stack.s3, bucket)
         await asyncio.to_thread(create_tables, self.catalog, self.settings)
+
+    async def __aenter__(self) -> StagedLake:
+        await self.furnish()
         await self.scanner.__aenter__()
         await self.store.__aenter__()
         return self
@@ -216,6 +221,15 @@ class StagedLake:
         """The limits of the settings."""
         return Limits.of(self.settings.lake)
 
+    def examples(self, row: LakeTable, count: int) -> list[Record]:
+        """Return records of a table, all alike."""
+        return [newest_example(row.record)] * count
+
+    async def files_of(self, row: LakeTable = PREDICTIONS_TABLE) -> set[str]:
+        """Return the paths of the data files that lie in the store, whether the table refers to them or not."""
+        async with LakeStore(self.settings.s3) as store:
+            return {file.path async for file in store.list(self.table(row).location() + "/data/")}
+
     async def files(self, row: LakeTable = PREDICTIONS_TABLE) -> list[LakeFile]:
         """Return the objects below a table's folder."""
         return [file async for file in self.store.list(self.table(row).location() + "/")]
@@ -238,27 +252,37 @@ def sink_words(row: LakeTable, commit: int, valid_through_ms: int | None) -> dic
     return words
 
 
-def predictions(count: int, start: int = 0, **changes: Any) -> list[Record]:
-    """Return predictions of as many images."""
-    return _made(
-        ImagePrediction,
-        count,
-        lambda number: {"upload_id": f"{start + number:064x}", "key": f"images/{start + number}.jpg"},
-        changes,
-    )
-
-
-def _made(
-    kind: type[Any], count: int, varied: Callable[[int], dict[str, Any]], changes: dict[str, Any]
+def predictions(
+    count: int, start: int = 0, event_time_ms: int | None = 1_795_000_000_000, **changes: Any
 ) -> list[Record]:
-    example = newest_example(kind.__name__)
-    return [replace(example, **{**varied(number), **changes}) for number in range(count)]
+    """Return predictions of as many images; without an event time each has another, in no order."""
+    example = newest_example("ImagePrediction")
+    assert isinstance(example, ImagePrediction)
+    return [
+        replace(
+            example,
+            upload_id=f"{number:064x}",
+            key=f"images/{number}.jpg",
+            event_time_ms=(number * 7919) % 10_007 if event_time_ms is None else event_time_ms,
+            **changes,
+        )
+        for number in range(start, start + count)
+    ]
 
 
-RECORD_OF: dict[str, type[Record]] = {
-    "predictions": ImagePrediction,
-    "flagged": FlaggedImage,
-    "decisions": ModerationDecision,
-    "removals": ImageRemoved,
-    "embeddings": ContentEmbedding,
-}
+def made_records(
+    lake: StagedLake,
+    records: Sequence[Record],
+    row: LakeTable = PREDICTIONS_TABLE,
+    *,
+    start: int | None = None,
+    at_ms: int | None = None,
+) -> list[SourceRecord]:
+    """Return records as they would be read from a topic, without one; offsets go on from call to call."""
+    first = lake.next_offset if start is None else start
+    lake.next_offset = max(lake.next_offset, first + len(records))
+    published_ms = lake.clock.now_ms() if at_ms is None else at_ms
+    return [
+        SourceRecord(row.topic, number % 3, first + number, published_ms, None, lake.codec.encode(record))
+        for number, record in enumerate(records)
+    ]

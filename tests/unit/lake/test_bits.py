@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.services.lake_bits import PAGE_OFFSETS, OffsetBits, offsets_of
@@ -27,6 +27,7 @@ def _list(bits: OffsetBits) -> list[int]:
     return [int(offset) for chunk in bits.chunks() for offset in chunk]
 
 
+@settings(deadline=None)
 @given(st.lists(_MANY, max_size=4))
 def test_adding_tells_what_was_in_already_and_how_often(batches: list[list[int]]) -> None:
     bits, known = OffsetBits(), set()
@@ -42,6 +43,7 @@ def test_adding_tells_what_was_in_already_and_how_often(batches: list[list[int]]
     assert len(bits) == len(known)
 
 
+@settings(deadline=None)
 @given(_MANY, _MANY, st.tuples(_OFFSET, _OFFSET))
 def test_it_is_a_set(left: list[int], right: list[int], window: tuple[int, int]) -> None:
     one, other = _bits(left), _bits(right)
