@@ -5,15 +5,15 @@ Everything here blocks; a table that cannot be read wholly is LakeUnavailable, n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from typing import Final
 
-from pyiceberg.catalog import Catalog
-from pyiceberg.io import FileIO
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 
 from app.adapters.iceberg_read import lake_errors
-from app.settings import Settings
+
+METADATA_ENDING: Final = ".metadata.json"
 
 
 def referenced_files(table: Table) -> set[str]:
@@ -43,23 +43,22 @@ def table_location(table: Table) -> str:
     return plain_path(table.location()).rstrip("/") + "/"
 
 
-def other_locations(catalog: Catalog, settings: Settings, table: Table) -> tuple[str, ...]:
+def other_locations(table: Table) -> tuple[str, ...]:
     """Return the folders of the other tables of the namespace that lie below this table's. Raises LakeUnavailable."""
     with lake_errors("listing the catalog's tables"):
         mine = table_location(table)
-        names = [name for name in catalog.list_tables(settings.lake.namespace) if name[-1] != table.name()[-1]]
-        found = [table_location(catalog.load_table(name)) for name in names]
+        names = [name for name in table.catalog.list_tables(table.name()[:-1]) if name[-1] != table.name()[-1]]
+        found = [table_location(table.catalog.load_table(name)) for name in names]
     return tuple(location for location in found if location.startswith(mine))
 
 
-def strangers(io: FileIO, uuid: str, paths: Sequence[str]) -> list[str]:
-    """Return those metadata files that belong to another table than `uuid`. Raises LakeUnavailable."""
+def strangers(table: Table, paths: Sequence[str]) -> list[str]:
+    """Return those of some metadata files that are of another table. Raises LakeUnavailable."""
     found = []
     for path in paths:
         with lake_errors(f"reading {path}"):
-            with io.new_input(path).open() as opened:
-                text = opened.read()
-            if json.loads(text).get("table-uuid") != uuid:
+            metadata = FromInputFile.table_metadata(table.io.new_input(path))
+            if metadata.table_uuid != table.metadata.table_uuid:
                 found.append(path)
     return found
 

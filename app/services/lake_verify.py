@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.adapters.iceberg_read import TableReader, moment
-from app.adapters.iceberg_references import referenced_files, table_location
 from app.adapters.s3_files import LakeStore
 from app.ports import Clock
 from app.services.lake_compare import Comparer, Comparison, partition_sums
+from app.services.lake_gc import Bounds, find_rubbish
 from app.services.lake_sums import TableSums
 from app.settings import LakeSettings
 
@@ -23,17 +23,14 @@ class Limits:
     """When a table counts as behind, and which files as orphans or small."""
 
     behind_ms: int
-    orphan_ms: int
+    rubbish: Bounds
     small_bytes: int
 
     @classmethod
     def of(cls, settings: LakeSettings) -> Limits:
         """Return the limits: three commit intervals and one timeout without a commit is too long."""
-        return cls(
-            behind_ms=int((3 * settings.commit_seconds + settings.commit_timeout_seconds) * 1000),
-            orphan_ms=int(settings.orphan_hours * _HOUR_MS),
-            small_bytes=settings.target_file_bytes // 4,
-        )
+        behind_ms = int((3 * settings.commit_seconds + settings.commit_timeout_seconds) * 1000)
+        return cls(behind_ms, Bounds(int(settings.orphan_hours * _HOUR_MS), behind_ms), settings.target_file_bytes // 4)
 
 
 async def verify(
@@ -128,14 +125,7 @@ def _stale(found: Comparison, now_ms: int, limits: Limits) -> list[str]:
 
 async def _files(reader: TableReader, store: LakeStore, clock: Clock, limits: Limits) -> tuple[int, dict[str, int]]:
     """Return how many files no snapshot refers to, and how many of the data files of each day are small."""
-    listed = [
-        file.path
-        async for file in store.list(table_location(reader.table))
-        if clock.now_ms() - file.modified_ms > limits.orphan_ms
-    ]
-    # Listed first: what is committed meanwhile is then among the references.
-    await asyncio.to_thread(reader.open)
-    in_use = await asyncio.to_thread(referenced_files, reader.table)
+    rubbish = await find_rubbish(reader, store, clock, limits.rubbish)
     small: dict[str, int] = {}
     counts: dict[str, int] = {}
     for stored in await asyncio.to_thread(reader.files):
@@ -143,4 +133,4 @@ async def _files(reader: TableReader, store: LakeStore, clock: Clock, limits: Li
         if stored.size_bytes < limits.small_bytes:
             small[stored.day] = small.get(stored.day, 0) + 1
     # The last file of a day may be as small as it likes.
-    return sum(path not in in_use for path in listed), {day: count for day, count in small.items() if counts[day] > 1}
+    return len(rubbish.files), {day: count for day, count in small.items() if counts[day] > 1}

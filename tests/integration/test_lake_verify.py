@@ -124,7 +124,7 @@ async def test_a_sink_that_stands_still_fails(lake: StagedLake) -> None:
 async def test_orphans_fail_once_they_are_old(lake: StagedLake) -> None:
     await lake.fill(predictions(10))
     table = lake.table()
-    with table.io.new_output(f"{table.location()}/data/left-by-a-kill.parquet").create() as output:
+    with table.io.new_output(f"{table.location()}/metadata/left-by-a-kill.avro").create() as output:
         output.write(b"half a file")
     assert (await lake.verify()).orphans == 0
     await lake.clock.sleep(25 * 3600)
