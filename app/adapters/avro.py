@@ -86,6 +86,20 @@ class Codec:
 
         Raises Poison(`not_avro` | `unknown_schema_id` | `undecodable`).
         """
+        name, body = self._body(value, as_newest=True)
+        try:
+            return typing.cast("Record", self._from_wire[name](body))
+        except (ValueError, TypeError, KeyError) as error:
+            raise Poison("undecodable", f"not a {name}: {type(error).__name__}: {error}") from error
+
+    def fields(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
+        """Return the record's name and its fields as they were written, without those that came in later versions.
+
+        Times are Unix milliseconds. Raises as `decode`.
+        """
+        return self._body(value, as_newest=False)
+
+    def _body(self, value: bytes | None, *, as_newest: bool) -> tuple[str, Any]:
         if value is None or len(value) < _HEADER.size or value[0] != 0:
             raise Poison("not_avro", "no Confluent header (byte 0 and a 4-byte schema id)")
         schema_id = _HEADER.unpack_from(value)[1]
@@ -95,12 +109,12 @@ class Codec:
         buffer = io.BytesIO(value)
         buffer.seek(_HEADER.size)
         try:
-            body = fastavro.schemaless_reader(buffer, written, self._writers[name][1])
-            if buffer.read(1):
-                raise Poison("undecodable", f"bytes left over after a {name}")
-            return typing.cast("Record", self._from_wire[name](body))
+            body = fastavro.schemaless_reader(buffer, written, self._writers[name][1] if as_newest else None)
         except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error) as error:
             raise Poison("undecodable", f"not a {name}: {type(error).__name__}: {error}") from error
+        if buffer.read(1):
+            raise Poison("undecodable", f"bytes left over after a {name}")
+        return name, body
 
     def decode_as(self, value: bytes | None, record: type[_R]) -> _R:
         """Return the record in `value`, which must be a `record`; else Poison(`unexpected_record`)."""

@@ -223,6 +223,11 @@ class TopicScanner:
         async with _Reader(self._settings, topic, self._idle) as reader:
             return await reader.resolve(None, at_start=False)
 
+    async def starts(self, topic: str) -> dict[int, int]:
+        """Return the first offset that each partition still holds. Raises as `scan` does."""
+        async with _Reader(self._settings, topic, self._idle) as reader:
+            return await reader.resolve(None, at_start=True)
+
     async def count(self, topic: str, start: Bound | None = None, end: Bound | None = None) -> int:
         """Return how many offsets lie between the bounds: an upper limit of the records, for a progress bar."""
         async with _Reader(self._settings, topic, self._idle) as reader:

@@ -1,14 +1,15 @@
-"""`./sightline lake …`: the Iceberg tables that Kafka Connect fills."""
+"""`./sightline lake …`: the Iceberg tables that Kafka Connect fills; each verb has a file of its own, `lake_*.py`."""
 
 from __future__ import annotations
 
 import typer
 
-from app.cli import lake_connect
+from app.cli import lake_compact, lake_connect, lake_expire, lake_gc, lake_verify
 
 
 def register(cli: typer.Typer) -> None:
-    """Add the group."""
-    lake = typer.Typer(no_args_is_help=True, help="The lake: Iceberg tables on S3, filled by Kafka Connect.")
-    lake_connect.add_verbs(lake)
+    """Add the verbs."""
+    lake = typer.Typer(no_args_is_help=True, help="The lake: Iceberg tables on S3 that Kafka Connect fills.")
+    for verb in (lake_connect, lake_verify, lake_compact, lake_expire, lake_gc):
+        verb.attach(lake)
     cli.add_typer(lake, name="lake")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from app.services.lake_health import LakeSources
 
 
-def add_verbs(lake: typer.Typer) -> None:
-    """Add the verbs to the group."""
+def attach(lake: typer.Typer) -> None:
+    """Add the verbs."""
     lake.command("up")(_up)
     lake.command("status")(_status)
     lake.command("watch")(_watch)

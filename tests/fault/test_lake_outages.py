@@ -22,8 +22,8 @@ from app.settings import ROOT, load_settings
 from app.stack.local import CONNECT, REGISTRY
 from app.stack.options import ACCESS_KEY, SECRET_KEY
 from app.topics import PREDICTIONS
+from tests.support.connect import COMMIT_SECONDS, LakeInstallation, encoded_with, made_predictions
 from tests.support.eventually import eventually
-from tests.support.lake import COMMIT_SECONDS, LakeInstallation, encoded_with, made_predictions
 from tests.support.stack import TestNames
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]

@@ -1,0 +1,127 @@
+"""Commits beside the sink: files replaced or added in one snapshot that carries the sink's own progress on.
+
+Kafka Connect's coordinator finds its progress in snapshot summaries, from the current one back through the parents.
+Each snapshot of ours repeats what its parent line says, taken from the very parent that it is committed on, also when
+another commit came in between: so expiry of what lies behind it never makes the coordinator forget, and an older word
+never stands before a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Summary, ancestors_of
+from pyiceberg.table.update.snapshot import _FastAppendFiles, _OverwriteFiles, _SnapshotProducer
+from pyiceberg.typedef import EMPTY_DICT
+
+from app.adapters.iceberg_read import sink_properties
+from app.errors import LakeUnavailable
+
+# The sink commits every few minutes and takes a second or so; ten tries in a row lose to nobody who is well.
+ATTEMPTS: Final = 10
+_T = TypeVar("_T")
+
+
+def replace_files(table: Table, removed: Sequence[DataFile], added: Sequence[DataFile], *, same_rows: bool) -> None:
+    """Put `added` in the place of `removed`, in one snapshot; files that others add meanwhile stay.
+
+    `same_rows`: the snapshot is a `replace` (readers of changes skip it), else an `overwrite`. Raises
+    ValidationException when one of `removed` is no longer in the table, CommitFailedException when others were faster
+    ten times; then nothing is changed, and the files of `added` are the caller's to delete.
+    """
+    transaction = table.transaction()
+    producer = _Replace(Operation.OVERWRITE, transaction, table.io)
+    producer.same_rows = same_rows
+    for file in removed:
+        producer.delete_data_file(file)
+    for file in added:
+        producer.append_data_file(file)
+    producer.commit()
+    transaction.commit_transaction()
+
+
+def append_files(table: Table, added: Sequence[DataFile]) -> None:
+    """Add files in one snapshot; none is a snapshot that only drops manifests in which no file lives."""
+    transaction = table.transaction()
+    producer = _Append(Operation.APPEND, transaction, table.io)
+    for file in added:
+        producer.append_data_file(file)
+    producer.commit()
+    transaction.commit_transaction()
+
+
+def delete_files(table: Table, files: Sequence[DataFile]) -> None:
+    """Delete data files that were never committed, as far as the store lets us; `lake gc` finds the rest."""
+    for file in files:
+        try:
+            table.io.delete(file.file_path)
+        except OSError:
+            continue
+
+
+def with_fresh_table(table: Table, change: Callable[[Table], _T]) -> _T:
+    """Return what `change` returns, called again with the table as it is whenever another commit was in its way.
+
+    For changes that plan anew each time. Raises LakeUnavailable after ten tries.
+    """
+    last: Exception | None = None
+    for _ in range(ATTEMPTS):
+        table.refresh()
+        try:
+            return change(table)
+        except (CommitFailedException, ValidationException) as error:
+            last = error
+    raise LakeUnavailable(
+        f"others committed to {'.'.join(table.name())} {ATTEMPTS} times meanwhile, nothing was changed; try again"
+    ) from last
+
+
+def progress_behind(metadata: TableMetadata, snapshot_id: int | None) -> dict[str, str]:
+    """Return the sink's properties of the nearest snapshot that has them, from `snapshot_id` back."""
+    start = None if snapshot_id is None else metadata.snapshot_by_id(snapshot_id)
+    for snapshot in ancestors_of(start, metadata):
+        found = sink_properties(snapshot)
+        if found:
+            return found
+    return {}
+
+
+class _KeepsProgress(_SnapshotProducer[Any]):
+    """A snapshot whose summary repeats the sink's properties of its parent; made anew for each attempt."""
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        kept = progress_behind(self._transaction.table_metadata, self._parent_snapshot_id)
+        return super()._summary({**kept, **snapshot_properties})
+
+
+class _Append(_KeepsProgress, _FastAppendFiles):
+    """An append that keeps the sink's progress."""
+
+
+class _Replace(_KeepsProgress, _OverwriteFiles):
+    """Replaces exactly the named files. What others append meanwhile is no conflict: we took nothing of it away."""
+
+    same_rows = False
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        summary = super()._summary(snapshot_properties)
+        if not self.same_rows:
+            return summary
+        # pyiceberg sums the totals for overwrites only; both operations have the same.
+        return Summary(operation=Operation.REPLACE, **summary.additional_properties)
+
+    def _validate_concurrency(self) -> None:
+        """Refuse row deletions that came meanwhile; that the files to replace are there is checked at each attempt."""
+        from pyiceberg.table.update.validate import _validate_no_new_deletes_for_data_files
+
+        window = self._commit_window
+        if window is None or window.is_empty() or window.head is None:
+            return
+        _validate_no_new_deletes_for_data_files(
+            self._transaction._table, window.head, None, self._deleted_data_files, window.base
+        )

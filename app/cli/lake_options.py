@@ -1,0 +1,21 @@
+"""What the verbs of the lake have in common: which tables are meant, and `--json`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.domain.lake import TABLES, LakeTable
+from app.errors import ConfigurationError
+
+TableOption = Annotated[str, typer.Option("--table", help="Only this table; all when left out.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def tables_named(name: str) -> tuple[LakeTable, ...]:
+    """Return the tables that an option means, predictions last. Raises ConfigurationError."""
+    chosen = tuple(table for table in TABLES if name in ("", table.name))
+    if not chosen:
+        raise ConfigurationError(f"--table {name!r}: one of {', '.join(table.name for table in TABLES)}")
+    return tuple(sorted(chosen, key=lambda table: table.name == "predictions"))
