@@ -1,7 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-fault test-gpu check format lock docs schema-ids clean
+.PHONY: help demo demo-lake test test-unit test-fault test-gpu check format lock docs schema-ids clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -12,6 +12,9 @@ help:            ## this list
 
 demo:            ## the main job on real servers: 500 pictures, live progress, the ledger
 	./sightline demo
+
+demo-lake:       ## the same with Kafka Connect and Iceberg tables: counts rows, and asks by SQL
+	./sightline demo --lake
 
 test: .venv/.dev ## all layers (unit, contract, integration, fault, system)
 	$(PY) -m pytest tests --durations=20

@@ -31,6 +31,9 @@ def register(cli: typer.Typer) -> None:
         down: Annotated[
             bool, typer.Option("--down/--keep", help="End the servers afterwards, or keep them for `explain`.")
         ] = False,
+        lake: Annotated[
+            bool, typer.Option("--lake", help="With Kafka Connect and Iceberg tables: counts rows, and asks by SQL.")
+        ] = False,
         seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
         limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
         json_output: Annotated[
@@ -49,6 +52,13 @@ def register(cli: typer.Typer) -> None:
         from app.demo.run import DemoOptions, run_demo
 
         options = DemoOptions(
-            images=images, s3=s3, folder=folder, down=down, seed=seed, limit_seconds=limit, as_json=json_output
+            images=images,
+            s3=s3,
+            folder=folder,
+            down=down,
+            seed=seed,
+            limit_seconds=limit,
+            as_json=json_output,
+            lake=lake,
         )
         raise typer.Exit(asyncio.run(run_demo(options, os.environ)))

@@ -17,6 +17,10 @@ from app.stack.processes import ServerCommand, ServerProcess, end_stale
 _LOG_TAIL_LINES: Final = 4
 
 
+# A verb that the demo asks: the audit, the lake's count.
+_VERB_SECONDS: Final = 180.0
+
+
 class Children:
     """Verbs run side by side; use as `async with`. On leaving all are ended: TERM, and KILL for what does not go.
 
@@ -88,3 +92,20 @@ def shown(path: Path) -> str:
     """Return a path as a person would type it from here."""
     here = Path(os.path.relpath(path))
     return str(path) if here.parts[:2] == ("..", "..") else str(here)
+
+
+async def run_verb(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+    """Run a verb to its end; return its exit code and what it printed, both streams."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", *arguments),
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _VERB_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return 1, f"{arguments[0]} was not done after {_VERB_SECONDS:.0f} s"
+    return process.returncode or 0, output.decode(errors="replace")

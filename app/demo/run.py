@@ -16,9 +16,10 @@ from typing import Any, Final
 from app.adapters.avro import Codec
 from app.adapters.kafka_follow import TopicFollower, committed_offsets
 from app.adapters.s3_put import Uploader
+from app.demo.lake import LakeAnswers, ask_lake
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import Picture, folder_pictures, made_pictures
-from app.demo.processes import Children, shown
+from app.demo.processes import Children, run_verb, shown
 from app.demo.screen import Screen
 from app.demo.tally import Tally
 from app.errors import StartupRefused
@@ -33,7 +34,6 @@ AGENTS: Final = ("identify", "score", "retry", "moderate", "index")
 _SILENCE_SECONDS: Final = 120.0
 # moderate and index are some hundred milliseconds behind score.
 _FOLLOWERS_SECONDS: Final = 60.0
-_AUDIT_SECONDS: Final = 180.0
 _POLL_SECONDS: Final = 0.25
 _UPLOADS_AT_ONCE: Final = 8
 _EXAMPLES: Final = 4
@@ -50,6 +50,7 @@ class DemoOptions:
     seed: int
     limit_seconds: float
     as_json: bool = False
+    lake: bool = False
 
 
 async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
@@ -77,6 +78,8 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
                 f"a stack with {state.s3_kind} runs; end it with `./sightline stack down`, or leave --s3 out"
             )
         else:
+            if options.lake and "SIGHTLINE_LAKE_CONNECT_URL" not in state.environment:
+                raise StartupRefused("the stack that runs has no lake; end it with `./sightline stack down`")
             screen.step(f"the stack that runs already is used (Kafka, registry, Redis, {state.s3_kind})")
         code = await _run(options, {**environment, **_beneath(state, environment)}, screen, state)
         kept = not options.down
@@ -86,7 +89,7 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
         return 130
     finally:
         if mine and not kept:
-            await _verb(environment, "stack", "down")
+            await run_verb(environment, "stack", "down")
             screen.line("the servers were ended; their data and logs stay in " + shown(var_dir))
 
 
@@ -114,7 +117,7 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
         screen.line(f"NOT COMPLETE: {failure}")
     _tell_outcomes(tally, screen)
     where = f"s3://{BUCKET}/{prefix}"
-    ledger_code, text = await _verb(environment, "audit", where, "--json")
+    ledger_code, text = await run_verb(environment, "audit", where, "--json")
     found = _ledger(text)
     ledger = _ledger_line(found)
     surprises = tally.surprises()
@@ -124,9 +127,17 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
             f"{surprise.reason}"
         )
     good = ledger_code == 0 and failure is None and not surprises and bool(found)
+    lake: LakeAnswers | None = None
+    if options.lake:
+        screen.step("waiting until Kafka Connect has brought everything into the lake's tables")
+        lake = await ask_lake(environment)
+        good = good and lake.agrees
     if options.as_json:
-        print(json.dumps({"ok": good, "failure": failure, "place": where, "ledger": found, **tally.summary()}))
+        more = {"lake": lake.counts} if lake is not None else {}
+        print(json.dumps({"ok": good, "failure": failure, "place": where, "ledger": found, **tally.summary(), **more}))
     screen.result(ledger or f"the audit gave no ledger (exit code {ledger_code}): {text.strip()[-500:]}", good=good)
+    if lake is not None:
+        lake.tell(screen)
     _tell_next(tally, options, screen, where)
     return 0 if good else 1
 
@@ -259,8 +270,9 @@ def _count(options: DemoOptions) -> int:
 
 
 async def _stack_up(options: DemoOptions, environment: Mapping[str, str], screen: Screen, var_dir: Path) -> StackState:
-    screen.step("starting Kafka, schema registry, Redis and S3 (a first start downloads about 190 MB)")
-    more = ("--s3", options.s3) if options.s3 else ()
+    servers, megabytes = ("Redis, S3 and Kafka Connect", 400) if options.lake else ("Redis and S3", 190)
+    screen.step(f"starting Kafka, schema registry, {servers} (a first start downloads about {megabytes} MB)")
+    more = (*(("--s3", options.s3) if options.s3 else ()), *(("--lake",) if options.lake else ()))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "app", "stack", "up", "--detach", *more),
         env={**environment, "PYTHONPATH": str(ROOT)},
@@ -288,23 +300,6 @@ async def _stack_up(options: DemoOptions, environment: Mapping[str, str], screen
 
 def _beneath(state: StackState, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in state.environment.items() if name not in environment}
-
-
-async def _verb(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run a verb to its end; return its exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app", *arguments),
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), _AUDIT_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return 1, f"{arguments[0]} was not done after {_AUDIT_SECONDS:.0f} s"
-    return process.returncode or 0, output.decode(errors="replace")
 
 
 def _asked(options: DemoOptions) -> str:
@@ -339,6 +334,9 @@ def _tell_next(tally: Tally, options: DemoOptions, screen: Screen, where: str) -
         (f"./sightline audit {where}", "count again"),
         ("DEMO_IMAGES=DIR make demo", "with your own pictures"),
     ]
+    if options.lake:
+        tries.append(("./sightline lake sql 'select outcome, count(*) from predictions group by 1'", "ask the lake"))
+        tries.append(("./sightline lake status", "its connectors and tables"))
     if told:
         tries.insert(0, (f"./sightline explain {shlex.quote(f's3://{BUCKET}/{told[0]}')}", "the whole story of one"))
     if options.down:
