@@ -1,4 +1,4 @@
-"""`./sightline bench pipeline|transactions`: speed and memory on this machine, with servers of its own."""
+"""`./sightline bench pipeline|transactions|lake`: speed and memory on this machine, with servers of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(cli: typer.Typer) -> None:
     )
     bench.command("pipeline")(_pipeline)
     bench.command("transactions")(_transactions)
+    bench.command("lake")(_lake)
     bench.command("bare", hidden=True)(_bare)
     cli.add_typer(bench, name="bench")
 
@@ -75,6 +76,29 @@ def _transactions(
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = TransactionsOptions(count=count, limit_seconds=limit)
     _print(asyncio.run(measure_transactions(options, var_dir, os.environ, _report(as_json))), as_json)
+
+
+def _lake(
+    records: Annotated[int, typer.Option(min=100, max=100_000_000, help="Records, each of which becomes a row.")] = (
+        2_000_000
+    ),
+    days: Annotated[int, typer.Option(min=1, max=28, help="Days that their timestamps are spread over.")] = 20,
+    s3: Annotated[str, typer.Option(help="versitygw or ministack; versitygw where Go or a built one is.")] = "",
+    as_json: _Json = False,
+) -> None:
+    """Rows a second from topic to query with one task, seconds until one is seen, SQL over all of them, compaction.
+
+    Kafka, the registry, S3 and Connect share this machine. About 10 minutes on two cores.
+    """
+    import asyncio
+    import os
+
+    from app.bench.lake import LakeOptions, measure_lake
+    from app.settings import load_settings
+
+    var_dir = load_settings(os.environ).stack.var_dir.resolve()
+    options = LakeOptions(records=records, days=days, s3=s3 or _best_store())
+    _print(asyncio.run(measure_lake(options, var_dir, os.environ, _report(as_json))), as_json)
 
 
 def _bare() -> None:
