@@ -316,7 +316,7 @@ class LocalStack:
         """Start Connect with its topics and the lake's bucket, and `furnish` it: all other servers run by now."""
         classpath = await asyncio.to_thread(connect.connect_jars, self.options, self._report)
         settings = load_settings(self.environment)
-        self._catalog_file.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_tables_elsewhere()
         for address in (settings.lake.warehouse, settings.lake.archive):
             await create_bucket(self.s3, place_of(address)[0])
         await lake_setup.create_lake_topics(settings)
@@ -332,6 +332,18 @@ class LocalStack:
                 return await client.answers()
 
         await self._launch(CONNECT, how, endpoint, answers, furnish, lease)
+
+    def _refuse_tables_elsewhere(self) -> None:
+        """Refuse a catalog whose tables lie in the other S3 server: the topics' offsets say that they are written."""
+        folder = self._catalog_file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / "store"
+        kind = kept.read_text().strip() if kept.exists() else self.options.s3
+        if kind != self.options.s3:
+            raise StartupRefused(
+                f"the tables in {folder} lie in {kind}; start with `--s3 {kind}`, or begin anew with `--fresh`"
+            )
+        kept.write_text(kind + "\n")
 
     async def _start_kafka(self) -> None:
         classpath = await asyncio.to_thread(kafka.kafka_classpath, self.options, self._report)
