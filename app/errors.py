@@ -73,6 +73,13 @@ class PolicyError(Fatal):
     """
 
 
+class QueryRefused(Fatal):
+    """A SQL statement cannot be run: wrong, not a query, or larger than the memory it may have.
+
+    Operator: the message says what is wrong with it; `./sightline lake tables` names the columns.
+    """
+
+
 class DeliveryGap(Fatal):
     """The pump was handed a message that does not follow the one before it.
 

@@ -246,6 +246,10 @@ class LakeSettings:
     orphan_hours: float = setting(
         24.0, "unreferenced files younger than this stay at `lake gc`: a commit may be under way", least=0, most=87_600
     )
+    sql_memory_bytes: int = setting(
+        2 * 1024 * 1024 * 1024, "`lake sql` takes at most so much memory, then the disk", least=64 * 1024 * 1024
+    )
+    sql_threads: int = setting(0, "threads of `lake sql`; 0: the number of cores", least=0, most=256)
 
 
 @dataclass(frozen=True, slots=True)

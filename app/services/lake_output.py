@@ -1,0 +1,108 @@
+"""An answer of the lake as text: aligned columns, CSV or JSON. Pure, but for the stream that it is given."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final, TextIO
+
+_NUMBERS: Final = (int, float, Decimal)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON can hold it: times as ISO 8601 in UTC, bytes as base64."""
+    match value:
+        case bool() | int() | float() | str() | None:
+            return value
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime():
+            return (value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()).replace("+00:00", "Z")
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case dict():
+            return {str(name): plain_value(one) for name, one in value.items()}
+        case list() | tuple():
+            return [plain_value(one) for one in value]
+        case _:
+            return str(value)
+
+
+def cell(value: Any) -> str:
+    """Return a value as one cell of a table: fractions in six digits, lists and rows as JSON, null as nothing."""
+    found = plain_value(value)
+    match found:
+        case None:
+            return ""
+        case bool():
+            return "true" if found else "false"
+        case float():
+            return f"{found:.6g}"
+        case dict() | list():
+            return json.dumps(found, ensure_ascii=False)
+        case _:
+            return str(found)
+
+
+def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Return a header, a rule and the rows as lines of aligned columns; numbers stand to the right."""
+    cells = [[cell(value).replace("\n", "\\n") for value in row] for row in rows]
+    widths = [max(map(len, (name, *(row[at] for row in cells)))) for at, name in enumerate(columns)]
+    right = [is_number(row[at] for row in rows) for at in range(len(columns))]
+
+    def line(parts: Sequence[str]) -> str:
+        placed = (
+            part.rjust(width) if number else part.ljust(width)
+            for part, width, number in zip(parts, widths, right, strict=True)
+        )
+        return "  ".join(placed).rstrip()
+
+    return [line(columns), "  ".join("-" * width for width in widths), *map(line, cells)]
+
+
+def is_number(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers, nulls left aside, and there is one."""
+    there = [value for value in values if value is not None]
+    return bool(there) and all(isinstance(value, _NUMBERS) and not isinstance(value, bool) for value in there)
+
+
+def write_csv(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Write a header and the rows; nested values as JSON. Returns the number of rows."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    count = 0
+    for row in rows:
+        writer.writerow([_csv_value(value) for value in row])
+        count += 1
+    return count
+
+
+def _csv_value(value: Any) -> Any:
+    found = plain_value(value)
+    match found:
+        case bool():
+            return "true" if found else "false"
+        case dict() | list():
+            return json.dumps(found, ensure_ascii=False)
+        case _:
+            return found
+
+
+def write_json(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Write one JSON array with an object for each row, a row a line. Returns the number of rows."""
+    count = 0
+    stream.write("[")
+    for row in rows:
+        found = {name: plain_value(value) for name, value in zip(columns, row, strict=True)}
+        stream.write(f"{',' if count else ''}\n{json.dumps(found, ensure_ascii=False)}")
+        count += 1
+    stream.write("\n]\n" if count else "]\n")
+    return count
