@@ -280,7 +280,9 @@ def _prediction(day_ms: int, chance: random.Random) -> ImagePrediction:
         ModelScores("quality", "1", "open_nsfw-1", quality, (), False, ""),
         ModelScores("embedded_text", "1", "ppocr-1", (LabelScore("text", text),), (), False, ""),
     )
-    reasons = (("embedded_text",) if text > 0.39 else ()) + (("blurry",) if scores[2].labels[0].value > 0.6 else ())
+    reasons = (("content.embedded_text",) if text > 0.39 else ()) + (
+        ("quality.blurry",) if scores[2].labels[0].value > 0.6 else ()
+    )
     return ImagePrediction(
         upload_id=_ID,
         bucket="images",

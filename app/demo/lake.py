@@ -18,7 +18,7 @@ QUESTIONS: Final = (
         "Uploads by category: how many, how many with text laid over them, and how sure the model is",
         """\
 select category, count(*) as uploads, count(distinct sha256) as contents,
-       count(*) filter (where list_contains(reasons, 'embedded_text')) as with_text,
+       count(*) filter (where list_contains(reasons, 'content.embedded_text')) as with_text,
        round(avg(category_score), 2) as mean_score
 from predictions_all where outcome = 'scored' group by category order by uploads desc""",
     ),
