@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from app.adapters.iceberg_erasures import Erasures
-from app.adapters.iceberg_rows import append_rows, rows_of
+from app.adapters.iceberg_rows import RowAppender
 from app.domain.lake import table_named
 from app.ports import SourceRecord
 from app.services.lake_sums import TableSums, lines
@@ -176,5 +176,6 @@ async def test_small_files_are_told_by_day(lake: StagedLake) -> None:
 
 
 def _append(lake: StagedLake, records: list[SourceRecord]) -> None:
-    table = lake.table()
-    append_rows(table, rows_of(table.schema(), records, lake.codec, lake.settings.kafka.prefix))
+    appender = RowAppender(lake.table(), lake.codec, lake.settings.kafka.prefix)
+    appender.write(records)
+    appender.commit()

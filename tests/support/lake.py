@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 
 from app.adapters.avro import Codec
 from app.adapters.iceberg import create_tables, load_table, open_catalog
+from app.adapters.iceberg_commit import replace_files
 from app.adapters.iceberg_erasures import Erasures
 from app.adapters.iceberg_read import TableReader, moment
 from app.adapters.iceberg_rows import rows_of
@@ -160,6 +161,11 @@ class StagedLake:
             with transaction.update_snapshot(snapshot_properties=words).fast_append() as append:
                 for file in write_rows(table, rows):
                     append.append_data_file(file)
+
+    def empty(self, row: LakeTable = PREDICTIONS_TABLE) -> None:
+        """Lose all rows of a table, as nobody should."""
+        table = self.table(row)
+        replace_files(table, [task.file for task in self.reader(row).tasks()], [], same_rows=False)
 
     async def fill(
         self, records: Sequence[Record], row: LakeTable = PREDICTIONS_TABLE, *, at_ms: int | None = None
