@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from app.cli import lake_compact, lake_expire, lake_gc, lake_repair, lake_verify
+from app.cli import lake_compact, lake_erase, lake_expire, lake_gc, lake_repair, lake_verify
 
 
 def register(cli: typer.Typer) -> None:
     """Add the verbs."""
     lake = typer.Typer(no_args_is_help=True, help="The lake: Iceberg tables on S3 that Kafka Connect writes.")
-    for verb in (lake_verify, lake_compact, lake_expire, lake_gc, lake_repair):
+    for verb in (lake_verify, lake_compact, lake_expire, lake_gc, lake_repair, lake_erase):
         verb.attach(lake)
     cli.add_typer(lake, name="lake")
