@@ -11,6 +11,7 @@ from typing import Any
 
 import fastavro
 import pyarrow.parquet as pq
+import pytest
 import pytest_asyncio
 
 from app.adapters.iceberg_commit import progress_behind
@@ -24,6 +25,8 @@ from app.stack.local import LocalStack
 from schemas.records import Record
 from tests.support.lake import StagedLake, lake_settings
 from tests.support.stack import TestNames
+
+pytestmark = pytest.mark.services
 
 # Shorter than what the bounds in a manifest keep of a text, so that a trace there would be seen.
 BUCKET, KEY = "people", "ada.jpg"

@@ -22,6 +22,8 @@ from app.stack.local import LocalStack
 from tests.support.lake import PREDICTIONS_TABLE, StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames
 
+pytestmark = pytest.mark.services
+
 
 @pytest_asyncio.fixture
 async def lake(stack: LocalStack, names: TestNames, topics: str, tmp_path: Path) -> AsyncIterator[StagedLake]:

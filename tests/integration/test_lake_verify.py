@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from app.adapters.iceberg_erasures import Erasures
@@ -17,6 +18,8 @@ from app.services.lake_sums import TableSums, lines
 from app.stack.local import LocalStack
 from tests.support.lake import PREDICTIONS_TABLE, StagedLake, lake_settings, predictions
 from tests.support.stack import TestNames
+
+pytestmark = pytest.mark.services
 
 
 @pytest_asyncio.fixture
