@@ -76,13 +76,13 @@ async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -
     from app.adapters.iceberg import open_catalog
     from app.adapters.iceberg_erasures import Erasures
     from app.adapters.iceberg_read import TableReader
-    from app.adapters.kafka import TopicScanner, group_offsets
+    from app.adapters.kafka import TopicScanner, sink_offsets
     from app.services.lake_compare import Comparer
     from app.services.lake_repair import repair
     from app.services.lake_verify import Limits
 
     catalog = await asyncio.to_thread(open_catalog, settings)
-    committed = partial(group_offsets, settings.kafka)
+    committed = partial(sink_offsets, settings.kafka)
     done = []
     async with TopicScanner(settings.kafka) as scanner:
         for row in tables:

@@ -60,7 +60,7 @@ async def repair(
     if not found.exists:
         raise LakeUnavailable(
             f"the catalog has no table {reader.row.name}; `./sightline lake register` attaches the one that lies in "
-            "the warehouse, `./sightline stack init` makes an empty one"
+            "the warehouse, `./sightline lake up` makes an empty one"
         )
     absent = {number: sets.absent() for number, sets in found.sets.items()}
     wanted = absent if force else {number: found.sets[number].settled(bits) for number, bits in absent.items()}

@@ -27,7 +27,7 @@ from app.adapters.iceberg_erasures import Erasures
 from app.adapters.iceberg_read import TableReader, moment
 from app.adapters.iceberg_rows import rows_of
 from app.adapters.iceberg_write import write_rows
-from app.adapters.kafka import TopicScanner, group_offsets
+from app.adapters.kafka import TopicScanner, sink_offsets
 from app.adapters.s3_admin import create_bucket
 from app.adapters.s3_files import LakeFile, LakeStore
 from app.domain.lake import LakeTable, table_named
@@ -187,7 +187,7 @@ class StagedLake:
         prefix = self.settings.kafka.prefix
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.kafka.bootstrap,
-            group_id=f"{prefix}connect-{row.connector}",
+            group_id=f"connect-{prefix}{row.connector}",
             enable_auto_commit=False,
         )
         await consumer.start()
@@ -219,7 +219,7 @@ class StagedLake:
 
     def comparer(self, reader: TableReader) -> Comparer:
         """Return what compares a table with its topic."""
-        committed = partial(group_offsets, self.settings.kafka)
+        committed = partial(sink_offsets, self.settings.kafka)
         return Comparer(self.scanner, committed, reader, Erasures(self.catalog, self.settings))
 
     @property
