@@ -9,6 +9,7 @@ never stands before a newer one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, Final, TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
@@ -45,10 +46,22 @@ def replace_files(table: Table, removed: Sequence[DataFile], added: Sequence[Dat
     transaction.commit_transaction()
 
 
-def append_files(table: Table, added: Sequence[DataFile]) -> None:
-    """Add files in one snapshot; none is a snapshot that only drops manifests in which no file lives."""
+class Beside(Enum):
+    """Whose rows may have come into the table since `table` was read, for an append that was planned on that."""
+
+    ANYONE = "anyone"
+    SINK = "the sink"
+    NOBODY = "nobody"
+
+
+def append_files(table: Table, added: Sequence[DataFile], beside: Beside = Beside.ANYONE) -> None:
+    """Add files in one snapshot; none is a snapshot that only drops manifests in which no file lives.
+
+    Raises ValidationException when rows came that `beside` does not allow: what was to be added may be there now.
+    """
     transaction = table.transaction()
     producer = _Append(Operation.APPEND, transaction, table.io)
+    producer.beside = beside
     for file in added:
         producer.append_data_file(file)
     producer.commit()
@@ -101,6 +114,24 @@ class _KeepsProgress(_SnapshotProducer[Any]):
 
 class _Append(_KeepsProgress, _FastAppendFiles):
     """An append that keeps the sink's progress."""
+
+    beside = Beside.ANYONE
+
+    def _validate_concurrency(self) -> None:
+        window = self._commit_window
+        if self.beside is Beside.ANYONE or window is None or window.head is None:
+            return
+        metadata = self._transaction._table.metadata
+        for snapshot in ancestors_of(window.head, metadata):
+            if window.base is not None and snapshot.snapshot_id == window.base.snapshot_id:
+                return
+            if snapshot.summary is not None and snapshot.summary.operation is Operation.REPLACE:
+                continue
+            said = sink_properties(snapshot)
+            # The sink's own: it says what no snapshot behind it said.
+            own = said and said != progress_behind(metadata, snapshot.parent_snapshot_id)
+            if not (own and self.beside is Beside.SINK):
+                raise ValidationException(f"rows came into the table meanwhile, in snapshot {snapshot.snapshot_id}")
 
 
 class _Replace(_KeepsProgress, _OverwriteFiles):

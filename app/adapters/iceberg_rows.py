@@ -6,17 +6,18 @@ was written. Times become timestamps in UTC; records and arrays within records b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from app.adapters.avro import Codec
-from app.adapters.iceberg_commit import append_files, delete_files
+from app.adapters.iceberg_commit import Beside, append_files, delete_files
 from app.adapters.iceberg_read import lake_errors
 from app.adapters.iceberg_write import write_rows
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC
@@ -49,21 +50,42 @@ def rows_of(schema: Schema, records: Iterable[SourceRecord], codec: Codec, prefi
     )
 
 
-def append_rows(table: Table, rows: Any) -> None:
-    """Append rows to their days, in one snapshot beside whatever others commit. Blocks. Raises LakeUnavailable.
+class RowAppender:
+    """Rows on their way into a table as it was when this was made: written some at a time, committed all at once.
 
-    All or none: what was written for a commit that failed is deleted.
+    Blocks. All methods raise LakeUnavailable; what was written for a commit that failed is deleted.
     """
-    if not rows.num_rows:
-        return
-    with lake_errors(f"appending {rows.num_rows} rows to {'.'.join(table.name())}"):
-        written = write_rows(table, rows)
-        try:
-            append_files(table, written)
-        except (CommitFailedException, ValidationException):
-            # Of any other failure it is not known whether the commit came through.
-            delete_files(table, written)
-            raise
+
+    def __init__(self, table: Table, codec: Codec, prefix: str) -> None:
+        self._table, self._codec, self._prefix = table, codec, prefix
+        self._files: list[DataFile] = []
+        self.rows = 0
+
+    def write(self, records: Sequence[SourceRecord]) -> None:
+        """Write the rows of some records into files of their days. Raises Poison too."""
+        if not records:
+            return
+        rows = rows_of(self._table.schema(), records, self._codec, self._prefix)
+        with lake_errors(f"writing {rows.num_rows} rows of {'.'.join(self._table.name())}"):
+            self._files += write_rows(self._table, rows)
+        self.rows += rows.num_rows
+
+    def commit(self, beside: Beside = Beside.ANYONE) -> None:
+        """Put all of it into the table, in one snapshot, or nothing."""
+        if not self._files:
+            return
+        with lake_errors(f"appending {self.rows} rows to {'.'.join(self._table.name())}"):
+            try:
+                append_files(self._table, self._files, beside)
+            except (CommitFailedException, ValidationException):
+                # Of any other failure it is not known whether the commit came through.
+                self.abandon()
+                raise
+
+    def abandon(self) -> None:
+        """Delete what was written."""
+        delete_files(self._table, self._files)
+        self._files, self.rows = [], 0
 
 
 def _value(value: Any, kind: Any) -> Any:

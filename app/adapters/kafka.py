@@ -6,6 +6,7 @@ Topic names here are without the installation's prefix; it is put before them on
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -194,6 +195,17 @@ async def group_offsets(settings: KafkaSettings, groups: Sequence[str]) -> dict[
     finally:
         await client.close()
     return found
+
+
+async def sink_offsets(settings: KafkaSettings, connector: str, topic: str) -> dict[int, int]:
+    """Return the next offset that a connector of Kafka Connect would read, by partition of its topic.
+
+    Names are without the prefix, which Connect has within the group's name: connect-<prefix><connector>. A partition in
+    which it committed nothing is absent. Raises BrokerUnavailable.
+    """
+    group = f"connect-{settings.prefix}{connector}"
+    found = (await group_offsets(dataclasses.replace(settings, prefix=""), (group,)))[group]
+    return {number: offset for (name, number), offset in found.items() if name == settings.prefix + topic}
 
 
 class TopicScanner:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import typer
 
-from app.cli import lake_compact, lake_connect, lake_expire, lake_gc, lake_sql, lake_verify, lake_views
+from app.cli import (
+    lake_compact,
+    lake_connect,
+    lake_erase,
+    lake_expire,
+    lake_gc,
+    lake_repair,
+    lake_sql,
+    lake_verify,
+    lake_views,
+)
+
+_VERBS = (
+    *(lake_connect, lake_sql, lake_views, lake_verify),
+    *(lake_compact, lake_expire, lake_gc, lake_repair, lake_erase),
+)
 
 
 def register(cli: typer.Typer) -> None:
     """Add the verbs."""
     lake = typer.Typer(no_args_is_help=True, help="The lake: Iceberg tables on S3 that Kafka Connect fills.")
-    for verb in (lake_connect, lake_sql, lake_views, lake_verify, lake_compact, lake_expire, lake_gc):
+    for verb in _VERBS:
         verb.attach(lake)
     cli.add_typer(lake, name="lake")

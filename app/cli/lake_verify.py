@@ -57,14 +57,14 @@ async def _run(settings: Settings, tables: tuple[LakeTable, ...], wait_seconds: 
     from app.adapters.iceberg import open_catalog
     from app.adapters.iceberg_erasures import Erasures
     from app.adapters.iceberg_read import TableReader
-    from app.adapters.kafka import TopicScanner, group_offsets
+    from app.adapters.kafka import TopicScanner, sink_offsets
     from app.adapters.s3_files import LakeStore
     from app.services.lake_compare import Comparer
     from app.services.lake_verify import Limits, verify
 
     catalog = await asyncio.to_thread(open_catalog, settings)
     clock, limits = SystemClock(), Limits.of(settings.lake)
-    committed = partial(group_offsets, settings.kafka)
+    committed = partial(sink_offsets, settings.kafka)
     sums = []
     deadline = clock.monotonic() + wait_seconds
     async with TopicScanner(settings.kafka) as scanner, LakeStore(settings.s3) as store:

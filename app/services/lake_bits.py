@@ -132,3 +132,11 @@ class OffsetBits:
             if len(found) >= count:
                 break
         return found
+
+    def last(self) -> int:
+        """Return the highest offset; -1 of none."""
+        for number in sorted(self._pages, reverse=True):
+            bits = np.flatnonzero(np.unpackbits(self._pages[number], bitorder="little"))
+            if len(bits):
+                return int(bits[-1]) + number * PAGE_OFFSETS
+        return -1

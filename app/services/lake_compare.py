@@ -6,7 +6,7 @@ The topic is read committed from its low watermark to an end that is fixed at th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -16,7 +16,8 @@ from app.adapters.kafka import AtOffsets, TopicScanner
 from app.services.lake_bits import OffsetBits, Offsets, offsets_of
 from app.services.lake_sums import PartitionSets, PartitionSums
 
-GroupOffsets = Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[tuple[str, int], int]]]]
+# Of a connector and its topic: what it would read next, by partition.
+SinkOffsets = Callable[[str, str], Awaitable[Mapping[int, int]]]
 _AT_ONCE = 65_536
 _NO_PROGRESS = Progress(None, None, None)
 
@@ -40,9 +41,9 @@ class Comparer:
     """Compares one table with its topic. Not safe to share between tasks."""
 
     def __init__(
-        self, scanner: TopicScanner, group_offsets: GroupOffsets, reader: TableReader, erasures: Erasures
+        self, scanner: TopicScanner, sink_offsets: SinkOffsets, reader: TableReader, erasures: Erasures
     ) -> None:
-        self._scanner, self._group_offsets = scanner, group_offsets
+        self._scanner, self._sink_offsets = scanner, sink_offsets
         self._reader, self._erasures = reader, erasures
         self._row = reader.row
 
@@ -122,11 +123,8 @@ class Comparer:
                 found.sets[number].erased.add(offsets)
 
     async def _committed(self, found: Comparison) -> None:
-        group = f"connect-{self._row.connector}"
-        committed = (await self._group_offsets((group,)))[group]
-        for (topic, number), offset in committed.items():
-            if topic == self._row.topic:
-                found.sets.setdefault(number, PartitionSets(0, 0)).committed = offset
+        for number, offset in (await self._sink_offsets(self._row.connector, self._row.topic)).items():
+            found.sets.setdefault(number, PartitionSets(0, 0)).committed = offset
 
 
 class _Pending:

@@ -66,10 +66,10 @@ async def _sums(
         if missing:
             faults.append(
                 "the catalog has no such table, and its topic has records: `./sightline lake register` attaches the "
-                "table again that lies in the warehouse, `./sightline stack init` makes an empty one"
+                "table again that lies in the warehouse, `./sightline lake up` makes an empty one"
             )
     else:
-        faults += _stale(found, clock.now_ms(), limits)
+        faults += _stale(found, row.connector, clock.now_ms(), limits)
     if missing and found.exists:
         notes.append("`./sightline lake repair` brings what is missing from the topic, as long as the topic holds it")
     doubles = sum(sets.doubles for sets in found.sets.values())
@@ -100,16 +100,14 @@ async def _sums(
     )
 
 
-def _stale(found: Comparison, now_ms: int, limits: Limits) -> list[str]:
+def _stale(found: Comparison, row: str, now_ms: int, limits: Limits) -> list[str]:
     """Return what says that the sink stands still while there are records for it that it should have by now."""
     faults = []
     newest, progress = found.newest_settled_ms, found.progress
     late = sum(len(sets.waiting(sets.absent()).minus(sets.recent)) for sets in found.sets.values())
     limit = f"{limits.behind_ms / 1000:g} s"
     if late:
-        faults.append(
-            f"{late} records wait longer than {limit} for the sink; `./sightline lake status` tells how its tasks are"
-        )
+        faults.append(f"{late} records wait longer than {limit} for the sink: look at the tasks of connector {row}")
     if newest is None:
         return faults
     if progress.snapshot_ms is None or (

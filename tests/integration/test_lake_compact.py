@@ -20,6 +20,8 @@ from app.stack.local import LocalStack
 from tests.support.lake import DAY_MS, StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames
 
+pytestmark = pytest.mark.services
+
 TARGET = 128 * 1024 * 1024
 
 

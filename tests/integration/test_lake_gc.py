@@ -22,6 +22,8 @@ from app.stack.local import LocalStack
 from tests.support.lake import HOUR_MS, StagedLake, lake_settings, made_records, predictions, sink_words
 from tests.support.stack import TestNames
 
+pytestmark = pytest.mark.services
+
 _FAR = 1 << 60
 
 

@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from app.adapters.iceberg_erasures import Erasures
-from app.adapters.iceberg_rows import append_rows, rows_of
+from app.adapters.iceberg_rows import RowAppender
 from app.domain.lake import table_named
 from app.ports import SourceRecord
 from app.services.lake_sums import TableSums, lines
 from app.stack.local import LocalStack
 from tests.support.lake import PREDICTIONS_TABLE, StagedLake, lake_settings, predictions
 from tests.support.stack import TestNames
+
+pytestmark = pytest.mark.services
 
 
 @pytest_asyncio.fixture
@@ -176,5 +179,6 @@ async def test_small_files_are_told_by_day(lake: StagedLake) -> None:
 
 
 def _append(lake: StagedLake, records: list[SourceRecord]) -> None:
-    table = lake.table()
-    append_rows(table, rows_of(table.schema(), records, lake.codec, lake.settings.kafka.prefix))
+    appender = RowAppender(lake.table(), lake.codec, lake.settings.kafka.prefix)
+    appender.write(records)
+    appender.commit()

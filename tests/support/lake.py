@@ -22,11 +22,12 @@ from pyiceberg.table import Table
 
 from app.adapters.avro import Codec
 from app.adapters.iceberg import create_tables, load_table, open_catalog
+from app.adapters.iceberg_commit import replace_files
 from app.adapters.iceberg_erasures import Erasures
 from app.adapters.iceberg_read import TableReader, moment
 from app.adapters.iceberg_rows import rows_of
 from app.adapters.iceberg_write import write_rows
-from app.adapters.kafka import TopicScanner, group_offsets
+from app.adapters.kafka import TopicScanner, sink_offsets
 from app.adapters.s3_admin import create_bucket
 from app.adapters.s3_files import LakeFile, LakeStore
 from app.domain.lake import LakeTable, table_named
@@ -161,6 +162,11 @@ class StagedLake:
                 for file in write_rows(table, rows):
                     append.append_data_file(file)
 
+    def empty(self, row: LakeTable = PREDICTIONS_TABLE) -> None:
+        """Lose all rows of a table, as nobody should."""
+        table = self.table(row)
+        replace_files(table, [task.file for task in self.reader(row).tasks()], [], same_rows=False)
+
     async def fill(
         self, records: Sequence[Record], row: LakeTable = PREDICTIONS_TABLE, *, at_ms: int | None = None
     ) -> None:
@@ -181,7 +187,7 @@ class StagedLake:
         prefix = self.settings.kafka.prefix
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.kafka.bootstrap,
-            group_id=f"{prefix}connect-{row.connector}",
+            group_id=f"connect-{prefix}{row.connector}",
             enable_auto_commit=False,
         )
         await consumer.start()
@@ -213,7 +219,7 @@ class StagedLake:
 
     def comparer(self, reader: TableReader) -> Comparer:
         """Return what compares a table with its topic."""
-        committed = partial(group_offsets, self.settings.kafka)
+        committed = partial(sink_offsets, self.settings.kafka)
         return Comparer(self.scanner, committed, reader, Erasures(self.catalog, self.settings))
 
     @property

@@ -54,6 +54,7 @@ def test_it_is_a_set(left: list[int], right: list[int], window: tuple[int, int])
     low, high = min(window), max(window)
     assert _list(one.between(low, high)) == sorted(offset for offset in set(left) if low <= offset < high)
     assert one.first(3) == sorted(set(left))[:3]
+    assert one.last() == max(left, default=-1)
     # None of these changed what it was asked of.
     assert _list(one) == sorted(set(left))
 
