@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from app.adapters.iceberg_scans import TableScan, empty_rows
 from app.adapters.sigv4 import AccessKeys
+from app.domain.lake import LakeTable
 from app.errors import ConfigurationError, LakeUnavailable, QueryRefused
 from app.settings import LakeSettings, S3Settings
 
@@ -123,21 +124,20 @@ class Duck:
         with _errors():
             self._connection.execute(f"CREATE OR REPLACE SECRET lake ({', '.join(parts)})")
 
-    def add_empty(self, scan: TableScan) -> None:
-        """Make the table a relation without rows, with the columns of its newest schema."""
-        name = scan.table.name
-        self._connection.register(f"empty_{name}", empty_rows(scan.table))
-        self.define(f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM "empty_{name}"')
+    def add_rows(self, table: LakeTable, rows: Any = None) -> None:
+        """Make the table a relation of these Arrow rows, or of none, with the columns of its newest schema."""
+        self._connection.register(f"rows_{table.name}", empty_rows(table) if rows is None else rows)
+        self.define(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT * FROM "rows_{table.name}"')
 
     def add_table(self, scan: TableScan) -> None:
         """Make the table a relation that reads its files; a column that its schema does not have yet is null.
 
-        After `add_empty`, whose columns it keeps. Raises LakeUnavailable.
+        After `add_rows`, whose columns it keeps. Raises LakeUnavailable.
         """
         name = scan.table.name
         source = f"iceberg_scan({_quoted(scan.metadata)}, snapshot_from_id => {scan.snapshot_id})"
         there = set(self._columns(f"SELECT * FROM {source}"))
-        wanted = self._columns(f'SELECT * FROM "empty_{name}"')
+        wanted = self._columns(f'SELECT * FROM "rows_{name}"')
         columns = ", ".join(
             f'"{column}"' if column in there else f'CAST(NULL AS {kind}) AS "{column}"'
             for column, kind in wanted.items()

@@ -16,7 +16,7 @@ def register(cli: typer.Typer) -> None:
             bool, typer.Option("--check", help="Change nothing; exit 1 when a page is not up to date.")
         ] = False,
     ) -> None:
-        """Write docs/configuration.md, topics.md and metrics.md from the code that declares them."""
+        """Write docs/configuration.md, topics.md, metrics.md and lake-tables.md from what declares them."""
         from app.services.docs import DOCS_DIR, generated_pages, stale_pages
 
         stale = stale_pages(DOCS_DIR)

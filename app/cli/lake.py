@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from app.cli import (
+    lake_answers,
     lake_compact,
     lake_connect,
     lake_erase,
@@ -17,7 +18,7 @@ from app.cli import (
 )
 
 _VERBS = (
-    *(lake_connect, lake_sql, lake_views, lake_verify),
+    *(lake_connect, lake_sql, lake_answers, lake_views, lake_verify),
     *(lake_compact, lake_expire, lake_gc, lake_repair, lake_erase),
 )
 

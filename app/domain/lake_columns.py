@@ -17,7 +17,7 @@ _COMMON: Final[Mapping[str, str]] = {
     "version_id": "Version of the object, in buckets with versions.",
     "etag": "The store's tag of the bytes, as the event told it; not a digest.",
     "sha256": "Digest of the bytes that were read; null where none were.",
-    "dialect": "How the store writes its events: `aws`, `minio`, `versitygw`, `ceph`, …",
+    "dialect": "How the store writes its events: `aws`, `minio`, `versitygw`, `ceph` or another.",
     "sequencer": "The store's own counter of the event.",
     "order_key": "Orders events of one image within one dialect, compared as text; an empty one orders nothing.",
     "event_time_ms": "When the object was uploaded, by its event; a rescoring copies it.",

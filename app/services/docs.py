@@ -1,4 +1,4 @@
-"""The generated pages of docs/: settings, topics and metrics, each from the one place that declares them. Pure."""
+"""The generated pages of docs/: settings, topics, metrics and the lake's columns, each from what declares them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.metrics import METRICS
+from app.services.lake_page import SOURCE, lake_page
 from app.settings import LAUNCHER_VARIABLES, ROOT, Secret, Settings, setting_rows
 from app.topics import DAY_MS, FOREVER_MS, LAKE_TOPICS, TOPICS, TopicSpec
 
@@ -53,6 +54,7 @@ def generated_pages() -> Mapping[str, str]:
         "configuration.md": configuration_page(),
         "topics.md": topics_page(),
         "metrics.md": metrics_page(),
+        "lake-tables.md": _GENERATED.format(source=SOURCE) + lake_page(),
     }
 
 

@@ -22,7 +22,7 @@ _TIME: Final = "TIMESTAMP WITH TIME ZONE"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `kind` is its type as DuckDB writes it."""
+    """One column; `kind` is its type as DuckDB writes it, without quotes around names."""
 
     name: str
     kind: str
@@ -55,18 +55,10 @@ class _Kinds:
             return _PRIMITIVES[node] if node in _PRIMITIVES else self._records[node.rpartition(".")[2]]
         match node["type"]:
             case "record":
-                inner = ", ".join(f"{_name(field['name'])} {self.of(field['type'])}" for field in node["fields"])
+                inner = ", ".join(f"{field['name']} {self.of(field['type'])}" for field in node["fields"])
                 self._records[node["name"]] = f"STRUCT({inner})"
                 return self._records[node["name"]]
             case "array":
                 return f"{self.of(node['items'])}[]"
             case kind:
                 return _TIME if node.get("logicalType") == "timestamp-millis" else _PRIMITIVES[kind]
-
-
-def _name(field: str) -> str:
-    # DuckDB quotes words that mean something in its own grammar.
-    return f'"{field}"' if field in _RESERVED else field
-
-
-_RESERVED: Final = frozenset({"left", "right", "value", "partition", "offset", "version", "action"})

@@ -46,7 +46,7 @@ def open_lake(
     with Duck(settings.lake, settings.s3) as duck:
         # Views are bound to tables without rows first: binding them to files would read the metadata for each.
         for scan in scans:
-            duck.add_empty(scan)
+            duck.add_rows(scan.table)
         views = views_of(settings)
         for view in views:
             duck.define(view.statement())
