@@ -1,14 +1,22 @@
-"""The demo's questions to the lake: are all outcomes rows, and two answers by SQL."""
+"""The demo's part for the lake: decisions of a moderator, are all outcomes rows, and two answers by SQL."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.adapters.avro import Codec
+from app.adapters.kafka import KafkaProducer
 from app.demo.processes import run_verb
 from app.demo.screen import Screen
+from app.demo.tally import Tally
+from app.settings import Settings
+from app.topics import DECISIONS
+from schemas.records import FlaggedImage, ModerationDecision
 
 # A commit every ten seconds, and one more where it has just gone by; a busy machine may need several times that.
 _WAIT_SECONDS: Final = 120
@@ -29,6 +37,52 @@ select rule.rule, count(*) as flagged, round(avg(rule.conditions[1].value), 2) a
 from (select unnest(rules) as rule from flagged where state = 'flagged') group by 1 order by flagged desc""",
     ),
 )
+
+
+_MODERATOR: Final = "demo"
+_WRITTEN_ON: Final = "written-on"
+
+
+async def decide(settings: Settings, tally: Tally) -> int:
+    """Decide on every flagged upload as a moderator would who knows how its picture was made; return how many.
+
+    The decisions lie on moderation.decisions.v1 as those of people do, so that the lake has some to ask about.
+    """
+    codec, producer = Codec(), KafkaProducer(settings.kafka, "sightline-demo")
+    records = [_decision(flag, tally) for flag in tally.flags.values() if flag.state == "flagged"]
+    try:
+        await producer.send_batch(
+            [(DECISIONS, f"{made.bucket}/{made.key}".encode(), codec.encode(made)) for made in records]
+        )
+    finally:
+        await producer.close()
+    return len(records)
+
+
+def _decision(flag: FlaggedImage, tally: Tally) -> ModerationDecision:
+    picture = tally.sent[flag.key]
+    # Cut, turned, blurred: no reason to reject. Written on, or a file that is none: one.
+    reject = picture.kind == _WRITTEN_ON or picture.scored is False
+    return ModerationDecision(
+        decision_id=hashlib.sha256(f"{_MODERATOR}/{flag.flag_id}".encode()).hexdigest()[:32],
+        bucket=flag.bucket,
+        key=flag.key,
+        version_id=flag.version_id,
+        etag=flag.etag,
+        sha256=flag.sha256,
+        upload_id=flag.upload_id,
+        flag_id=flag.flag_id,
+        decision="reject" if reject else "approve",
+        reason=flag.rules[0].rule if reject and flag.rules else "",
+        moderator=_MODERATOR,
+        policy=flag.policy,
+        policy_version=flag.policy_version,
+        reverses=None,
+        dialect=flag.dialect,
+        order_key=flag.order_key,
+        event_time_ms=flag.event_time_ms,
+        decided_at_ms=int(time.time() * 1000),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from app.adapters.avro import Codec
 from app.adapters.kafka_follow import TopicFollower, committed_offsets
 from app.adapters.s3_put import Uploader
-from app.demo.lake import LakeAnswers, ask_lake
+from app.demo.lake import LakeAnswers, ask_lake, decide
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import Picture, folder_pictures, made_pictures
 from app.demo.processes import Children, run_verb, shown
@@ -129,6 +129,9 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
     good = ledger_code == 0 and failure is None and not surprises and bool(found)
     lake: LakeAnswers | None = None
     if options.lake:
+        if options.folder is None:
+            decided = await decide(settings, tally)
+            screen.step(f"a moderator, who knows how each picture was made, decided on {decided} flagged ones")
         screen.step("waiting until Kafka Connect has brought everything into the lake's tables")
         lake = await ask_lake(environment)
         good = good and lake.agrees
