@@ -5,7 +5,7 @@ Adapters implement them; app/adapters/memory.py holds their twins for tests; tes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -275,12 +275,29 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
-        """Yield the objects below `prefix`, in key order."""
+    def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:
+        """Yield the objects below `prefix` whose keys come after `start_after`, in key order."""
         ...
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+class WriteOnceStore(ObjectStore, Protocol):
+    """An object store in which an object, once written, stays as it is: of rival writers exactly one wins."""
+
+    async def put_new(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Store an object under a key that holds none and return True; return False where one is there already.
+
+        After True the object is durable. False may also mean that an earlier attempt of ours stored it. `metadata` has
+        names in lower case and ASCII values. Raises BucketUnavailable, ObjectUnavailable or StoreUnavailable after
+        the attempts of the settings; the object may then be there all the same.
+        """
+        ...
+
+    async def metadata(self, bucket: str, key: str) -> Mapping[str, str] | None:
+        """Return what `put_new` was given beside the body; None where there is no such object. Raises as `put_new`."""
         ...
 
 
