@@ -104,6 +104,25 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),
     Metric("sightline_bridge_oversized_total", "counter", "messages", (), "messages too large for Kafka: dead letters"),
     Metric("sightline_bridge_waits_total", "counter", "waits", ("side",), "pauses because queue or broker was away"),
+    # archive
+    Metric(
+        "sightline_archive_files_total",
+        "counter",
+        "files",
+        ("topic", "closed_by"),
+        "files stored, by what closed them: count, bytes, age, room",
+    ),
+    Metric("sightline_archive_bytes_total", "counter", "bytes", ("topic",), "size of those files"),
+    Metric(
+        "sightline_archive_records_total",
+        "counter",
+        "records",
+        ("topic", "answer"),
+        "records that are archived: written by this worker, or there already",
+    ),
+    Metric(
+        "sightline_archive_rivals_total", "counter", "files", ("topic",), "files that another writer had stored first"
+    ),
     Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
 )
 

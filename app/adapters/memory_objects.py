@@ -29,9 +29,10 @@ class PutFailure:
 
 
 class MemoryObjectStore:
-    """ObjectStore and WriteOnceStore over dictionaries. With `versioned` buckets every put keeps the earlier ones readable by version.
+    """ObjectStore and WriteOnceStore over dictionaries; a `versioned` one keeps what was put over, by version.
 
     `failures` is consulted first at each fetch: errors to raise or answers to give, in turn. Fetches wait for `gate`.
+    `put_failures` and `put_gate` are the same for `put_new`; `ignores_conditions` makes it a store that replaces.
     """
 
     def __init__(self, *, versioned: bool = False) -> None:
@@ -108,8 +109,7 @@ class MemoryObjectStore:
                 yield ListedObject(bucket, key, stored.etag, len(stored.body), stored.modified_ms)
 
     async def put_new(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
-        """See WriteOnceStore. Each of `put_failures` fails one call in turn, after the object was stored if it says so;
-        puts wait for `put_gate`."""
+        """See WriteOnceStore."""
         if self.put_gate is not None:
             await self.put_gate.wait()
         await asyncio.sleep(0)
