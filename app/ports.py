@@ -142,7 +142,7 @@ class LaneStatus(Protocol):
     """What a processor says of itself while it waits, for the watchdog and /healthz."""
 
     def waiting(self, reason: str) -> None:
-        """Say that work waits for `reason` (`store`, `index`, `live`, `not-due`, `file`): to stand still is no stall."""
+        """Say that work waits for `store`, `index`, `live`, `not-due` or `file`: standing still is then no stall."""
         ...
 
     def working(self) -> None:

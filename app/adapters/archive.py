@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from app.domain.archive import FileRange, folder_of, name_of, place_of, range_of
-from app.errors import ArchiveBroken, ObjectUnavailable, StartupRefused
+from app.errors import ArchiveBroken, BucketUnavailable, ObjectUnavailable, StartupRefused
 from app.ports import AddedFile, FetchedObject, ObjectRef, SourceRecord, WriteOnceStore
 
 # Where a writer reads on lies in a file or at its end, and most files are within a page of names (1,000) from there.
@@ -49,12 +49,18 @@ class ObjectArchive:
         """Return when the store writes objects once and what it holds is of these very topics.
 
         Everything here rests on that: a store that ignores `If-None-Match` would let a writer that woke up late
-        replace what others wrote. Raises StartupRefused, ArchiveBroken, or what `add` raises.
+        replace what others wrote. Raises StartupRefused, or what `add` raises.
         """
         key = f"{self._prefix.strip('/')}/{_PROBE}"
         told = {"holds": "what the archive asks the store with, before each start, whether it heeds If-None-Match"}
         # The first may find the probe of an earlier start; whatever it says, the second must be refused.
-        await self._store.put_new(self._bucket, key, b"sightline", told)
+        try:
+            await self._store.put_new(self._bucket, key, b"sightline", told)
+        except BucketUnavailable as error:
+            raise StartupRefused(
+                f"cannot write to s3://{self._bucket}/{self._prefix} ({error}): make the bucket with "
+                f"`./sightline stack bucket {self._bucket}`, or name another place in SIGHTLINE_LAKE_ARCHIVE"
+            ) from error
         if await self._store.put_new(self._bucket, key, b"sightline", told):
             raise StartupRefused(
                 f"the object store of s3://{self._bucket} ignores If-None-Match: it replaced {key} where it must "

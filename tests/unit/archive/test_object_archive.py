@@ -10,7 +10,7 @@ from app.adapters.archive import ObjectArchive
 from app.adapters.archive_reader import ArchiveReader
 from app.adapters.memory_objects import MemoryObjectStore, PutFailure
 from app.domain.archive import Chain, FileRange
-from app.errors import ArchiveBroken, BucketUnavailable, StartupRefused, StoreUnavailable
+from app.errors import ArchiveBroken, StartupRefused, StoreUnavailable
 from app.ports import SourceRecord
 from app.services.archive import archived, replay
 from schemas.records import Position
@@ -103,7 +103,7 @@ async def test_a_store_that_ignores_conditions_is_refused() -> None:
 
 
 async def test_a_bucket_that_is_not_there_is_told() -> None:
-    with pytest.raises(BucketUnavailable):
+    with pytest.raises(StartupRefused, match=r"make the bucket with `./sightline stack bucket no-lake`"):
         await ObjectArchive(store(), "no-lake", "archive/").check()
 
 
