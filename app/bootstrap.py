@@ -187,6 +187,8 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
     """
     if agent not in AGENTS:
         raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
+    attach = importlib.import_module(f"agents.{agent}")
+    sources = _sources(settings, agent, attach.SOURCES)
     async with contextlib.AsyncExitStack() as held:
         home = claim_home(settings.worker, agent, settings.kafka.prefix)
         held.callback(home.release)
@@ -238,8 +240,6 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
         )
         producers = parts.producers(TransactionalProducers(settings.kafka, group_of(settings, agent)))
         lanes = Lanes(lane_parts, producers, control)
-        attach = importlib.import_module(f"agents.{agent}")
-        sources = _sources(settings, agent, attach.SOURCES)
         topics = frozenset(prefix + topic for topic in sources)
 
         def assigned(sources: frozenset[SourcePartition]) -> None:

@@ -253,7 +253,9 @@ class ArchiveSettings:
     """The agent `archive`: raw records of topics as Parquet files below SIGHTLINE_LAKE_ARCHIVE."""
 
     topics: tuple[str, ...] = setting(
-        ("image.predictions.v1",), "topics that are archived (comma list): those of predictions, flags, decisions, …"
+        ("image.predictions.v1",),
+        "topics that are archived (comma list): image.predictions.v1, image.flagged.v1, moderation.decisions.v1, "
+        "image.removed.v1, image.embeddings.v1",
     )
     file_records: int = setting(10_000, "a file is closed with so many records", least=1, most=1_000_000)
     file_bytes: int = setting(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from app.adapters.parquet import decode, encode
 from app.domain.archive import FileRange, folder_of, name_of, place_of, range_of
 from app.errors import ArchiveBroken, BucketUnavailable, ObjectUnavailable, StartupRefused
 from app.ports import AddedFile, FetchedObject, ObjectRef, SourceRecord, WriteOnceStore
@@ -91,8 +92,6 @@ class ObjectArchive:
 
     async def add(self, file: FileRange, records: Sequence[SourceRecord]) -> AddedFile:
         """See Archive. Encodes in a thread."""
-        from app.adapters.parquet import encode
-
         metadata = file.metadata()
         if topic_id := self._topic_ids.get(file.topic):
             metadata[_TOPIC_ID] = topic_id
@@ -128,8 +127,6 @@ class ObjectArchive:
 
         Raises ArchiveBroken where they are not what the file tells of itself.
         """
-        from app.adapters.parquet import decode
-
         found = await self._store.fetch(ObjectRef(self._bucket, file.key, None, None, None), max_bytes=_MAX_FILE_BYTES)
         if not isinstance(found, FetchedObject):
             raise ArchiveBroken(f"{file.key} cannot be read: {found.reason} ({found.detail})")

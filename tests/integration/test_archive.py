@@ -141,7 +141,7 @@ async def test_refusals_are_one_sentence(stack: LocalStack, topics: str, names: 
         worker.log_file.unlink()
         return line
 
-    rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_TOPICS=f"{FLAGGED},image.tasks.v1")
+    rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_TOPICS=f"{FLAGGED},image.flags")
     assert "must name at least one of image.predictions.v1, image.flagged.v1" in await refused(rig)
     rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, LAKE_ARCHIVE="s3://no-such-bucket-yet/archive")
     assert "./sightline stack bucket no-such-bucket-yet" in await refused(rig)

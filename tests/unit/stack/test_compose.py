@@ -21,8 +21,8 @@ from app.stack.store_servers import VERSITYGW_MODULE
 from app.topics import UPLOADS
 
 SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
-WORKERS = ("identify", "score", "retry", "moderate", "index")
-JOBS = ("init", "bucket")
+WORKERS = ("identify", "score", "retry", "moderate", "index", "archive")
+JOBS = ("init", "bucket", "lake-bucket")
 
 
 @pytest.fixture
