@@ -71,7 +71,8 @@ async def test_an_archive_worker_frozen_past_its_session_replaces_and_doubles_no
     """Guarantee: a writer that wakes with half a file in hand finds its successor's file under that name; it stands."""
     # The watchdog would end a worker that was frozen for so long before it could do any harm.
     rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, **SMALL_FILES, LANE_TICK_SECONDS="600")
-    workers = [rig.worker(number) for number in range(2)]
+    # Its files are open for long, so it is frozen with some in hand; they are due when it wakes.
+    workers = [rig.worker(0, ARCHIVE_FILE_SECONDS="5", ARCHIVE_FILE_RECORDS="5000"), rig.worker(1)]
 
     def has_half_a_file(worker: WorkerProcess) -> bool:
         lanes = worker.health().get("lanes", {}).values()

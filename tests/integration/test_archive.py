@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from app.adapters.kafka import KafkaProducer, TransactionalProducer
+from app.adapters.kafka import KafkaProducer, TopicScanner, TransactionalProducer
 from app.adapters.s3_admin import StoreAccess
 from app.stack.local import LocalStack
 from app.topics import FLAGGED, PREDICTIONS
@@ -17,6 +20,7 @@ from tests.support.archive import ArchiveRig, archive_rig, archive_rig_on
 from tests.support.eventually import eventually
 from tests.support.ignoring_store import IgnoringStore
 from tests.support.stack import TEST_PARTITIONS, TestNames
+from tests.support.streaming import feed
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
 
@@ -44,9 +48,17 @@ async def test_every_record_is_archived_once_and_a_second_start_goes_on(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path, access: StoreAccess
 ) -> None:
     rig = await archive_rig_on(
-        access, stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_FILE_RECORDS="300", ARCHIVE_FILE_SECONDS="2"
+        access,
+        stack,
+        names,
+        tmp_path,
+        TEST_PARTITIONS,
+        ARCHIVE_TOPICS=f"{PREDICTIONS},{FLAGGED}",
+        ARCHIVE_FILE_RECORDS="300",
+        ARCHIVE_FILE_SECONDS="2",
     )
     await rig.feed(f"value {number}" for number in range(RECORDS))
+    await feed(stack.kafka, names.topic(FLAGGED), (f"flag {number}" for number in range(50)))
     worker = rig.worker()
     worker.start()
     try:
@@ -66,11 +78,11 @@ async def test_every_record_is_archived_once_and_a_second_start_goes_on(
     code, told = await rig.verb("ls", "--json")
     shown = json.loads(told.splitlines()[-1])["partitions"]
     assert code == 0, told
-    assert sum(each["records"] for each in shown) == RECORDS + 1_500 and not any(each["faults"] for each in shown)
+    assert sum(each["records"] for each in shown) == RECORDS + 1_550 and not any(each["faults"] for each in shown)
     code, told = await rig.verb("verify", "--json")
     assert code == 0, told
-    [compared] = json.loads(told.splitlines()[-1])["topics"]
-    assert compared["compared"] == RECORDS + 1_500
+    compared = {each["topic"]: each["compared"] for each in json.loads(told.splitlines()[-1])["topics"]}
+    assert compared == {PREDICTIONS: RECORDS + 1_500, FLAGGED: 50}
 
 
 async def test_a_stop_while_a_file_fills_is_quick_and_nothing_is_committed(
@@ -102,7 +114,7 @@ async def test_a_stop_while_a_file_fills_is_quick_and_nothing_is_committed(
             await worker.end()
 
 
-async def test_what_differs_or_lacks_is_told_and_a_replay_publishes_the_rest(
+async def test_a_replay_publishes_what_is_archived_and_what_lacks_is_told(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
     from app.adapters.s3_admin import _client
@@ -111,14 +123,30 @@ async def test_what_differs_or_lacks_is_told_and_a_replay_publishes_the_rest(
         stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_FILE_RECORDS="50", ARCHIVE_FILE_SECONDS="1"
     )
     worker = rig.worker()
+    # Before the start: the first files are then full.
+    await rig.feed(f"value {number}" for number in range(1_000))
     worker.start()
     try:
-        await rig.feed(f"value {number}" for number in range(1_000))
         await rig.until(1_000, 60)
     finally:
         await worker.end()
     code, told = await rig.verb("replay", "--topic", PREDICTIONS, "--to", PREDICTIONS)
     assert code == 2 and "would take every record for a new one" in told
+    elsewhere = names.topic("elsewhere")
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(elsewhere, TEST_PARTITIONS, 1)])
+    code, told = await rig.verb("replay", "--topic", PREDICTIONS, "--to", "elsewhere")
+    assert code == 0 and "1000 records published to elsewhere" in told
+    async with TopicScanner(rig.settings.kafka) as scanner, aclosing(scanner.scan("elsewhere")) as records:
+        replayed = [(record.partition, record.key, record.value) async for record in records]
+    await admin.delete_topics([elsewhere])
+    await admin.close()
+    on_topic = await rig.on_topic()
+    # The same keys lie in the same partitions, in the same order.
+    assert replayed != [] and {
+        number: [(key, value) for _, key, value in rows] for number, rows in on_topic.items()
+    } == {number: [(key, value) for lies, key, value in replayed if lies == number] for number in on_topic}
     held = await rig.held()
     middle = next(each for each in held if each.files > 2)
     async with _client("s3", stack.s3) as client:
@@ -177,9 +205,6 @@ async def test_a_topic_that_was_made_anew_is_refused(
 async def test_records_that_retention_removed_are_told(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
-    from aiokafka import TopicPartition
-    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-
     rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_FILE_SECONDS="0.5")
     worker = rig.worker()
 
