@@ -5,6 +5,8 @@ s3.uploads ─► identify ─► image.tasks.v1 ─► score ─► image.predi
                  └─► image.removed.v1 ─────────┼─┼─────────────────────────────┘
                         image.retries.*.v1 ◄───┘ └── retry
 
+`archive` is optional: it copies the records of topics with results to Parquet files on S3.
+
 An agent's file names the topics that it reads and attaches one pump to each; what happens to a record is its processor
 in app/pipeline.
 """
@@ -13,4 +15,5 @@ from __future__ import annotations
 
 from typing import Final
 
-AGENTS: Final = ("identify", "score", "retry", "moderate", "index")
+PIPELINE: Final = ("identify", "score", "retry", "moderate", "index")
+AGENTS: Final = (*PIPELINE, "archive")

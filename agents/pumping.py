@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import faust
@@ -25,6 +25,11 @@ class AgentHost(Protocol):
 
     def topic_name(self, topic: str) -> str:
         """Return the name of a topic of app/topics.py as Kafka knows it."""
+        ...
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """The topics that this worker reads: the agent's SOURCES, or those of them that the settings choose."""
         ...
 
     def intake(self, topic: str) -> Intake:

@@ -28,8 +28,8 @@ from app.adapters.prometheus import PrometheusMeters
 from app.adapters.transactions import TransactionalProducers, changelog_producer
 from app.errors import ConfigurationError, Fatal
 from app.metrics import Meters
-from app.ports import Clock, LaneStatus, Output, Processor, Tables
-from app.settings import Settings
+from app.ports import Clock, FollowsPartitions, LaneStatus, Output, Processor, Tables
+from app.settings import LaneSettings, Settings
 from app.streaming.ceiling import Ceiling
 from app.streaming.credits import Credits, LiveGate
 from app.streaming.failstop import fail_stop
@@ -45,6 +45,7 @@ from app.topics import BACKFILL, CHANGELOGS, RETRIES_1H, RETRIES_5M, RETRIES_30S
 logger = logging.getLogger(__name__)
 GROUP: Final = "sightline"
 WITH_TABLES: Final = "score"
+ARCHIVE: Final = "archive"
 _RETRY_TOPICS: Final = frozenset({RETRIES_30S, RETRIES_5M, RETRIES_1H})
 # A deferred task waits in a task of a few kilobytes, and one partition's far future must not hold up another's due one.
 _RETRY_CREDITS_FACTOR: Final = 8
@@ -91,6 +92,10 @@ class _Host:
 
     def topic_name(self, topic: str) -> str:
         return self.prefix + topic
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(self.pumps)
 
     def intake(self, topic: str) -> Pump:
         return self.pumps[topic]
@@ -182,6 +187,8 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
     """
     if agent not in AGENTS:
         raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
+    attach = importlib.import_module(f"agents.{agent}")
+    sources = _sources(settings, agent, attach.SOURCES)
     async with contextlib.AsyncExitStack() as held:
         home = claim_home(settings.worker, agent, settings.kafka.prefix)
         held.callback(home.release)
@@ -216,20 +223,24 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
         def encode(output: Output) -> WireOutput:
             return WireOutput(prefix + output.topic, output.key, codec.encode(output.record))
 
+        def lane_opened(source: SourcePartition, position: int) -> None:
+            if isinstance(processor, FollowsPartitions):
+                processor.opened(source.topic.removeprefix(prefix), source.partition, position)
+
         lane_parts = LaneParts(
             processor=processor,
             encode=encode,
             tables=tables,
             ceiling=Ceiling(settings.lane.dead_letter_ratio, settings.lane.dead_letter_run),
-            settings=settings.lane,
+            settings=_lane_settings(settings, agent),
             clock=clock,
             meters=CountingMeters(meters),
             on_failure=failures,
+            opened=lane_opened,
         )
         producers = parts.producers(TransactionalProducers(settings.kafka, group_of(settings, agent)))
         lanes = Lanes(lane_parts, producers, control)
-        attach = importlib.import_module(f"agents.{agent}")
-        topics = frozenset(prefix + topic for topic in attach.SOURCES)
+        topics = frozenset(prefix + topic for topic in sources)
 
         def assigned(sources: frozenset[SourcePartition]) -> None:
             if agent == WITH_TABLES and not _same_worker(sources, topics):
@@ -245,7 +256,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
                 raise
 
         app.hooks = RebalanceHooks(revoked=revoked, assigned=assigned, recovered=lanes.ready)
-        pumps = _pumps(settings, attach.SOURCES, lanes, app)
+        pumps = _pumps(settings, agent, sources, lanes, app)
         host = _Host(prefix, pumps, failures)
         attach.attach(app, host)
         named = {prefix + topic: pump for topic, pump in pumps.items()}
@@ -296,12 +307,35 @@ class _Failures:
         fail_stop(error)
 
 
-def _pumps(settings: Settings, sources: tuple[str, ...], lanes: Lanes, app: faust_transport.App) -> dict[str, Pump]:
+def _sources(settings: Settings, agent: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the worker reads; raises ConfigurationError where `archive` is to read what is not archived."""
+    if agent != ARCHIVE:
+        return sources
+    chosen = settings.archive.topics
+    if not chosen or not set(chosen) <= set(sources):
+        raise ConfigurationError(
+            f"SIGHTLINE_ARCHIVE_TOPICS={','.join(chosen)} must name at least one of {', '.join(sources)}, and no other"
+        )
+    return tuple(topic for topic in sources if topic in chosen)
+
+
+def _lane_settings(settings: Settings, agent: str) -> LaneSettings:
+    """Return the bounds of a release; a whole file of the archive leaves at once: one offset, and no output."""
+    if agent != ARCHIVE:
+        return settings.lane
+    return replace(settings.lane, release_results=max(settings.lane.release_results, settings.archive.file_records))
+
+
+def _pumps(
+    settings: Settings, agent: str, sources: tuple[str, ...], lanes: Lanes, app: faust_transport.App
+) -> dict[str, Pump]:
     engine = settings.engine
     deliveries = app.deliveries
     pumps: dict[str, Pump] = {}
     for topic in sources:
         match topic:
+            case _ if agent == ARCHIVE:
+                pumps[topic] = Pump(lanes, Credits(settings.archive.in_flight), deliveries)
             case _ if topic == BACKFILL:
                 gate = LiveGate(pumps[TASKS].pool)
                 pumps[topic] = Pump(lanes, Credits(engine.backfill_in_flight), deliveries, gate)

@@ -164,3 +164,11 @@ class LakeUnavailable(Retryable):
 
     Operator: bring the catalog, the store or Connect back; `./sightline lake status` says which.
     """
+
+
+class ArchiveBroken(Fatal):
+    """What lies in the archive is not what its name says, or is of another topic of that name.
+
+    Operator: look at the object that the message names. A topic that was made anew needs an archive of its own: set
+    SIGHTLINE_LAKE_ARCHIVE to another prefix.
+    """

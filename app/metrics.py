@@ -116,6 +116,25 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_lake_snapshot_age_seconds", "gauge", "seconds", ("table",), "age of the newest snapshot"),
     Metric("sightline_lake_rows", "gauge", "rows", ("table",), "rows of the newest snapshot"),
     Metric("sightline_lake_restarts_total", "counter", "restarts", ("table",), "failed tasks started again"),
+    # archive
+    Metric(
+        "sightline_archive_files_total",
+        "counter",
+        "files",
+        ("topic", "closed_by"),
+        "files stored, by what closed them: count, bytes, age, room",
+    ),
+    Metric("sightline_archive_bytes_total", "counter", "bytes", ("topic",), "size of those files"),
+    Metric(
+        "sightline_archive_records_total",
+        "counter",
+        "records",
+        ("topic", "answer"),
+        "records that are archived: written by this worker, or there already",
+    ),
+    Metric(
+        "sightline_archive_rivals_total", "counter", "files", ("topic",), "files that another writer had stored first"
+    ),
     Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
 )
 

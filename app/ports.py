@@ -5,10 +5,11 @@ Adapters implement them; app/adapters/memory.py holds their twins for tests; tes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
+from app.domain.archive import FileRange
 from app.domain.claims import StoredClaim
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, Position, Record
 
@@ -127,11 +128,21 @@ class Processor(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsPartitions(Protocol):
+    """A Processor that must know where delivery of each partition begins."""
+
+    def opened(self, topic: str, partition: int, position: int) -> None:
+        """Begin anew with a partition: its records come from offset `position` on, and older calls of `process` for it
+        are all cancelled. Quick; called before the first record."""
+        ...
+
+
 class LaneStatus(Protocol):
     """What a processor says of itself while it waits, for the watchdog and /healthz."""
 
     def waiting(self, reason: str) -> None:
-        """Say that work waits for `reason` (`store`, `index`, `live`, `not-due`): standing still is then no stall."""
+        """Say that work waits for `store`, `index`, `live`, `not-due` or `file`: standing still is then no stall."""
         ...
 
     def working(self) -> None:
@@ -282,6 +293,55 @@ class ObjectStore(Protocol):
     async def close(self) -> None:
         """Release connections."""
         ...
+
+
+class WriteOnceStore(ObjectStore, Protocol):
+    """An object store in which an object, once written, stays as it is: of rival writers exactly one wins."""
+
+    async def put_new(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Store an object under a key that holds none and return True; return False where one is there already.
+
+        After True the object is durable. False may also mean that an earlier attempt of ours stored it. `metadata` has
+        names in lower case and ASCII values. Raises BucketUnavailable, ObjectUnavailable or StoreUnavailable after
+        the attempts of the settings; the object may then be there all the same.
+        """
+        ...
+
+    def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:
+        """Yield the objects below `prefix` whose keys come after `start_after`, in key order."""
+        ...
+
+    async def metadata(self, bucket: str, key: str) -> Mapping[str, str] | None:
+        """Return what `put_new` was given beside the body; None where there is no such object. Raises as `put_new`."""
+        ...
+
+
+# --- the archive of raw records ---
+
+
+class Archive(Protocol):
+    """Chains of files, one for each topic (named as Kafka knows it) and partition; see app/domain/archive.py.
+
+    All methods raise StoreUnavailable, BucketUnavailable or ObjectUnavailable, after which they may be called again,
+    and ArchiveBroken.
+    """
+
+    async def end(self, topic: str, partition: int, position: int) -> int:
+        """Return where the chain ends (0 where there is none). Quick where that is not far from `position`."""
+        ...
+
+    async def add(self, file: FileRange, records: Sequence[SourceRecord]) -> AddedFile:
+        """Store `records` as the chain's next file, unless another stands there; return which one stands, durable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFile:
+    """The file that stands: ours, of so many bytes, or a rival's."""
+
+    range: FileRange
+    ours: bool
+    size_bytes: int
 
 
 # --- the queue that bucket notifications arrive in ---

@@ -1,4 +1,4 @@
-"""The processors of the five agents, wired from Settings; heavy libraries load only where an agent needs them."""
+"""The processors of the agents, wired from Settings; heavy libraries load only where an agent needs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agents import AGENTS
-from app.adapters.kafka_admin import check_topics
+from app.adapters.kafka_admin import check_topics, topic_ids
 from app.adapters.registry import check_registry
 from app.bootstrap import Parts, ProcessorFactory, Wiring
 from app.errors import ConfigurationError
@@ -49,6 +49,8 @@ def _factory(agent: str) -> ProcessorFactory:
             return _moderate
         case "index":
             return _index
+        case "archive":
+            return _archive
         case _:
             raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
 
@@ -87,6 +89,25 @@ async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
         yield IndexProcessor(wiring.codec, index, wiring.clock, wiring.status)
     finally:
         await index.close()
+
+
+@asynccontextmanager
+async def _archive(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.adapters.archive import ObjectArchive
+    from app.adapters.s3_write import S3WriteStore
+    from app.domain.filters import place_of
+    from app.pipeline.archive import ArchiveProcessor
+
+    settings = wiring.settings
+    kafka, (bucket, prefix) = settings.kafka, place_of(settings.lake.archive)
+    _, ids = await topic_ids(kafka.bootstrap, (kafka.prefix + topic for topic in settings.archive.topics))
+    store = S3WriteStore(settings.s3)
+    try:
+        archive = ObjectArchive(store, bucket, prefix, ids)
+        await archive.check()
+        yield ArchiveProcessor(archive, settings.archive, wiring.clock, wiring.status, wiring.meters, kafka.prefix)
+    finally:
+        await store.close()
 
 
 @asynccontextmanager

@@ -253,6 +253,28 @@ class LakeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """The agent `archive`: raw records of topics as Parquet files below SIGHTLINE_LAKE_ARCHIVE."""
+
+    topics: tuple[str, ...] = setting(
+        ("image.predictions.v1",),
+        "topics that are archived (comma list): image.predictions.v1, image.flagged.v1, moderation.decisions.v1, "
+        "image.removed.v1, image.embeddings.v1",
+    )
+    file_records: int = setting(10_000, "a file is closed with so many records", least=1, most=1_000_000)
+    file_bytes: int = setting(
+        32 * 1024 * 1024, "or with so many bytes of keys and values", least=1024, most=512 * 1024 * 1024
+    )
+    # While a file fills its records are not committed: after a restart so much is read again.
+    file_seconds: float = setting(300.0, "or so long after its first record came", least=0.1, most=3600)
+    # A record in hand costs 3.5 KB beside its bytes (its task in the lane): 40,000 of 1.5 KB are 200 MB, and they are
+    # in hand only while the agent catches up.
+    in_flight: int = setting(
+        40_000, "records of one topic in hand in one worker; with half of them the largest file is closed", least=2
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StackSettings:
     """The local stack of real servers."""
 
@@ -277,6 +299,7 @@ class Settings:
     policy: PolicySettings = field(default_factory=PolicySettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     lake: LakeSettings = field(default_factory=LakeSettings)
+    archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     stack: StackSettings = field(default_factory=StackSettings)
 
 

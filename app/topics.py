@@ -87,16 +87,38 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(RETRIES_1H, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
     # Kept longer than the predictions: an index rebuilt from the topics must not bring removed images back.
     TopicSpec(
-        REMOVED, "bucket/key", "ImageRemoved", "delete", 31 * DAY_MS, ("identify",), ("index", "rescore", "lake")
+        REMOVED,
+        "bucket/key",
+        "ImageRemoved",
+        "delete",
+        31 * DAY_MS,
+        ("identify",),
+        ("index", "rescore", "archive", "lake"),
     ),
     TopicSpec(
-        PREDICTIONS, "bucket/key", "ImagePrediction", "delete", 30 * DAY_MS, ("score",), ("moderate", "index", "lake")
+        PREDICTIONS,
+        "bucket/key",
+        "ImagePrediction",
+        "delete",
+        30 * DAY_MS,
+        ("score",),
+        ("moderate", "index", "archive", "lake"),
     ),
-    TopicSpec(EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, ("score",), ("lake", "training")),
     TopicSpec(
-        FLAGGED, "bucket/key", "FlaggedImage", "delete", 90 * DAY_MS, ("moderate",), ("moderation", "index", "lake")
+        EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, ("score",), ("archive", "lake", "training")
     ),
-    TopicSpec(DECISIONS, "bucket/key", "ModerationDecision", "delete", FOREVER_MS, ("moderation",), ("lake",)),
+    TopicSpec(
+        FLAGGED,
+        "bucket/key",
+        "FlaggedImage",
+        "delete",
+        90 * DAY_MS,
+        ("moderate",),
+        ("moderation", "index", "archive", "lake"),
+    ),
+    TopicSpec(
+        DECISIONS, "bucket/key", "ModerationDecision", "delete", FOREVER_MS, ("moderation",), ("archive", "lake")
+    ),
     TopicSpec(DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)),
     TopicSpec(CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True),
     _changelog(CLAIMS_CHANGELOG, "upload id", "claims_days"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
@@ -20,10 +20,19 @@ class _Stored:
     modified_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class PutFailure:
+    """An answer that a writer gets instead of the true one; `stored`: only the answer was lost."""
+
+    error: Retryable
+    stored: bool
+
+
 class MemoryObjectStore:
-    """ObjectStore over dictionaries. With `versioned` buckets every put keeps the earlier ones readable by version.
+    """ObjectStore and WriteOnceStore over dictionaries; a `versioned` one keeps what was put over, by version.
 
     `failures` is consulted first at each fetch: errors to raise or answers to give, in turn. Fetches wait for `gate`.
+    `put_failures` and `put_gate` are the same for `put_new`; `ignores_conditions` makes it a store that replaces.
     """
 
     def __init__(self, *, versioned: bool = False) -> None:
@@ -31,6 +40,10 @@ class MemoryObjectStore:
         self.failures: list[Retryable | ObjectMissing] = []
         self.fetches: list[tuple[str, str]] = []
         self.gate: asyncio.Event | None = None
+        self.put_failures: list[PutFailure | None] = []
+        self.put_gate: asyncio.Event | None = None
+        self.ignores_conditions = False
+        self._metadata: dict[tuple[str, str], dict[str, str]] = {}
         self._versioned = versioned
         self._versions: dict[tuple[str, str, str], _Stored] = {}
         self._numbers = itertools.count(1)
@@ -87,13 +100,38 @@ class MemoryObjectStore:
             return self._versions.get((ref.bucket, key, ref.version_id))
         return self.buckets[ref.bucket].get(key)
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
+    async def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:
         """See ObjectStore."""
         if bucket not in self.buckets:
             raise BucketUnavailable(f"{bucket}: no such bucket")
         for key, stored in sorted(self.buckets[bucket].items(), key=lambda entry: entry[0].encode()):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key > start_after:
                 yield ListedObject(bucket, key, stored.etag, len(stored.body), stored.modified_ms)
+
+    async def put_new(self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """See WriteOnceStore."""
+        if self.put_gate is not None:
+            await self.put_gate.wait()
+        await asyncio.sleep(0)
+        failure = self.put_failures.pop(0) if self.put_failures else None
+        if failure is not None and not failure.stored:
+            raise failure.error
+        if bucket not in self.buckets:
+            raise BucketUnavailable(f"{bucket}: no such bucket")
+        new = key not in self.buckets[bucket]
+        if new or self.ignores_conditions:
+            self.put(bucket, key, body)
+            self._metadata[bucket, key] = dict(metadata)
+        if failure is not None:
+            raise failure.error
+        return new or self.ignores_conditions
+
+    async def metadata(self, bucket: str, key: str) -> Mapping[str, str] | None:
+        """See WriteOnceStore."""
+        await asyncio.sleep(0)
+        if bucket not in self.buckets:
+            raise BucketUnavailable(f"{bucket}: no such bucket")
+        return self._metadata.get((bucket, key), {}) if key in self.buckets[bucket] else None
 
     async def close(self) -> None:
         """See ObjectStore."""

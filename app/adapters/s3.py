@@ -12,15 +12,14 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
-from yarl import URL
 
 from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, read_answer
 from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
-from app.adapters.sigv4 import AccessKeys, Signer, encoded_path
+from app.adapters.s3_requests import SignedRequests
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings
@@ -59,10 +58,7 @@ class S3ObjectStore:
 
     def __init__(self, settings: S3Settings, chain: ChainCredentials | None = None) -> None:
         self._settings = settings
-        self._chain = chain or ChainCredentials()
-        self._session: aiohttp.ClientSession | None = None
-        self._signers: dict[str, Signer] = {}
-        self._regions: dict[str, str] = {}
+        self._requests = SignedRequests(settings, chain or ChainCredentials())
         self._health = BucketHealth(self._probe_bucket, self._probe_store)
         self._slots = asyncio.Semaphore(settings.concurrency)
 
@@ -142,67 +138,16 @@ class S3ObjectStore:
         headers = {"if-match": f'"{condition}"'} if condition else {}
         query = f"versionId={quote(ref.version_id, safe='-._~')}" if ref.version_id else ""
         try:
-            async with await self._request("GET", ref.bucket, key, query, headers) as response:
+            async with await self._requests.send("GET", ref.bucket, key, query, headers) as response:
                 if response.status == 200:
                     return await _read_body(response, max_bytes)
                 text = (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace")
                 region = response.headers.get("x-amz-bucket-region")
-                if region and region != self._region(ref.bucket):
-                    self._regions[ref.bucket] = region
+                if region and self._requests.lies_in(ref.bucket, region):
                     return Failed(f"the bucket lies in region {region}")
                 return read_answer(response.status, text, response.headers, versioned=ref.version_id is not None)
         except (aiohttp.ClientError, OSError) as error:
             return Failed(f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL])
-
-    async def _request(
-        self, method: str, bucket: str, key: str, query: str, headers: dict[str, str]
-    ) -> aiohttp.ClientResponse:
-        session = self._open()
-        origin, path = self._address(bucket, key)
-        region = self._region(bucket)
-        signer = self._signers.get(region)
-        if signer is None:
-            signer = self._signers[region] = Signer(region)
-        host = urlsplit(origin).netloc
-        keys = await self._keys()
-        signed = signer.headers(keys, host, path, query, time.time(), method) if keys else {}
-        url = URL(f"{origin}{path}?{query}" if query else f"{origin}{path}", encoded=True)
-        return await session.request(method, url, headers={**headers, **signed}, allow_redirects=False)
-
-    def _region(self, bucket: str) -> str:
-        return self._regions.get(bucket, self._settings.region)
-
-    def _address(self, bucket: str, key: str) -> tuple[str, str]:
-        if self._settings.endpoint:
-            return self._settings.endpoint.rstrip("/"), encoded_path(*([bucket, key] if key else [bucket]))
-        domain = f"s3.{self._region(bucket)}.amazonaws.com"
-        if not bucket or "." in bucket:  # a dot breaks the certificate of the virtual host
-            return f"https://{domain}", encoded_path(*([bucket, key] if key else [bucket]))
-        return f"https://{bucket}.{domain}", encoded_path(key)
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(
-                total=None,  # asyncio.timeout around all attempts of one object
-                sock_connect=self._settings.connect_timeout_seconds,
-                sock_read=self._settings.read_timeout_seconds,
-            )
-            # Probes must not queue behind the fetches that they judge.
-            connector = aiohttp.TCPConnector(limit=self._settings.concurrency + 4, keepalive_timeout=20)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=timeout,
-                # Objects stored with Content-Encoding come as they are stored: their sha256 is of those bytes.
-                auto_decompress=False,
-                skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-    async def _keys(self) -> AccessKeys | None:
-        if self._settings.access_key:
-            return AccessKeys(self._settings.access_key, self._settings.secret_key.reveal())
-        return await self._chain.keys()
 
     async def _denied(self, ref: ObjectRef, answer: Denied, began: float) -> ObjectMissing:
         """Tell an object that is denied from one that is deleted and from a bucket that is closed to us."""
@@ -240,18 +185,19 @@ class S3ObjectStore:
         limit = self._settings.connect_timeout_seconds + self._settings.read_timeout_seconds
         try:
             async with asyncio.timeout(limit):
-                async with await self._request(method, bucket, key, "", {}) as response:
+                async with await self._requests.send(method, bucket, key, "", {}) as response:
                     return response.status
         except (aiohttp.ClientError, TimeoutError, OSError, StoreUnavailable):
             return None
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ListedObject]:
+    async def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:
         """See ObjectStore. Raises BucketUnavailable or StoreUnavailable."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             async with self._client() as client:
-                pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+                after = {"StartAfter": start_after} if start_after else {}
+                pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **after)
                 async for page in pages:
                     for row in page.get("Contents", ()):
                         yield ListedObject(
@@ -288,9 +234,7 @@ class S3ObjectStore:
 
     async def close(self) -> None:
         """Release connections; a later call opens them again."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._requests.close()
 
 
 def _etag_of(answer: _Body | _TooLarge | Refused) -> str | None:

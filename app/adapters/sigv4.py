@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for requests without a body, as the hot GET needs it: about 20 us where botocore takes 330.
+"""AWS Signature Version 4 as the hot GET needs it: about 20 us where botocore takes 330.
 
 Checked against botocore's own signer in the tests, and by versitygw, which refuses a wrong signature.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import quote
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +43,31 @@ class Signer:
         self._derived: tuple[str, str, bytes] | None = None
 
     def headers(
-        self, keys: AccessKeys, host: str, path: str, query: str, now_seconds: float, method: str = "GET"
+        self,
+        keys: AccessKeys,
+        host: str,
+        path: str,
+        query: str,
+        now_seconds: float,
+        method: str = "GET",
+        body_sha256: str = _EMPTY_SHA256,
+        metadata: Mapping[str, str] = _NONE,
     ) -> dict[str, str]:
         """Return the headers that make the request valid for some minutes. `path` and `query` are already escaped.
 
-        The query's parameters must be in the order of their names.
+        The query's parameters must be in the order of their names. `metadata` are the object's own headers, each name
+        beginning with `x-amz-meta-` in lower case; they are signed too and part of what is returned.
         """
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_seconds))
         day = moment[:8]
-        headers = {"x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": moment}
+        headers = {"x-amz-content-sha256": body_sha256, "x-amz-date": moment}
+        if metadata:
+            headers.update(sorted(metadata.items()))
         if keys.token:
             headers["x-amz-security-token"] = keys.token
         signed = ";".join(("host", *headers))
         lines = "".join(f"{name}:{value}\n" for name, value in (("host", host), *headers.items()))
-        request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{_EMPTY_SHA256}"
+        request = f"{method}\n{path}\n{query}\n{lines}\n{signed}\n{body_sha256}"
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         signature = hmac.new(self._key(keys, day), text.encode(), hashlib.sha256).hexdigest()

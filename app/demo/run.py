@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agents import PIPELINE
 from app.adapters.avro import Codec
 from app.adapters.kafka_follow import TopicFollower, committed_offsets
 from app.adapters.s3_put import Uploader
@@ -29,7 +30,6 @@ from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction
 
 BUCKET: Final = "images"
-AGENTS: Final = ("identify", "score", "retry", "moderate", "index")
 # Loading and checking four models took 10 s here on two idle cores; four times that without an outcome is a failure.
 _SILENCE_SECONDS: Final = 120.0
 # moderate and index are some hundred milliseconds behind score.
@@ -100,13 +100,15 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
     async with Children(folder, environment) as children:
         # Tables lie beside the servers' data, so that a fresh stack begins with fresh tables.
         data_dir = settings.stack.var_dir.resolve() / "stack" / "workers"
-        for agent in AGENTS:
+        for agent in PIPELINE:
             children.start(
                 agent, "worker", agent, "--restart", environment={"SIGHTLINE_WORKER_DATA_DIR": str(data_dir)}
             )
         if settings.sqs.queue_url:
             children.start("bridge", "bridge", "sqs")
-        screen.step(f"agents started: {', '.join(AGENTS)}" + (" and the SQS bridge" if settings.sqs.queue_url else ""))
+        screen.step(
+            f"agents started: {', '.join(PIPELINE)}" + (" and the SQS bridge" if settings.sqs.queue_url else "")
+        )
         screen.step(f"their logs: {shown(folder / 'log')}; scoring begins when the models are loaded and checked")
         tally = Tally(_count(options))
         failure = await _score_all(options, settings, prefix, children, tally, screen)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from app.domain.claims import decide, row_key
@@ -32,7 +32,7 @@ class _Slot:
 
     record: SourceRecord
     give_credit: Callable[[], None]
-    status: RecordStatus = field(default_factory=RecordStatus)
+    status: RecordStatus
     completion: Completion | None = None
     outputs: Sequence[WireOutput] = ()
 
@@ -49,6 +49,8 @@ class LaneParts:
     clock: Clock
     meters: LaneMeters
     on_failure: OnFailure
+    # Told where delivery of a partition begins, before its first record.
+    opened: Callable[[SourcePartition, int], None] | None = None
 
 
 class Lane:
@@ -69,6 +71,8 @@ class Lane:
         self._releasing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._progress_at = parts.clock.monotonic()
+        if parts.opened is not None:
+            parts.opened(source, opened.position)
         self._releaser = asyncio.create_task(self._release_forever(), name=f"release {source}")
         self._releaser.add_done_callback(self._ended)
 
@@ -78,11 +82,15 @@ class Lane:
         """Take a record in hand. Records come in source order; the credit goes back after its release or at `close`."""
         if not self._slots:
             self._progress_at = self._parts.clock.monotonic()
-        slot = _Slot(record, give_credit)
+        slot = _Slot(record, give_credit, RecordStatus(self._goes_on))
         self._slots.append(slot)
         task = asyncio.create_task(self._work(slot))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def _goes_on(self) -> None:
+        """What waited for something, as long as that took, works again: from here on it must move."""
+        self._progress_at = self._parts.clock.monotonic()
 
     async def _work(self, slot: _Slot) -> None:
         speak_for(slot.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ class LaneState(StrEnum):
     WAITING_FOR_INDEX = "waiting-for-index"
     YIELDING = "yielding-to-live"
     NOT_DUE = "not-due"
+    FILLING = "filling-a-file"
 
 
 # The reasons of app.ports.LaneStatus.
@@ -24,18 +26,26 @@ _STATES = {
     "index": LaneState.WAITING_FOR_INDEX,
     "live": LaneState.YIELDING,
     "not-due": LaneState.NOT_DUE,
+    "file": LaneState.FILLING,
 }
 # A service that is away holds up records that say nothing themselves, such as those that wait for a shared batch.
 AWAY = frozenset({LaneState.WAITING_FOR_STORE, LaneState.WAITING_FOR_INDEX})
 
 
 class RecordStatus:
-    """The status of one record in hand."""
+    """The status of one record in hand; `goes_on` is called when it works again after it waited."""
 
-    __slots__ = ("state",)
+    __slots__ = ("_goes_on", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, goes_on: Callable[[], None] | None = None) -> None:
         self.state = LaneState.WORKING
+        self._goes_on = goes_on
+
+    def works(self) -> None:
+        """Note that work goes on."""
+        waited, self.state = self.state is not LaneState.WORKING, LaneState.WORKING
+        if waited and self._goes_on is not None:
+            self._goes_on()
 
 
 _current: ContextVar[RecordStatus | None] = ContextVar("record_status", default=None)
@@ -58,7 +68,7 @@ class ContextStatus:
         """See app.ports.LaneStatus."""
         status = _current.get()
         if status is not None:
-            status.state = LaneState.WORKING
+            status.works()
 
 
 def speak_for(status: RecordStatus) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agents import AGENTS
+from agents import PIPELINE
 from app.adapters.avro import Codec
 from app.adapters.kafka import KafkaProducer, TopicScanner
 from app.adapters.s3_admin import StoreAccess, create_bucket
@@ -94,7 +94,7 @@ async def test_redis_killed_under_uploads_holds_up_no_outcome_and_the_index_is_c
     settings = {**nsfw_settings(tmp_path), "SIGHTLINE_REDIS_URL": redis.settings().url.reveal()}
     async with whole_pipeline(stack, names, tmp_path, settings=settings) as pipeline:
         pipeline.start("bridge", "bridge", "sqs")
-        pipeline.start_workers(AGENTS)
+        pipeline.start_workers(PIPELINE)
         pictures = _pictures()
         sent = await pipeline.upload(pictures[:40])
         index = pipeline.index()
@@ -184,7 +184,7 @@ async def test_poison_among_uploads_becomes_dead_letters_with_its_bytes_and_its_
     """Guarantee: what cannot be read is an open dead letter, once, byte for byte; every upload beside it is scored."""
     async with whole_pipeline(stack, names, tmp_path, settings=nsfw_settings(tmp_path)) as pipeline:
         pipeline.start("bridge", "bridge", "sqs")
-        pipeline.start_workers(AGENTS)
+        pipeline.start_workers(PIPELINE)
         told = await _told_messages(stack, pipeline, f"{names.bucket}-told")
         pictures = _pictures()
         await pipeline.upload(pictures[:20])

@@ -37,3 +37,28 @@ class LaneStatusLog:
 
     def working(self) -> None:
         self.said.append("working")
+
+
+class HeldClock:
+    """A clock that a test moves: `sleep` returns when `advance` has come that far."""
+
+    def __init__(self) -> None:
+        self._monotonic = 0.0
+        self._sleeping: list[tuple[float, asyncio.Event]] = []
+
+    def now_ms(self) -> int:
+        return round(self._monotonic * 1000)
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        self._sleeping.append((self._monotonic + seconds, woken))
+        await woken.wait()
+
+    def advance(self, seconds: float) -> None:
+        self._monotonic += seconds
+        for due, woken in self._sleeping:
+            if due <= self._monotonic:
+                woken.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
 import struct
 from collections import Counter
@@ -37,11 +38,12 @@ _WITHOUT_BODY: Final = (Fault.UNAVAILABLE, Fault.SILENT, Fault.RESET)
 
 
 class StoreProxy:
-    """Forwards GETs and HEADs to the store at `endpoint`, one a connection; signatures stay true.
+    """Forwards requests to the store at `endpoint`, one a connection; signatures stay true.
 
     `away()`: nothing reaches the store, every request is answered 503 or reset. `flaky()`: of each object the first
     FAILING_GETS GETs fail with a chance of 60 %, each in one of the ways of Fault; which fail and how follows from
-    `seed`, the object and the number of the GET alone. `heal()`: everything is forwarded, as from the start.
+    `seed`, the object and the number of the GET alone. `forgetful()`: the first PUT of each object reaches the store,
+    and its answer is lost. `heal()`: everything is forwarded, as from the start.
     """
 
     def __init__(self, endpoint: str, *, seed: int) -> None:
@@ -51,6 +53,7 @@ class StoreProxy:
         self._probes = random.Random(seed)
         self._mode = "healthy"
         self._gets: Counter[str] = Counter()
+        self._forgotten: set[str] = set()
         self._server = LoopbackServer(self._talk)
         self.endpoint = ""
         self.injected: Counter[Fault] = Counter()
@@ -72,6 +75,10 @@ class StoreProxy:
         """From here on some requests fail."""
         self._mode = "flaky"
 
+    def forgetful(self) -> None:
+        """From here on the answers to new objects are lost."""
+        self._mode = "forgetful"
+
     def heal(self) -> None:
         """From here on every request is forwarded."""
         self._mode = "healthy"
@@ -86,6 +93,8 @@ class StoreProxy:
 
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        body = await reader.readexactly(int(length[1])) if length else b""
         fault = self._fault(method, path)
         if fault is not None:
             self.injected[fault] += 1
@@ -95,6 +104,8 @@ class StoreProxy:
             case Fault.SILENT:
                 await reader.read()
             case Fault.RESET:
+                if method == "PUT" and self._mode == "forgetful":
+                    await self._forward(head + body)
                 _reset(writer)
             case Fault.STALLED_BODY:
                 writer.write(_half(await self._forward(head)))
@@ -103,12 +114,16 @@ class StoreProxy:
             case Fault.CUT_BODY:
                 writer.write(_half(await self._forward(head)))
             case None:
-                writer.write(await self._forward(head))
+                writer.write(await self._forward(head + body))
         await writer.drain()
 
     def _fault(self, method: str, path: str) -> Fault | None:
         if self._mode == "away":
             return self._probes.choice((Fault.UNAVAILABLE, Fault.RESET))
+        if method == "PUT":
+            lost = self._mode == "forgetful" and path not in self._forgotten
+            self._forgotten.add(path)
+            return Fault.RESET if lost else None
         # The bucket's name differs from run to run.
         key = path.split("/", 2)[2] if method == "GET" and path.count("/") > 1 else ""
         if not key:
@@ -121,12 +136,13 @@ class StoreProxy:
         chance = random.Random(f"{self._seed} {key} {self._gets[key]}")
         return chance.choice(tuple(Fault)) if chance.random() < _FAILING_SHARE else None
 
-    async def _forward(self, head: bytes) -> bytes:
+    async def _forward(self, request: bytes) -> bytes:
         """Return the store's whole answer."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             # Not among the signed headers; the store then ends its answer by closing.
-            writer.write(head[:-2] + b"Connection: close\r\n\r\n")
+            first, separator, rest = request.partition(b"\r\n\r\n")
+            writer.write(first + b"\r\nConnection: close" + separator + rest)
             return await reader.read()
         finally:
             writer.close()

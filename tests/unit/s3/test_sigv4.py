@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -33,6 +34,25 @@ def test_signatures_equal_those_of_botocore(key: str, token: str | None, query: 
     signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     assert ours["authorization"].endswith(f"Signature={signature}")
     assert ours.get("x-amz-security-token") == token
+
+
+@pytest.mark.parametrize("token", [None, "session-token"])
+def test_bodies_and_metadata_are_signed_as_botocore_signs_them(token: str | None) -> None:
+    body, told = b"a body", {"x-amz-meta-topic": "image.predictions.v1", "x-amz-meta-end": "120"}
+    digest = hashlib.sha256(body).hexdigest()
+    ours = Signer("eu-central-1").headers(
+        AccessKeys("AKID", "secret", token), "localhost:9000", "/bucket/key", "", 1_764_000_000.0, "PUT", digest, told
+    )
+    request = AWSRequest("PUT", "http://localhost:9000/bucket/key", data=body)
+    auth = S3SigV4Auth(Credentials("AKID", "secret", token), "s3", "eu-central-1")
+    request.context["timestamp"] = ours["x-amz-date"]
+    request.context["payload_signing_enabled"] = True
+    for name, value in ours.items():
+        if name != "authorization":
+            request.headers[name] = value
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert ours["authorization"].endswith(f"Signature={signature}")
+    assert {name: ours[name] for name in told} == told
 
 
 def test_the_derived_key_follows_day_and_secret() -> None:

@@ -23,7 +23,7 @@ from app.stack.store_servers import VERSITYGW_MODULE
 from app.topics import UPLOADS
 
 SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
-WORKERS = ("identify", "score", "retry", "moderate", "index")
+WORKERS = ("identify", "score", "retry", "moderate", "index", "archive")
 JOBS = ("init", "bucket", "lake-init", "lake-bucket", "lake-up", "lake")
 
 
@@ -116,7 +116,7 @@ def test_every_stage_that_is_built_exists_with_what_it_copies(compose: dict[str,
 def test_the_lake_is_a_profile_and_connect_gets_every_variable_it_refers_to(compose: dict[str, Any]) -> None:
     services = compose["services"]
     of_the_lake = {name for name, service in services.items() if service.get("profiles") == ["lake"]}
-    assert of_the_lake == {"connect", "lake", "lake-bucket", "lake-init", "lake-up", "lake-watch"}
+    assert of_the_lake == {"archive", "connect", "lake", "lake-bucket", "lake-init", "lake-up", "lake-watch"}
     settings = load_settings(services["lake-up"]["environment"])
     assert settings.lake.catalog == "sqlite"
     texts = [(CONNECT_DIR / "worker.properties").read_text()]

@@ -157,6 +157,60 @@ class _Calling:
         self.process = process
 
 
+class _HandClock(SystemClock):
+    """The system's clock, moved forward by hand."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+async def test_what_waited_for_long_and_goes_on_has_not_stood_still_meanwhile() -> None:
+    script, clock = Script(held={0: asyncio.Event()}), _HandClock()
+    going_on = asyncio.Event()
+
+    async def process(record: SourceRecord) -> Completion:
+        script.status.waiting("file")
+        await script.held[0].wait()
+        script.status.working()
+        await going_on.wait()
+        return Completion()
+
+    bench = Bench(script)
+    object.__setattr__(bench.parts, "processor", _Calling(process))
+    object.__setattr__(bench.parts, "clock", clock)
+    await bench.open(LIVE)
+    await bench.deliver(LIVE, 0)
+    lane = bench.lanes.open_lanes()[LIVE]
+    await eventually(lambda: lane.state is LaneState.FILLING)
+    clock.ahead = 600.0
+    assert lane.still_seconds > 599
+    script.held[0].set()
+    await eventually(lambda: lane.state is LaneState.WORKING)
+    assert lane.still_seconds < 60
+    clock.ahead = 900.0
+    assert lane.still_seconds > 299
+    going_on.set()
+    await bench.released(LIVE, 1)
+    await bench.lanes.revoke(1)
+
+
+async def test_who_follows_partitions_is_told_where_each_begins_before_its_first_record() -> None:
+    told: list[tuple[SourcePartition, int]] = []
+    script = Script()
+    bench = Bench(script)
+    object.__setattr__(bench.parts, "opened", lambda source, position: told.append((source, position)))
+    await bench.open(LIVE, BACKFILL)
+    assert sorted(told) == [(BACKFILL, 0), (LIVE, 0)] and script.seen == []
+    await bench.deliver(LIVE, 0, 1, 4)
+    await bench.released(LIVE, 5)
+    await bench.lanes.revoke(1)
+    await bench.open(LIVE)
+    assert told[-1] == (LIVE, 5)
+    await bench.lanes.revoke(1)
+
+
 async def test_offsets_with_holes_are_committed_as_the_next_to_read() -> None:
     bench = Bench(Script())
     await bench.open(LIVE)
