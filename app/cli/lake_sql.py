@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.adapters.duck import Answer
 
 _FORMATS: Final = ("table", "csv", "json", "parquet")
+_NARROWEST: Final = 8
 
 
 def attach(lake: typer.Typer) -> None:
@@ -154,10 +155,18 @@ def _print_rich(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
     from app.services.lake_output import cell, is_number
 
+    console = Console()
+    if len(names) * _NARROWEST > console.width:
+        # So many columns would be a letter wide each: one row below the other instead.
+        for number, row in enumerate(rows, 1):
+            console.rule(f"row {number}", align="left")
+            for name, value in zip(names, row, strict=True):
+                console.print(Text(f"{name}: {cell(value)}"))
+        return
     table = Table()
     for at, name in enumerate(names):
         table.add_column(name, justify="right" if is_number(row[at] for row in rows) else "left")
     for row in rows:
         # A key may look like rich's own markup.
         table.add_row(*(Text(cell(value)) for value in row))
-    Console().print(table)
+    console.print(table)
