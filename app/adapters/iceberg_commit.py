@@ -20,7 +20,7 @@ from pyiceberg.table.snapshots import Operation, Summary, ancestors_of
 from pyiceberg.table.update.snapshot import _FastAppendFiles, _OverwriteFiles, _SnapshotProducer
 from pyiceberg.typedef import EMPTY_DICT
 
-from app.adapters.iceberg_read import sink_properties
+from app.adapters.iceberg_read import SINK_COMMIT, VALID_THROUGH, sink_properties
 from app.errors import LakeUnavailable
 
 # The sink commits every few minutes and takes a second or so; ten tries in a row lose to nobody who is well.
@@ -95,13 +95,18 @@ def with_fresh_table(table: Table, change: Callable[[Table], _T]) -> _T:
 
 
 def progress_behind(metadata: TableMetadata, snapshot_id: int | None) -> dict[str, str]:
-    """Return the sink's properties of the nearest snapshot that has them, from `snapshot_id` back."""
+    """Return the sink's properties of the nearest snapshot that has them, from `snapshot_id` back.
+
+    With the moment up to which it last called itself complete, should that snapshot not say one.
+    """
     start = None if snapshot_id is None else metadata.snapshot_by_id(snapshot_id)
+    kept: dict[str, str] = {}
     for snapshot in ancestors_of(start, metadata):
         found = sink_properties(snapshot)
-        if found:
-            return found
-    return {}
+        kept = kept or found
+        if VALID_THROUGH in found:
+            return {**kept, VALID_THROUGH: found[VALID_THROUGH]}
+    return kept
 
 
 class _KeepsProgress(_SnapshotProducer[Any]):
@@ -129,7 +134,8 @@ class _Append(_KeepsProgress, _FastAppendFiles):
                 continue
             said = sink_properties(snapshot)
             # The sink's own: it says what no snapshot behind it said.
-            own = said and said != progress_behind(metadata, snapshot.parent_snapshot_id)
+            behind = progress_behind(metadata, snapshot.parent_snapshot_id)
+            own = said and said.get(SINK_COMMIT) != behind.get(SINK_COMMIT)
             if not (own and self.beside is Beside.SINK):
                 raise ValidationException(f"rows came into the table meanwhile, in snapshot {snapshot.snapshot_id}")
 

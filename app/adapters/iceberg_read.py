@@ -13,8 +13,17 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, RESTError, ValidationException
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    RESTError,
+    TableAlreadyExistsError,
+    ValidationException,
+)
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
 from pyiceberg.io.pyarrow import ArrowScan, _to_requested_schema, pyarrow_to_schema
 from pyiceberg.manifest import DataFile
@@ -22,6 +31,7 @@ from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.types import ListType, MapType
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.adapters.iceberg import load_table
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, LakeTable
@@ -33,10 +43,26 @@ from app.settings import Settings
 # the parents, and begins anew where the chain ends.
 SINK_PREFIX: Final = "kafka.connect."
 SINK_OFFSETS: Final = "kafka.connect.offsets."
-_VALID_THROUGH: Final = "kafka.connect.valid-through-ts"
+SINK_COMMIT: Final = "kafka.connect.commit-id"
+VALID_THROUGH: Final = "kafka.connect.valid-through-ts"
 # 8,192 rows of some 2 KB are 16 MB of Arrow; a reader holds one such batch and one row group's compressed bytes.
 BATCH_ROWS: Final = 8_192
 _EPOCH: Final = date(1970, 1, 1)
+
+
+# Of catalogs (SQL, Glue, REST), the store and files. A catalog that answers nothing is an OSError.
+_FOREIGN: Final = (
+    OSError,
+    ValueError,
+    pa.ArrowException,
+    RESTError,
+    NoSuchTableError,
+    NoSuchNamespaceError,
+    TableAlreadyExistsError,
+    SQLAlchemyError,
+    BotoCoreError,
+    ClientError,
+)
 
 
 @contextmanager
@@ -55,7 +81,7 @@ def lake_errors(doing: str) -> Iterator[None]:
         raise LakeUnavailable(
             f"others committed meanwhile, nothing was changed: {doing}: {error}; try again"
         ) from error
-    except (OSError, ValueError, pa.ArrowException, RESTError) as error:
+    except _FOREIGN as error:
         raise LakeUnavailable(f"failed: {doing}: {type(error).__name__}: {error}") from error
 
 
@@ -71,10 +97,10 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """When the table was last committed to, and what the sink says of itself in its newest snapshot that does.
+    """When the table was last committed to, and what the sink says of itself in its newest snapshots.
 
     `valid_through_ms`: every record published before then is in the table. The sink leaves it out of a commit in which
-    some partition had nothing, so it may be absent, or older than the snapshot.
+    some partition had nothing; so it may be absent, or have been said some commits ago.
     """
 
     snapshot_ms: int | None
@@ -106,17 +132,20 @@ class TableReader:
         """Return how far the sink says it is."""
         metadata = self.table.metadata
         current = metadata.current_snapshot()
-        said: dict[str, str] = {}
+        commit: str | None = None
         sink_ms: int | None = None
+        valid: str | None = None
         for snapshot in ancestors_of(current, metadata):
             found = sink_properties(snapshot)
-            if not found or (said and found != said):
-                if said:
-                    break
+            if not found:
                 continue
             # Snapshots of ours repeat the sink's words: its own commit is the oldest that says them.
-            said, sink_ms = found, snapshot.timestamp_ms
-        valid = said.get(_VALID_THROUGH)
+            same = commit is None or found.get(SINK_COMMIT) == commit
+            if same:
+                commit, sink_ms = found.get(SINK_COMMIT), snapshot.timestamp_ms
+            valid = valid or found.get(VALID_THROUGH)
+            if valid is not None and not same:
+                break
         return Progress(
             None if current is None else current.timestamp_ms,
             sink_ms,

@@ -12,6 +12,7 @@ from pyiceberg.table.snapshots import Operation
 
 from app.adapters.iceberg_commit import progress_behind, replace_files
 from app.adapters.iceberg_compact import Compactor
+from app.adapters.iceberg_expire import expire_snapshots
 from app.domain.compaction import Group, plan
 from app.domain.lake import table_named
 from app.errors import LakeUnavailable
@@ -113,6 +114,22 @@ async def test_a_commit_of_the_sink_in_between_is_kept_and_its_progress_wins(lak
     assert len(lake.reader().files()) == 3
     assert progress_behind(lake.table().metadata, _current(lake)) == newest
     assert '"0": 60' in str(newest)
+
+
+async def test_what_the_sink_last_called_complete_is_carried_over_its_commits_that_say_nothing(
+    lake: StagedLake,
+) -> None:
+    await lake.furnish()
+    lake.sink(made_records(lake, predictions(10)))
+    lake.sink(made_records(lake, predictions(10, start=10)), complete=False)
+    before = lake.reader().progress()
+    assert before.valid_through_ms == lake.clock.now_ms() // 1000 * 1000
+    assert before.snapshot_ms == before.sink_snapshot_ms
+    _joined(lake)
+    expire_snapshots(lake.reader(), 1 << 62)
+    after = lake.reader().progress()
+    assert after.valid_through_ms == before.valid_through_ms
+    assert len(lake.table().snapshots()) == 1
 
 
 async def test_files_that_another_run_joined_first_are_planned_anew(lake: StagedLake) -> None:

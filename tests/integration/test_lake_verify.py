@@ -113,7 +113,7 @@ async def test_a_row_is_late_until_it_has_to_be_there(lake: StagedLake) -> None:
 
 async def test_a_sink_that_stands_still_fails(lake: StagedLake) -> None:
     await lake.fill(predictions(10))
-    await lake.publish(predictions(3, start=10), at_ms=lake.clock.now_ms() + 1000)
+    await lake.publish(predictions(3, start=10), at_ms=lake.clock.now_ms() + 600_000)
     assert (await lake.verify()).agrees
     await lake.clock.sleep(3600)
     found = await lake.verify()
