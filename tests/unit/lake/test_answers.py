@@ -207,11 +207,11 @@ def test_10_precision_by_band(lake: Duck, week: Week) -> None:
     for decision in standing.values():
         upload = uploads.get(str(decision.upload_id))
         if upload is not None and decision.decision != "skip":
-            score = value_of(upload, "nsfw", "nsfw")
-            if score >= 0.8:
-                groups[math.floor(score * 20) / 20].append(decision.decision == "reject")
+            score = value_of(upload, "embedded_text", "text")
+            if score >= 0.39:
+                groups[math.floor(score * 10) / 10].append(decision.decision == "reject")
     expected = [(band, len(all_), sum(all_), percent(sum(all_), len(all_))) for band, all_ in groups.items()]
-    assert len(expected) == 4
+    assert len(expected) >= 4
     assert asked(lake, 10) == sorted(expected)
 
 
