@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -63,18 +64,24 @@ async def _metric(address: str, name: str) -> float:
     return 0.0
 
 
-async def _state(lake: LakeInstallation) -> dict[str, Any]:
-    """Return what `lake status --json` says of predictions."""
+async def _verb(lake: LakeInstallation, *arguments: str) -> tuple[int, str]:
+    """Run a verb of the lake to its end; return its exit code and what it printed, both streams."""
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "app", "lake", "status", "--json"],
+        [sys.executable, "-m", "app", "lake", *arguments],
         cwd=ROOT,
         env=lake.environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    tables: list[dict[str, Any]] = json.loads(done.stdout)["tables"]
+    return done.returncode, done.stdout + done.stderr
+
+
+async def _state(lake: LakeInstallation) -> dict[str, Any]:
+    """Return what `lake status --json` says of predictions."""
+    _, told = await _verb(lake, "status", "--json")
+    tables: list[dict[str, Any]] = json.loads(told.splitlines()[0])["tables"]
     return next(table for table in tables if table["table"] == "predictions")
 
 
@@ -228,3 +235,38 @@ def _column(lake: LakeInstallation, name: str) -> list[Any]:
     assert table is not None
     values: list[Any] = table.scan(selected_fields=(name,)).to_arrow()[name].to_pylist()
     return values
+
+
+async def test_a_wiped_catalog_is_seen_and_registered_again_without_a_lost_row(
+    lake: LakeInstallation, tmp_path: Path
+) -> None:
+    """The catalog forgets the tables while the sink commits; their files are all there."""
+    await lake.apply("predictions")
+    await lake.publish(PREDICTIONS, list(made_predictions(1_000)))
+    await _every_record_is_a_row(lake)
+    await asyncio.to_thread(_forget_tables, lake)
+    await lake.publish(PREDICTIONS, list(made_predictions(1_000, 1_000)))
+
+    async def seen() -> bool:
+        return (await _state(lake))["state"] in ("away", "failed")
+
+    await eventually(seen, 60, every_seconds=1.0)
+    code, told = await _verb(lake, "verify", "--table", "predictions")
+    assert code == 1 and "catalog" in told, told
+    async with _watching(lake, tmp_path):
+        code, told = await _verb(lake, "register")
+        assert code == 0, told
+
+        async def whole() -> bool:
+            await _verb(lake, "repair", "--table", "predictions")
+            code, told = await _verb(lake, "verify", "--table", "predictions")
+            assert code == 0 and "waiting" not in told, told
+            return True
+
+        await eventually(whole, 120, every_seconds=3.0)
+        await _every_record_is_a_row(lake)
+
+
+def _forget_tables(lake: LakeInstallation) -> None:
+    with sqlite3.connect(lake.settings.lake.catalog_uri, timeout=30) as catalog:
+        catalog.execute("delete from iceberg_tables where table_namespace = ?", (lake.settings.lake.namespace,))
