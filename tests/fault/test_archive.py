@@ -68,33 +68,34 @@ async def test_archive_workers_killed_at_random_moments(
 async def test_an_archive_worker_frozen_past_its_session_replaces_and_doubles_nothing(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
-    """Guarantee: a writer that wakes with half a file in hand finds its successor's file under that name; it stands."""
-    # The watchdog would end a worker that was frozen for so long before it could do any harm.
-    rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, **SMALL_FILES, LANE_TICK_SECONDS="600")
-    # Its files are open for long, so it is frozen with some in hand; they are due when it wakes.
-    workers = [rig.worker(0, ARCHIVE_FILE_SECONDS="5", ARCHIVE_FILE_RECORDS="5000"), rig.worker(1)]
-
-    def has_half_a_file(worker: WorkerProcess) -> bool:
-        lanes = worker.health().get("lanes", {}).values()
-        return any(lane["state"] == "filling-a-file" and lane["in_flight"] > 20 for lane in lanes)
-
-    async with Supervisor(workers) as supervisor:
-        await both_running(workers)
-        fed = feeding(rig)
-        await eventually(lambda: has_half_a_file(workers[0]), 30, every_seconds=0.02)
-        workers[0].send(signal.SIGSTOP)
-        await fed
-        # The other one takes everything over and goes on, once the session is over.
-        await rig.until(RECORDS, SESSION_SECONDS + FINISH_SECONDS)
-        before = await rig.held()
-        workers[0].send(signal.SIGCONT)
-        await eventually(lambda: "another writer stored" in workers[0].log(), 30)
-        await eventually(lambda: bool(supervisor.exits), 60, message="the frozen worker ends itself")
-        assert set(supervisor.exits) == {EXIT_FAILED} and "Fenced: " in workers[0].log()
-        assert await rig.held() == before
-        await both_running(workers)
-        await feeding(rig, 500)
-        await assert_exactly_once(rig, RECORDS + 500)
+    """Guarantee: a file that reaches the store after its writer was superseded finds the successor's; that stands."""
+    rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, **SMALL_FILES)
+    async with StoreProxy(stack.s3.endpoint, seed=2) as proxy:
+        # The watchdog would end a worker that was frozen for so long before it could do any harm; so would its own
+        # limits on a PUT.
+        patient = {"LANE_TICK_SECONDS": "600", "S3_READ_TIMEOUT_SECONDS": "300", "S3_OBJECT_TIMEOUT_SECONDS": "300"}
+        workers = [rig.worker(0, S3_ENDPOINT=proxy.endpoint, **patient), rig.worker(1)]
+        async with Supervisor(workers) as supervisor:
+            await both_running(workers)
+            fed = feeding(rig)
+            await rig.until(500, 60)
+            proxy.hold()
+            await eventually(lambda: proxy.held > 0, 30)
+            workers[0].send(signal.SIGSTOP)
+            await fed
+            # The other one takes everything over and goes on, once the session is over.
+            await rig.until(RECORDS, SESSION_SECONDS + FINISH_SECONDS)
+            before = await rig.held()
+            proxy.heal()
+            await eventually(lambda: proxy.held == 0, 30)
+            workers[0].send(signal.SIGCONT)
+            await eventually(lambda: bool(supervisor.exits), 60, message="the frozen worker ends itself")
+            assert set(supervisor.exits) == {EXIT_FAILED}
+            assert "another writer stored" in workers[0].log() and "Fenced: " in workers[0].log()
+            assert await rig.held() == before
+            await both_running(workers)
+            await feeding(rig, 500)
+            await assert_exactly_once(rig, RECORDS + 500)
 
 
 async def test_a_store_that_is_away_and_loses_answers_is_waited_for(

@@ -43,7 +43,8 @@ class StoreProxy:
     `away()`: nothing reaches the store, every request is answered 503 or reset. `flaky()`: of each object the first
     FAILING_GETS GETs fail with a chance of 60 %, each in one of the ways of Fault; which fail and how follows from
     `seed`, the object and the number of the GET alone. `forgetful()`: the first PUT of each object reaches the store,
-    and its answer is lost. `heal()`: everything is forwarded, as from the start.
+    and its answer is lost. `hold()`: PUTs wait on their way to the store, `held` of them, until `heal()`: everything is
+    forwarded, as from the start.
     """
 
     def __init__(self, endpoint: str, *, seed: int) -> None:
@@ -54,6 +55,9 @@ class StoreProxy:
         self._mode = "healthy"
         self._gets: Counter[str] = Counter()
         self._forgotten: set[str] = set()
+        self._passable = asyncio.Event()
+        self._passable.set()
+        self.held = 0
         self._server = LoopbackServer(self._talk)
         self.endpoint = ""
         self.injected: Counter[Fault] = Counter()
@@ -79,9 +83,14 @@ class StoreProxy:
         """From here on the answers to new objects are lost."""
         self._mode = "forgetful"
 
+    def hold(self) -> None:
+        """From here on new objects are on their way, and do not arrive."""
+        self._passable.clear()
+
     def heal(self) -> None:
         """From here on every request is forwarded."""
         self._mode = "healthy"
+        self._passable.set()
 
     @property
     def objects(self) -> int:
@@ -95,6 +104,14 @@ class StoreProxy:
         method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
         body = await reader.readexactly(int(length[1])) if length else b""
+        if method == "PUT" and not self._passable.is_set():
+            self.held += 1
+            await self._passable.wait()
+            answer = await self._forward(head + body)
+            self.held -= 1
+            writer.write(answer)
+            await writer.drain()
+            return
         fault = self._fault(method, path)
         if fault is not None:
             self.injected[fault] += 1
