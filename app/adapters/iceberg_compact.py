@@ -60,8 +60,7 @@ class Compactor:
 
         Files of a former partition layout, and those from which another engine deleted rows, are left out.
         """
-        if not self._reader.open():
-            return {}
+        self._reader.require()
         spec = self._reader.table.metadata.default_spec_id
         self._tasks = {
             task.file.file_path: task

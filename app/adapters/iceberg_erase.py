@@ -1,6 +1,7 @@
 """The rows of one image or one content: found in each table, taken out, and their files' bytes made to go.
 
-Blocks. All methods raise LakeUnavailable.
+Blocks. All methods raise LakeUnavailable, also where the catalog has lost a table: that would else be an erasure of
+nothing.
 """
 
 from __future__ import annotations
@@ -52,9 +53,8 @@ class Eraser:
         self._erasures = Erasures(catalog, settings)
 
     def count(self, row: LakeTable, target: Target) -> tuple[int, int]:
-        """Return in how many rows of how many files `target` is; none where the catalog has no table."""
-        reader = self._reader(row)
-        chosen = _look(reader, target) if reader.open() else []
+        """Return in how many rows of how many files `target` is."""
+        chosen = _look(self._reader(row), target)
         return sum(len(each.coordinates) for each in chosen), len(chosen)
 
     def erase(self, row: LakeTable, target: Target, at_ms: int) -> int:
@@ -82,7 +82,7 @@ class Eraser:
         the snapshot that replaced them; one more, empty commit leaves that behind too.
         """
         reader = self._reader(row)
-        if not reader.open() or reader.table.metadata.current_snapshot_id is None:
+        if reader.table.metadata.current_snapshot_id is None:
             return []
         with lake_errors(f"leaving the former snapshots of {row.name}"):
             append_files(reader.table, [])
@@ -93,8 +93,7 @@ class Eraser:
 
     def still_held(self, row: LakeTable) -> list[str]:
         """Return the tags and branches that keep former snapshots, and with them what was erased."""
-        reader = self._reader(row)
-        return sorted(name for name in reader.table.metadata.refs if name != "main") if reader.open() else []
+        return sorted(name for name in self._reader(row).table.metadata.refs if name != "main")
 
     def digests(self, image: Image) -> frozenset[str]:
         """Return the contents that the lake has of this image and of no other: their embeddings are its own."""
@@ -105,31 +104,29 @@ class Eraser:
             return frozenset()
         shared: set[str] = set()
         reader = self._reader(table_named("predictions"))
-        if reader.open():
-            wanted = frozenset(found)
+        wanted = frozenset(found)
 
-            def others(batch: Any) -> Mask:
-                mask: Mask = is_any(batch, "sha256", wanted) & ~_mask(batch, image)
-                shared.update(batch.column("sha256").filter(pa.array(mask)).to_pylist())
-                return _nothing(batch)
+        def others(batch: Any) -> Mask:
+            mask: Mask = is_any(batch, "sha256", wanted) & ~_mask(batch, image)
+            shared.update(batch.column("sha256").filter(pa.array(mask)).to_pylist())
+            return _nothing(batch)
 
-            choose(reader, _columns(reader, image), others)
+        choose(reader, _columns(reader, image), others)
         return frozenset(found - shared)
 
     def _collect(self, row: LakeTable, image: Image) -> set[str]:
         found: set[str] = set()
         reader = self._reader(row)
-        if reader.open():
 
-            def note(batch: Any) -> Mask:
-                found.update(batch.column("sha256").filter(pa.array(_mask(batch, image))).to_pylist())
-                return _nothing(batch)
+        def note(batch: Any) -> Mask:
+            found.update(batch.column("sha256").filter(pa.array(_mask(batch, image))).to_pylist())
+            return _nothing(batch)
 
-            choose(reader, _columns(reader, image), note, _matching(reader, image))
+        choose(reader, _columns(reader, image), note, _matching(reader, image))
         return {digest for digest in found if digest}
 
     def _reader(self, row: LakeTable) -> TableReader:
-        return TableReader(self._catalog, self._settings, row)
+        return TableReader(self._catalog, self._settings, row).require()
 
 
 def _look(reader: TableReader, target: Target) -> list[Chosen]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,11 +121,22 @@ class TableReader:
             self._table = load_table(self._catalog, self._settings, self.row)
         return self._table is not None
 
+    def require(self) -> Self:
+        """Look at the table as it is; LakeUnavailable when the catalog has none.
+
+        For whatever must not take a table that the catalog has lost for an empty one.
+        """
+        if not self.open():
+            raise LakeUnavailable(
+                f"the catalog has no table {self.row.name}; `./sightline lake register` attaches the one that lies in "
+                "the warehouse"
+            )
+        return self
+
     @property
     def table(self) -> Table:
         """The table of pyiceberg, for the other adapters. Only after `open` found it."""
-        if self._table is None:
-            raise LakeUnavailable(f"the catalog has no table {self.row.name}; run `./sightline lake register`")
+        assert self._table is not None, "open the table first"
         return self._table
 
     def progress(self) -> Progress:

@@ -78,8 +78,7 @@ def remove_rows(reader: TableReader, look: Callable[[], list[Chosen]]) -> list[t
     """
     gone: list[tuple[int, int]] = []
     for _ in range(ATTEMPTS):
-        if not reader.open():
-            return gone
+        reader.require()
         chosen = look()
         if not chosen:
             return gone

@@ -41,11 +41,10 @@ def _expire(
     catalog = open_catalog(settings)
     found: dict[str, int] = {}
     for row in tables_named(table):
-        reader = TableReader(catalog, settings, row)
-        if reader.open():
-            found[row.name] = expire_snapshots(reader, before_ms)
-            if not json_output:
-                left = len(reader.table.refresh().snapshots())
-                typer.echo(f"{row.name}: {found[row.name]} snapshots expired, {left} left")
+        reader = TableReader(catalog, settings, row).require()
+        found[row.name] = expire_snapshots(reader, before_ms)
+        if not json_output:
+            left = len(reader.table.refresh().snapshots())
+            typer.echo(f"{row.name}: {found[row.name]} snapshots expired, {left} left")
     if json_output:
         typer.echo(json.dumps(found))

@@ -49,14 +49,11 @@ class Rubbish:
 async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, bounds: Bounds) -> Rubbish:
     """Return what may go of one table; the listing is read once, page by page, and only candidates are kept.
 
-    Raises StoreUnavailable; LakeUnavailable when the table cannot be read wholly, or when the folder holds files of
-    another table: a catalog that was wiped and made anew would else cost the data that can still be attached again.
+    Raises StoreUnavailable; LakeUnavailable when the catalog has no such table or it cannot be read wholly, or when the
+    folder holds files of another table: a catalog that was wiped and made anew would else cost the data that can still
+    be attached again.
     """
-    if not await asyncio.to_thread(reader.open):
-        raise LakeUnavailable(
-            f"the catalog has no table {reader.row.name}: what lies in its folder is not known to be rubbish; "
-            "run `./sightline lake register`"
-        )
+    await asyncio.to_thread(reader.require)
     folder = table_location(reader.table)
     in_use = await asyncio.to_thread(referenced_files, reader.table)
     others = await asyncio.to_thread(other_locations, reader.table)

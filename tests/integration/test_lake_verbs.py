@@ -80,9 +80,17 @@ async def test_from_small_files_to_a_wiped_catalog_and_back(operator: Operator) 
     assert code == 1
     assert "lake register" in out.splitlines()[0]
     assert out.splitlines()[-1] == "outcomes=30 rows=0 missing=30 extra=0"
-    code, _, err = await operator.types("gc", "--table", "predictions")
-    assert code == 2
-    assert "lake register" in err
+    for verb in (
+        ("gc", "--table", "predictions"),
+        ("compact",),
+        ("expire",),
+        ("repair",),
+        # It must not say that it erased what it did not find.
+        ("erase", "--image", "s3://images/images/3.jpg", "--yes"),
+    ):
+        code, _, err = await operator.types(*verb)
+        assert code == 2, verb
+        assert "lake register" in err
     code, out, _ = await operator.types("register")
     assert code == 0
     assert out.splitlines()[0] == "flagged: is attached"
