@@ -32,7 +32,7 @@ def expirable(metadata: TableMetadata, before_ms: int) -> list[int]:
     """Return the snapshots older than `before_ms` without those that have to stay.
 
     The current one stays, the head of each branch and each tag, and from each of these the line back to the nearest
-    snapshot that has the sink's progress: its coordinator walks that line, and a gap in it would be a beginning.
+    snapshot that has the sink's progress: its coordinator walks that line, and must not find a gap in it.
     """
     kept = set(_kept(metadata))
     return [

@@ -40,7 +40,7 @@ from app.settings import Settings
 
 # What the sink writes into the summary of each snapshot of its own: kafka.connect.offsets.<control topic>.<group>,
 # commit-id, task-id, valid-through-ts. Its coordinator looks for the offsets from the current snapshot back through
-# the parents, and begins anew where the chain ends.
+# the parents, and leaves out what lies before them; where the chain ends it has its consumer group's offsets alone.
 SINK_PREFIX: Final = "kafka.connect."
 SINK_OFFSETS: Final = "kafka.connect.offsets."
 SINK_COMMIT: Final = "kafka.connect.commit-id"
