@@ -32,6 +32,7 @@ from pyiceberg.types import (
 
 from app.adapters.avro import SCHEMA_DIR, released_schemas
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, TABLES, LakeTable
+from app.domain.lake_columns import table_meaning
 from app.errors import ConfigurationError, LakeUnavailable
 from app.settings import Settings
 
@@ -44,10 +45,10 @@ _PRIMITIVES: Final[Mapping[str, IcebergType]] = {
     "bytes": BinaryType(),
 }
 _COORDINATES: Final = (
-    (KAFKA_TOPIC, StringType(), "The topic that the row came from."),
-    (KAFKA_PARTITION, IntegerType(), "Its partition there."),
-    (KAFKA_OFFSET, LongType(), "Its offset there: with topic and partition the identity of the row."),
-    (KAFKA_TIMESTAMP, TimestamptzType(), "When the record was published; tables are partitioned by its UTC day."),
+    (KAFKA_TOPIC, StringType()),
+    (KAFKA_PARTITION, IntegerType()),
+    (KAFKA_OFFSET, LongType()),
+    (KAFKA_TIMESTAMP, TimestamptzType()),
 )
 # Kept metadata files bound what a commit every few minutes leaves behind; snapshots end by `lake expire`.
 _PROPERTIES: Final = {
@@ -166,15 +167,18 @@ def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
 
 
 def iceberg_schema(table: LakeTable) -> Schema:
-    """Return the columns: those of the newest schema of the record, all optional, and where the row came from."""
+    """Return the columns: those of the newest schema of the record and where the row came from, all optional.
+
+    Each has its meaning. Raises KeyError for a column without one, which a test of the repository finds first.
+    """
     newest = max(
         (schema for schema in released_schemas(SCHEMA_DIR) if schema.record == table.record),
         key=lambda schema: schema.version,
     )
     fields = _Fields()
     columns = fields.columns(json.loads(newest.text))
-    columns += [fields.field(name, kind, doc) for name, kind, doc in _COORDINATES]
-    return Schema(*columns)
+    columns += [fields.field(name, kind) for name, kind in _COORDINATES]
+    return Schema(*(column.model_copy(update={"doc": table_meaning(table.name, column.name)}) for column in columns))
 
 
 def _by_day(schema: Schema) -> PartitionSpec:
@@ -189,14 +193,14 @@ class _Fields:
         self._last = 0
         self._records: dict[str, Any] = {}
 
-    def field(self, name: str, kind: IcebergType, doc: str | None) -> NestedField:
-        return NestedField(self._next(), name, kind, required=False, doc=doc)
+    def field(self, name: str, kind: IcebergType) -> NestedField:
+        return NestedField(self._next(), name, kind, required=False)
 
     def columns(self, record: Any) -> list[NestedField]:
         """Return the fields of an Avro record."""
         self._records[record["name"]] = record
         self._records[f"{record.get('namespace')}.{record['name']}"] = record
-        return [self.field(field["name"], self._kind(field["type"]), field.get("doc")) for field in record["fields"]]
+        return [self.field(field["name"], self._kind(field["type"])) for field in record["fields"]]
 
     def _next(self) -> int:
         self._last += 1
