@@ -231,7 +231,9 @@ class LakeSettings:
     """
 
     catalog: str = setting("sqlite", "kind of Iceberg catalog", choices=("sqlite", "rest", "glue"))
-    catalog_uri: str = setting("", "sqlite: path of its file (empty: below var/stack); rest: address; glue: unused")
+    catalog_uri: str = setting(
+        "", "sqlite: path of its file (empty: below var/stack); rest: address; glue: address where it is not AWS"
+    )
     warehouse: str = setting("s3://lake/warehouse", "where the tables lie: s3://bucket/prefix")
     archive: str = setting("s3://lake/archive", "where the archive lies: s3://bucket/prefix")
     namespace: str = setting("sightline", "namespace (Glue: database) of the tables")

@@ -35,6 +35,8 @@ def connector_config(settings: Settings, table: LakeTable, folder: Path = CONNEC
         parts.append(_read(folder / "overlays" / "s3-compatible.json"))
     config: dict[str, str] = {name: value for part in parts for name, value in part.items()}
     prefix, lake = settings.kafka.prefix, settings.lake
+    if lake.catalog == "glue" and lake.catalog_uri:
+        config["iceberg.catalog.glue.endpoint"] = lake.catalog_uri
     return {
         **config,
         "name": connector_name(settings, table),
@@ -55,7 +57,10 @@ def connector_configs(settings: Settings) -> Mapping[str, dict[str, str]]:
 def worker_environment(settings: Settings, catalog_uri: str, listeners: str) -> dict[str, str]:
     """Return the variables that a Connect worker reads: worker.properties and the connectors refer to them."""
     s3, lake = settings.s3, settings.lake
+    # Glue's client asks the usual chain alone, which begins with these.
+    chain = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key.reveal()}
     return {
+        **(chain if s3.access_key else {}),
         "SIGHTLINE_KAFKA_BOOTSTRAP": settings.kafka.bootstrap,
         "SIGHTLINE_KAFKA_PREFIX": settings.kafka.prefix,
         "SIGHTLINE_CONNECT_LISTENERS": listeners,

@@ -103,6 +103,9 @@ def _catalog_properties(settings: Settings) -> dict[str, str]:
             glue = {"type": "glue", "glue.region": s3.region}
             if lake.catalog_uri:
                 glue["glue.endpoint"] = lake.catalog_uri
+            if s3.access_key:
+                glue["glue.access-key-id"] = s3.access_key
+                glue["glue.secret-access-key"] = s3.secret_key.reveal()
             return {**found, **glue}
 
 

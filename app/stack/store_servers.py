@@ -28,7 +28,7 @@ MINISTACK_NOTICE: Final = (
 )
 
 
-def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs") -> ServerCommand:
+def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs,glue") -> ServerCommand:
     """Return how to start MiniStack on `port`."""
     folder = options.data_dir / "ministack"
     environment = {
