@@ -52,7 +52,8 @@ _DEFECTS: Final = ("blurry", "dark", "noisy", "overcompressed", "bright", "low_c
 _QUERIES: Final[Mapping[str, str]] = {
     "uploads_by_day_and_reason": (
         "select date_trunc('day', event_time_ms) as day, reasons, count(*) as uploads, "
-        "count(distinct sha256) as contents from predictions where true{when} group by all order by uploads desc limit 20"
+        "count(distinct sha256) as contents from predictions where true{when} "
+        "group by all order by uploads desc limit 20"
     ),
     "scores_by_label": (
         "select model, version, label, count(*) as uploads, avg(value) as mean from prediction_scores "
