@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from app.adapters.connect_config import CONNECT_DIR
+from app.settings import ROOT
 from app.stack import jars, jvm
 from app.stack.options import StackOptions
 from app.stack.processes import ServerCommand
@@ -59,6 +61,17 @@ def connect_command(
         plugins_dir(options).parent,
         environment,
         after_orderly_stop=archive.keep,
+    )
+
+
+def watch_command(options: StackOptions, environment: Mapping[str, str]) -> ServerCommand:
+    """Return how to start `lake watch` beside a worker."""
+    return ServerCommand(
+        "lake-watch",
+        (sys.executable, "-m", "app", "lake", "watch"),
+        options.log_dir / "lake-watch.log",
+        ROOT,
+        {**environment, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
     )
 
 

@@ -46,6 +46,7 @@ KAFKA: Final = "kafka"
 REGISTRY: Final = "registry"
 REDIS: Final = "redis"
 CONNECT: Final = "connect"
+WATCH: Final = "lake-watch"
 _PROBE_SECONDS: Final = 0.1
 
 
@@ -311,6 +312,7 @@ class LocalStack:
             await asyncio.gather(*tasks, return_exceptions=True)
         if options.with_lake:
             await self._start_connect(lambda: lake_setup.bring_up(load_settings(self.environment), self._report))
+            await self._start_watch()
 
     async def _start_connect(self, furnish: Callable[[], Awaitable[None]]) -> None:
         """Start Connect with its topics and the lake's bucket, and `furnish` it: all other servers run by now."""
@@ -332,6 +334,16 @@ class LocalStack:
                 return await client.answers()
 
         await self._launch(CONNECT, how, endpoint, answers, furnish, lease)
+
+    async def _start_watch(self) -> None:
+        """Start `lake watch`: Connect never starts a failed task again by itself."""
+        lease = lease_port(None, "the watch of the lake")
+        how = connect.watch_command(self.options, {**self.environment, "SIGHTLINE_WORKER_HTTP_PORT": str(lease.port)})
+
+        async def answers() -> bool:
+            return await probes.http_answers(lease.port, "/metrics")
+
+        await self._launch(WATCH, how, f"http://{HOST}:{lease.port}/metrics", answers, _nothing, lease)
 
     def _refuse_tables_elsewhere(self) -> None:
         """Refuse a catalog whose tables lie in the other S3 server: the topics' offsets say that they are written."""
@@ -476,9 +488,10 @@ class LocalStack:
             return  # refused before anything began: what runs there is another stack's
         with suppress(OSError):
             remove_state(self.options.var_dir)
-        if CONNECT in self._servers:
-            # First and alone: without a broker it would wait for its tasks in vain.
-            await self._servers[CONNECT].process.stop()
+        for name in (WATCH, CONNECT):
+            # First and alone: Connect without a broker would wait for its tasks in vain.
+            if name in self._servers:
+                await self._servers[name].process.stop()
         names = list(reversed(self._servers))
         await asyncio.gather(*(self._servers[name].process.stop() for name in names))
         for server in self._servers.values():
