@@ -22,11 +22,6 @@ def connector_name(settings: Settings, table: LakeTable) -> str:
     return settings.kafka.prefix + table.connector
 
 
-def consumer_group(settings: Settings, table: LakeTable) -> str:
-    """Return the group whose committed offsets say how far a table's connector has read."""
-    return f"connect-{connector_name(settings, table)}"
-
-
 def connector_config(settings: Settings, table: LakeTable, folder: Path = CONNECT_DIR) -> dict[str, str]:
     """Return what is PUT to `/connectors/<name>/config`."""
     parts = [_read(folder / "connectors" / "common.json"), _read(folder / "connectors" / f"{table.name}.json")]

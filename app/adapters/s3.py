@@ -11,12 +11,12 @@ import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
 from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, read_answer
+from app.adapters.s3_client import s3_client
 from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
 from app.adapters.s3_requests import SignedRequests
@@ -195,7 +195,7 @@ class S3ObjectStore:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            async with self._client() as client:
+            async with s3_client(self._settings) as client:
                 after = {"StartAfter": start_after} if start_after else {}
                 pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **after)
                 async for page in pages:
@@ -211,26 +211,6 @@ class S3ObjectStore:
             raise BucketUnavailable(f"cannot list {bucket}: {error}") from error
         except (BotoCoreError, TimeoutError, OSError) as error:
             raise StoreUnavailable(f"cannot list {bucket}: {error}") from error
-
-    def _client(self) -> Any:
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-
-        settings = self._settings
-        return get_session().create_client(
-            "s3",
-            endpoint_url=settings.endpoint or None,
-            region_name=settings.region,
-            aws_access_key_id=settings.access_key or None,
-            aws_secret_access_key=settings.secret_key.reveal() or None,
-            config=AioConfig(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"} if settings.endpoint else {},
-                connect_timeout=settings.connect_timeout_seconds,
-                read_timeout=settings.read_timeout_seconds,
-                retries={"max_attempts": settings.attempts, "mode": "standard"},
-            ),
-        )
 
     async def close(self) -> None:
         """Release connections; a later call opens them again."""

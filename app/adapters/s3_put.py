@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.adapters.s3_client import s3_client
 from app.errors import StoreUnavailable
 from app.settings import S3Settings
 
@@ -30,27 +31,11 @@ class Uploader:
         self._client: Any = None
 
     async def __aenter__(self) -> Self:
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-
-        settings = self._settings
-        config = AioConfig(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"} if settings.endpoint else {},
+        client = s3_client(
+            self._settings,
             max_pool_connections=16,
-            connect_timeout=settings.connect_timeout_seconds,
-            read_timeout=settings.read_timeout_seconds,
-            retries={"max_attempts": settings.attempts, "mode": "standard"},
             # The ETag tells enough here, and some servers store the SDK's own checksum trailer as body.
             request_checksum_calculation="when_required",
-        )
-        client = get_session().create_client(
-            "s3",
-            endpoint_url=settings.endpoint or None,
-            region_name=settings.region,
-            aws_access_key_id=settings.access_key or None,
-            aws_secret_access_key=settings.secret_key.reveal() or None,
-            config=config,
         )
         self._client = await self._closing.enter_async_context(client)
         return self

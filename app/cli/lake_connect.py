@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.patience import patiently
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def _up(
     What exists is checked and left alone, so it may be run again and again. Connect needs its topics before its start.
     """
     from app.adapters import lake_setup
-    from app.errors import Retryable
 
     settings = load_settings(os.environ)
 
@@ -55,18 +53,7 @@ def _up(
         else:
             await lake_setup.bring_up(settings, print)
 
-    async def patiently() -> None:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                return await up()
-            except Retryable as away:
-                if time.monotonic() >= deadline:
-                    raise
-                print(f"waiting: {away}", file=sys.stderr, flush=True)
-                await asyncio.sleep(1.0)
-
-    asyncio.run(patiently())
+    asyncio.run(patiently(up, wait))
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from app.errors import Retryable, StartupRefused
+from app.cli.patience import patiently
+from app.errors import StartupRefused
 from app.settings import ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -297,18 +298,7 @@ def _init(
             refuse_other_ids(registered)
             told.update(registry=registry_url, schemas=len(registered))
 
-    async def patiently() -> None:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                return await init()
-            except Retryable as away:
-                if time.monotonic() >= deadline:
-                    raise
-                print(f"waiting: {away}", file=sys.stderr, flush=True)
-                await asyncio.sleep(1.0)
-
-    asyncio.run(patiently())
+    asyncio.run(patiently(init, wait))
     if json_output:
         print(json.dumps(told))
         return

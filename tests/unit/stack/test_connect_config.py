@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.adapters.connect_config import CONNECT_DIR, connector_config, connector_configs, consumer_group
+from app.adapters.connect_config import CONNECT_DIR, connector_config, connector_configs
 from app.domain.lake import COORDINATES, TABLES, LakeTable
 from app.settings import Settings, load_settings
 from app.topics import LAKE_TOPICS, topics_of
@@ -33,7 +33,6 @@ def test_a_connector_reads_its_topic_into_its_table(table: LakeTable) -> None:
     assert written["iceberg.tables"] == f"${{env:SIGHTLINE_LAKE_NAMESPACE}}.{table.name}"
     assert config["iceberg.control.topic"] == table.control_topic
     assert table.control_topic in {spec.name for spec in LAKE_TOPICS}
-    assert consumer_group(_settings(), table) == f"connect-{table.connector}"
     spec = next(spec for spec in topics_of(_settings().tables) if spec.name == table.topic)
     assert "lake" in spec.read_by and spec.record == table.record
 
