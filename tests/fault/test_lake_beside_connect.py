@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from itertools import islice
 
 import pytest
 
-from app.settings import ROOT
 from app.stack.local import CONNECT
 from app.topics import PREDICTIONS
 from tests.support.connect import LakeInstallation, made_predictions
@@ -16,24 +14,12 @@ from tests.support.connect import LakeInstallation, made_predictions
 pytestmark = [pytest.mark.services, pytest.mark.timeout(590)]
 
 
-async def _types(lake: LakeInstallation, *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app", "lake", *arguments),
-        cwd=ROOT,
-        env=lake.environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode()
-
-
 async def test_connect_goes_on_from_a_compacted_and_expired_table_after_a_kill(lake: LakeInstallation) -> None:
     made = made_predictions(15_000, bucket="b")
     await lake.apply("predictions")
     for _ in range(4):
         await lake.publish(PREDICTIONS, list(islice(made, 1500)))
-        code, out = await _types(lake, "verify", "--table", "predictions", "--wait", "90")
+        code, out = await lake.verb("verify", "--table", "predictions", "--wait", "90")
         assert code == 0, out
     # Beside commits that go on.
     publishing = asyncio.create_task(lake.publish(PREDICTIONS, list(islice(made, 6000))))
@@ -42,18 +28,18 @@ async def test_connect_goes_on_from_a_compacted_and_expired_table_after_a_kill(l
         ("expire", "--table", "predictions", "--older-than", "0"),
         ("erase", "--image", "s3://b/made/7.jpg", "--yes"),
     ):
-        code, out = await _types(lake, *verb)
+        code, out = await lake.verb(*verb)
         assert code == 0, out
     await publishing
-    code, out = await _types(lake, "verify", "--table", "predictions", "--wait", "90")
+    code, out = await lake.verb("verify", "--table", "predictions", "--wait", "90")
     assert code == 0, out
     # The only snapshot left is one of ours: the coordinator that comes next finds its progress there or nowhere.
-    await _types(lake, "compact", "--table", "predictions")
-    code, out = await _types(lake, "expire", "--table", "predictions", "--older-than", "0")
+    await lake.verb("compact", "--table", "predictions")
+    code, out = await lake.verb("expire", "--table", "predictions", "--older-than", "0")
     assert out.endswith(", 1 left\n"), out
     await lake.stack.kill(CONNECT)
     await lake.publish(PREDICTIONS, list(islice(made, 2000)))
     await lake.stack.restart(CONNECT)
-    code, out = await _types(lake, "verify", "--table", "predictions", "--wait", "120")
+    code, out = await lake.verb("verify", "--table", "predictions", "--wait", "120")
     assert code == 0, out
     assert out.splitlines()[-1] == "outcomes=14000 rows=13999 missing=0 extra=0 erased=1"

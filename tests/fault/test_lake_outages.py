@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,23 +63,9 @@ async def _metric(address: str, name: str) -> float:
     return 0.0
 
 
-async def _verb(lake: LakeInstallation, *arguments: str) -> tuple[int, str]:
-    """Run a verb of the lake to its end; return its exit code and what it printed, both streams."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "app", "lake", *arguments],
-        cwd=ROOT,
-        env=lake.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 async def _state(lake: LakeInstallation) -> dict[str, Any]:
     """Return what `lake status --json` says of predictions."""
-    _, told = await _verb(lake, "status", "--json")
+    _, told = await lake.verb("status", "--json")
     tables: list[dict[str, Any]] = json.loads(told.splitlines()[0])["tables"]
     return next(table for table in tables if table["table"] == "predictions")
 
@@ -251,15 +236,15 @@ async def test_a_wiped_catalog_is_seen_and_registered_again_without_a_lost_row(
         return (await _state(lake))["state"] in ("away", "failed")
 
     await eventually(seen, 60, every_seconds=1.0)
-    code, told = await _verb(lake, "verify", "--table", "predictions")
+    code, told = await lake.verb("verify", "--table", "predictions")
     assert code == 1 and "catalog" in told, told
     async with _watching(lake, tmp_path):
-        code, told = await _verb(lake, "register")
+        code, told = await lake.verb("register")
         assert code == 0, told
 
         async def whole() -> bool:
-            await _verb(lake, "repair", "--table", "predictions")
-            code, told = await _verb(lake, "verify", "--table", "predictions")
+            await lake.verb("repair", "--table", "predictions")
+            code, told = await lake.verb("verify", "--table", "predictions")
             assert code == 0 and "waiting" not in told, told
             return True
 

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 
 import pytest
 
 from app.adapters.iceberg import create_tables, open_catalog
-from app.settings import ROOT, load_settings
+from app.settings import load_settings
 from app.topics import PREDICTIONS
 from tests.support.connect import LakeInstallation, made_predictions
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
-
-
-def _verb(lake: LakeInstallation, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app", "lake", *arguments],
-        cwd=ROOT,
-        env=lake.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 async def test_connect_fills_tables_of_a_glue_catalog_and_the_verbs_work_on_them(lake: LakeInstallation) -> None:
@@ -41,19 +27,22 @@ async def test_connect_fills_tables_of_a_glue_catalog_and_the_verbs_work_on_them
     assert "predictions created" in made
     await glue.apply("predictions")
     await glue.publish(PREDICTIONS, list(made_predictions(1_200)))
-    verified = await asyncio.to_thread(_verb, glue, "verify", "--table", "predictions", "--wait", "90")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert verified.stdout.splitlines()[-1] == "outcomes=1200 rows=1200 missing=0 extra=0"
+    assert await _agrees(glue) == "outcomes=1200 rows=1200 missing=0 extra=0"
     await glue.publish(PREDICTIONS, list(made_predictions(800, 1_200)))
-    await asyncio.to_thread(_verb, glue, "verify", "--table", "predictions", "--wait", "90")
-    compacted = await asyncio.to_thread(_verb, glue, "compact", "--table", "predictions")
-    assert compacted.returncode == 0, compacted.stderr
-    counted = await asyncio.to_thread(
-        _verb, glue, "sql", "--format", "json", "select count(*) as n, count(distinct upload_id) as d from predictions"
+    assert await _agrees(glue) == "outcomes=2000 rows=2000 missing=0 extra=0"
+    code, told = await glue.verb("compact", "--table", "predictions")
+    assert code == 0, told
+    code, told = await glue.verb(
+        "sql", "--format", "json", "select count(*) as n, count(distinct upload_id) as d from predictions"
     )
-    assert counted.returncode == 0, counted.stderr
-    assert json.loads(counted.stdout) == [{"n": 2000, "d": 2000}]
+    assert code == 0, told
+    assert json.loads(told) == [{"n": 2000, "d": 2000}]
     # The sink goes on from the compacted table.
     await glue.publish(PREDICTIONS, list(made_predictions(100, 2_000)))
-    verified = await asyncio.to_thread(_verb, glue, "verify", "--table", "predictions", "--wait", "90")
-    assert verified.stdout.splitlines()[-1] == "outcomes=2100 rows=2100 missing=0 extra=0", verified.stdout
+    assert await _agrees(glue) == "outcomes=2100 rows=2100 missing=0 extra=0"
+
+
+async def _agrees(lake: LakeInstallation) -> str:
+    code, told = await lake.verb("verify", "--table", "predictions", "--wait", "90")
+    assert code == 0, told
+    return told.splitlines()[-1]

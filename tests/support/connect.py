@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from app.adapters.iceberg import create_tables, load_table, open_catalog
 from app.adapters.kafka_admin import create_topics
 from app.domain.lake import LakeTable, table_named
 from app.errors import StartupRefused
-from app.settings import Settings, load_settings
+from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.topics import LAKE_TOPICS
 from schemas.records import ImagePrediction
@@ -34,6 +35,7 @@ CODEC = Codec()
 # Short intervals make a test short; the timeout must still exceed the worker's flush of 5 s.
 COMMIT_SECONDS = 3.0
 _BATCH = 1000
+_VERB_SECONDS = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,18 @@ class LakeInstallation:
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
         return self.settings.kafka.prefix + name
+
+    async def verb(self, *arguments: str) -> tuple[int, str]:
+        """Run a verb of the lake to its end; return its exit code and what it printed, both streams."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app", "lake", *arguments),
+            cwd=ROOT,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), _VERB_SECONDS)
+        return process.returncode or 0, output.decode()
 
     async def apply(self, *tables: str, **changes: str) -> None:
         """Give Connect the connectors of these tables, with some settings changed where a test needs it."""
