@@ -17,7 +17,7 @@ demo-lake:       ## the same with Kafka Connect and Iceberg tables: counts rows,
 	./sightline demo --lake
 
 test: .venv/.dev ## all layers (unit, contract, integration, fault, system)
-	$(PY) -m pytest tests --durations=20
+	$(PY) -m pytest tests -n 2 --dist loadfile --durations=20
 
 test-unit: .venv/.dev  ## unit tests only, seconds
 	$(PY) -m pytest tests/unit

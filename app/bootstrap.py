@@ -225,7 +225,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
 
         def lane_opened(source: SourcePartition, position: int) -> None:
             if isinstance(processor, FollowsPartitions):
-                processor.opened(source.topic.removeprefix(prefix), source.partition, position)
+                processor.begins_at(source.topic.removeprefix(prefix), source.partition, position)
 
         lane_parts = LaneParts(
             processor=processor,

@@ -132,7 +132,7 @@ class Processor(Protocol):
 class FollowsPartitions(Protocol):
     """A Processor that must know where delivery of each partition begins."""
 
-    def opened(self, topic: str, partition: int, position: int) -> None:
+    def begins_at(self, topic: str, partition: int, position: int) -> None:
         """Begin anew with a partition: its records come from offset `position` on, and older calls of `process` for it
         are all cancelled. Quick; called before the first record."""
         ...

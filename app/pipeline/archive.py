@@ -108,7 +108,7 @@ class ArchiveProcessor:
         self._prefix = prefix
         self._partitions: dict[tuple[str, int], _Partition] = {}
 
-    def opened(self, topic: str, partition: int, position: int) -> None:
+    def begins_at(self, topic: str, partition: int, position: int) -> None:
         """See FollowsPartitions."""
         self._partitions[topic, partition] = _Partition(topic, partition, position)
 

@@ -15,10 +15,10 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(590)]
 
 
 async def test_connect_goes_on_from_a_compacted_and_expired_table_after_a_kill(lake: LakeInstallation) -> None:
-    made = made_predictions(15_000, bucket="b")
+    made = made_predictions(14_000, bucket="b")
     await lake.apply("predictions")
-    for _ in range(4):
-        await lake.publish(PREDICTIONS, list(islice(made, 1500)))
+    for _ in range(2):
+        await lake.publish(PREDICTIONS, list(islice(made, 3000)))
         code, out = await lake.verb("verify", "--table", "predictions", "--wait", "90")
         assert code == 0, out
     # Beside commits that go on.

@@ -78,7 +78,7 @@ async def settle() -> None:
 
 
 async def test_a_file_closes_by_count_and_the_rest_waits_for_its_age(rig: Rig) -> None:
-    rig.processor.opened(TOPIC, 0, 0)
+    rig.processor.begins_at(TOPIC, 0, 0)
     tasks = rig.start(*range(0, 50, 2))
     await finished(tasks[:20])
     await settle()
@@ -98,7 +98,7 @@ async def test_a_file_closes_by_count_and_the_rest_waits_for_its_age(rig: Rig) -
 
 
 async def test_a_file_closes_by_bytes(rig: Rig) -> None:
-    rig.processor.opened(TOPIC, 0, 0)
+    rig.processor.begins_at(TOPIC, 0, 0)
     await finished(rig.start(0, 1, 2, size=40_000))
     assert await rig.files() == [(0, 0, 3, 3)]
 
@@ -106,7 +106,7 @@ async def test_a_file_closes_by_bytes(rig: Rig) -> None:
 async def test_fewer_credits_than_files_could_hold_make_smaller_files_and_no_deadlock() -> None:
     rig = Rig(replace(FULL, file_records=1_000, in_flight=20))
     for partition in range(4):
-        rig.processor.opened(TOPIC, partition, 0)
+        rig.processor.begins_at(TOPIC, partition, 0)
     credits = asyncio.Semaphore(20)
 
     async def pump(offset: int, partition: int) -> None:
@@ -127,10 +127,10 @@ async def test_fewer_credits_than_files_could_hold_make_smaller_files_and_no_dea
 
 
 async def test_what_the_archive_holds_is_acknowledged_without_writing(rig: Rig) -> None:
-    rig.processor.opened(TOPIC, 0, 0)
+    rig.processor.begins_at(TOPIC, 0, 0)
     await finished(rig.start(*range(10)))
     # The offsets of only some of them were committed before the end.
-    rig.processor.opened(TOPIC, 0, 4)
+    rig.processor.begins_at(TOPIC, 0, 4)
     tasks = rig.start(*range(4, 13))
     await finished(tasks[:6])
     assert not tasks[6].done()
@@ -140,12 +140,12 @@ async def test_what_the_archive_holds_is_acknowledged_without_writing(rig: Rig) 
 
 
 async def test_what_a_lane_gave_up_is_written_by_its_successor_alone(rig: Rig) -> None:
-    rig.processor.opened(TOPIC, 0, 0)
+    rig.processor.begins_at(TOPIC, 0, 0)
     rig.start(*range(7))
     await settle()
     await rig.end()
     assert await rig.files() == []
-    rig.processor.opened(TOPIC, 0, 0)
+    rig.processor.begins_at(TOPIC, 0, 0)
     await finished(rig.start(*range(10)))
     assert await rig.offsets() == list(range(10))
 
@@ -153,7 +153,7 @@ async def test_what_a_lane_gave_up_is_written_by_its_successor_alone(rig: Rig) -
 async def test_a_rival_that_was_faster_is_followed_to_its_end(rig: Rig) -> None:
     other = Rig(replace(FULL, file_records=3), rig.store)
     for each in (rig, other):
-        each.processor.opened(TOPIC, 0, 0)
+        each.processor.begins_at(TOPIC, 0, 0)
     tasks = rig.start(*range(8))
     await settle()
     await finished(other.start(*range(6)))
@@ -167,7 +167,7 @@ async def test_a_rival_that_was_faster_is_followed_to_its_end(rig: Rig) -> None:
 
 
 async def test_a_store_that_is_away_is_waited_for(rig: Rig) -> None:
-    rig.processor.opened(TOPIC, 0, 0)
+    rig.processor.begins_at(TOPIC, 0, 0)
     rig.store.put_failures += [
         PutFailure(StoreUnavailable("reset"), stored=False),
         PutFailure(StoreUnavailable("reset"), stored=True),
@@ -186,7 +186,7 @@ async def test_a_store_that_is_away_is_waited_for(rig: Rig) -> None:
 
 async def test_partitions_fill_files_of_their_own(rig: Rig) -> None:
     for partition in (0, 1):
-        rig.processor.opened(TOPIC, partition, 0)
+        rig.processor.begins_at(TOPIC, partition, 0)
     mixed = [task for offset in range(10) for number in (0, 1) for task in rig.start(offset, partition=number)]
     await finished(mixed)
     assert await rig.files() == [(0, 0, 10, 10), (1, 0, 10, 10)]
