@@ -19,6 +19,7 @@ from app.stack.processes import ServerCommand
 _HEAP_MEGABYTES: Final = 768
 # What the converter's jar lacks: with it Connect finds the class without reading all of them.
 _SERVICES: Final = CONNECT_DIR / "avro" / "services"
+_SERVICES_JAR: Final = "sightline-services.jar"
 
 
 def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
@@ -27,11 +28,19 @@ def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]
     classpath = jars.fetch(jars.CONNECT, cache, report)
     for group in jars.PLUGINS:
         _lay_out(plugins_dir(options) / group, jars.fetch(group, cache, report))
-    manifest = plugins_dir(options) / jars.CONNECT_AVRO / "sightline-services.jar"
-    with zipfile.ZipFile(manifest, "w") as jar:
+    _add_services(plugins_dir(options) / jars.CONNECT_AVRO / _SERVICES_JAR)
+    return classpath
+
+
+def _add_services(target: Path) -> None:
+    """Put the service manifests into a jar, once: another stack's worker may have it open."""
+    if target.exists():
+        return
+    partial = target.with_suffix(f".{os.getpid()}")
+    with zipfile.ZipFile(partial, "w") as jar:
         for path in sorted(_SERVICES.rglob("*")):
             jar.write(path, path.relative_to(_SERVICES).as_posix())
-    return classpath
+    partial.replace(target)
 
 
 def plugins_dir(options: StackOptions) -> Path:
@@ -78,10 +87,10 @@ def watch_command(options: StackOptions, environment: Mapping[str, str]) -> Serv
 def _lay_out(folder: Path, files: tuple[Path, ...]) -> None:
     """Make `folder` hold exactly `files`, as hard links where the disk allows."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {path.name for path in files}
-    for path in folder.iterdir():
+    wanted = {path.name for path in files} | {_SERVICES_JAR}
+    for path in folder.glob("*.jar"):
         if path.name not in wanted:
-            path.unlink()
+            path.unlink(missing_ok=True)
     for path in files:
         target = folder / path.name
         if target.exists():

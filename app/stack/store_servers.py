@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -55,9 +56,16 @@ def go_is_new_enough(told: str) -> bool:
 def versitygw_binary(options: StackOptions, report: Report) -> Path:
     """Return the versitygw binary, built once with Go. Blocks for minutes on first use; raises StartupRefused."""
     tools = options.tools_dir
+    tools.mkdir(parents=True, exist_ok=True)
     binary = tools / "versitygw"
-    if binary.exists():
-        return binary
+    # Another stack may be building it: half of it must not be run.
+    with (tools / "versitygw.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return binary if binary.exists() else _build_versitygw(options, binary, report)
+
+
+def _build_versitygw(options: StackOptions, binary: Path, report: Report) -> Path:
+    tools = binary.parent
     go = shutil.which("go")
     wanted = f"install Go {GO_LEAST[0]}.{GO_LEAST[1]} or later, or use `--s3 ministack`, which needs nothing"
     if go is None:
@@ -66,7 +74,6 @@ def versitygw_binary(options: StackOptions, report: Report) -> Path:
     if not go_is_new_enough(told):
         raise StartupRefused(f"versitygw is built from source and {go} is too old ({told}): {wanted}")
     report("building versitygw with Go, first use only (about 3 minutes)")
-    tools.mkdir(parents=True, exist_ok=True)
     log_file = options.log_dir / "versitygw-build.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
