@@ -31,7 +31,7 @@ class Operator:
         self._environment = (
             {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
             | stack.environment
-            | {"SIGHTLINE_KAFKA_PREFIX": pipeline.kafka.prefix}
+            | {"SIGHTLINE_KAFKA_PREFIX": pipeline.kafka.prefix, "SIGHTLINE_S3_EXCLUDED_PREFIXES": "lake/"}
         )
 
     async def types(self, *arguments: str) -> tuple[int, str, str]:

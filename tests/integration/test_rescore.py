@@ -31,11 +31,12 @@ from app.services.rescore_begin import begin_job
 from app.services.rescore_jobs import RescoreParts, ask, find_job, write_control
 from app.services.rescore_plan import Planner
 from app.services.rescore_progress import Progress, status_of, with_signs
-from app.settings import ROOT, KafkaSettings, S3Settings, Secret, Settings
+from app.settings import ROOT, KafkaSettings, S3Settings, Secret
 from app.stack.local import LocalStack
 from app.topics import BACKFILL, FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask
 from tests.support.eventually import eventually
+from tests.support.ingest import WITHOUT_LAKE
 from tests.support.outcomes import EVENT_MS, flag_of, four_models, prediction, removal
 from tests.support.stack import TEST_PARTITIONS, TestNames
 
@@ -77,7 +78,13 @@ class LaterClock(SystemClock):
 class Rig:
     def __init__(self, stack: LocalStack, prefix: str) -> None:
         self.kafka = KafkaSettings(bootstrap=stack.kafka, prefix=prefix, partitions=TEST_PARTITIONS)
-        self.parts = RescoreParts(self.kafka, CODEC, SystemClock(), "test", UploadFilter.of(Settings()))
+        self.parts = RescoreParts(
+            self.kafka,
+            CODEC,
+            SystemClock(),
+            "test",
+            UploadFilter.of(WITHOUT_LAKE),
+        )
         self.scanner = TopicScanner(self.kafka)
         self.reports: list[Progress] = []
         self.environment = {**os.environ, **stack.environment, "SIGHTLINE_KAFKA_PREFIX": prefix}

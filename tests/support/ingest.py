@@ -18,13 +18,17 @@ from app.pipeline.identify import IdentifyProcessor
 from app.ports import ListedObject, ObjectStore, Output, SourceRecord
 from app.services.ledger import LedgerReader, Scope
 from app.services.ledger_sums import Ledger
-from app.settings import KafkaSettings, Settings
+from app.settings import KafkaSettings, S3Settings, Settings
 from app.topics import PREDICTIONS, UPLOADS
 from schemas.records import ImagePrediction, ImageTask, Record
 from tests.support.manual_clock import ManualClock
 from tests.support.outcomes import prediction
 
 NOW_MS = 1_795_430_000_000
+
+
+# Something that is filtered, for the tests of what is.
+WITHOUT_LAKE = Settings(s3=S3Settings(excluded_prefixes=("lake/",)))
 
 
 class StagedPipeline:
@@ -37,7 +41,7 @@ class StagedPipeline:
         self.clock = ManualClock(NOW_MS)
         self.scanner = TopicScanner(kafka)
         self.producer = KafkaProducer(kafka)
-        self._identify = IdentifyProcessor(UploadFilter.of(Settings()), self.clock)
+        self._identify = IdentifyProcessor(UploadFilter.of(WITHOUT_LAKE), self.clock)
         self._identified: dict[int, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -104,7 +108,7 @@ class StagedPipeline:
             partial(group_offsets, self.kafka),
             self.codec,
             self.clock,
-            UploadFilter.of(Settings()),
+            UploadFilter.of(WITHOUT_LAKE),
             scope or Scope(),
             self.store,
         )
