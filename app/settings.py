@@ -253,6 +253,11 @@ class LakeSettings:
     )
     sql_threads: int = setting(0, "threads of `lake sql`; 0: the number of cores", least=0, most=256)
 
+    @property
+    def behind_seconds(self) -> float:
+        """How old a record without its row may be: three commit intervals, and one commit that took all its time."""
+        return 3 * self.commit_seconds + self.commit_timeout_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSettings:

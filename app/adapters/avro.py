@@ -55,6 +55,13 @@ def released_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:
     return tuple(versions)
 
 
+def newest_schema(record: str, folder: Path = SCHEMA_DIR) -> SchemaVersion:
+    """Return the newest released schema of a record; raises ValueError for a record that has none."""
+    return max(
+        (schema for schema in released_schemas(folder) if schema.record == record), key=lambda schema: schema.version
+    )
+
+
 class Codec:
     """Encodes and decodes the records of schemas/. Pure computation; safe to share between tasks."""
 

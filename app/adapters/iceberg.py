@@ -6,12 +6,24 @@ Everything here blocks (catalog, S3). Kafka Connect alone appends rows; we creat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    RESTError,
+    TableAlreadyExistsError,
+    ValidationException,
+)
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -29,8 +41,9 @@ from pyiceberg.types import (
     StructType,
     TimestamptzType,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.adapters.avro import SCHEMA_DIR, released_schemas
+from app.adapters.avro import newest_schema
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, TABLES, LakeTable
 from app.domain.lake_columns import table_meaning
 from app.errors import ConfigurationError, LakeUnavailable
@@ -62,13 +75,56 @@ _PROPERTIES: Final = {
 }
 
 
+# Of catalogs (SQL, Glue, REST), the store and files. A catalog that answers nothing is an OSError.
+_FOREIGN: Final = (
+    OSError,
+    ValueError,
+    pa.ArrowException,
+    RESTError,
+    NoSuchTableError,
+    NoSuchNamespaceError,
+    TableAlreadyExistsError,
+    SQLAlchemyError,
+    BotoCoreError,
+    ClientError,
+)
+
+
+@contextmanager
+def lake_errors(doing: str) -> Iterator[None]:
+    """Make foreign errors of catalog, store and files LakeUnavailable; `doing` says what was tried.
+
+    A commit that lost against others too often is one too: nothing of it is in the table.
+    """
+    try:
+        yield
+    except CommitStateUnknownException as error:
+        raise LakeUnavailable(
+            f"cannot tell whether this was committed: {doing}: {_line(error)}; `./sightline lake verify` tells what is "
+            "there"
+        ) from error
+    except (CommitFailedException, ValidationException) as error:
+        raise LakeUnavailable(
+            f"others committed meanwhile, nothing was changed: {doing}: {_line(error)}; try again"
+        ) from error
+    except _FOREIGN as error:
+        raise LakeUnavailable(f"failed: {doing}: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """Return what an error says as one line; databases append their statement and a link."""
+    return " ".join(str(error).split())[:500]
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """Return the catalog that the settings name. Raises ConfigurationError, LakeUnavailable."""
     lake = settings.lake
-    try:
-        return load_catalog("lake", **_catalog_properties(settings))
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"cannot open the {lake.catalog} catalog {sqlite_file(settings)}: {error}") from error
+    where = sqlite_file(settings) if lake.catalog == "sqlite" else lake.catalog_uri
+    with lake_errors(f"opening the {lake.catalog} catalog {where}".rstrip()):
+        try:
+            return load_catalog("lake", **_catalog_properties(settings))
+        except (ValueError, ImportError) as error:
+            raise ConfigurationError(f"cannot open the {lake.catalog} catalog {where}: {error}") from error
 
 
 def sqlite_file(settings: Settings) -> Path:
@@ -116,12 +172,18 @@ def full_name(settings: Settings, table: LakeTable) -> tuple[str, str]:
 
 def load_table(catalog: Catalog, settings: Settings, table: LakeTable) -> Table | None:
     """Return the table as it is at this moment, or None where the catalog does not know it. Raises LakeUnavailable."""
-    try:
-        return catalog.load_table(full_name(settings, table))
-    except NoSuchTableError:
-        return None
-    except (OSError, ValueError) as error:
-        raise LakeUnavailable(f"cannot read the table {table.name}: {error}") from error
+    with lake_errors(f"reading the catalog for {table.name}"):
+        try:
+            return catalog.load_table(full_name(settings, table))
+        except NoSuchTableError:
+            return None
+
+
+def make_namespace(catalog: Catalog, settings: Settings) -> None:
+    """Create the namespace of the tables where it is absent. Raises LakeUnavailable."""
+    name = settings.lake.namespace
+    with lake_errors(f"creating the namespace {name}"), suppress(NamespaceAlreadyExistsError):
+        catalog.create_namespace(name)
 
 
 def newest_snapshot(catalog: Catalog, settings: Settings, table: LakeTable) -> tuple[int, int] | None:
@@ -141,31 +203,23 @@ def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
     A column is only ever added: schemas that do more are refused by `make check`. Raises LakeUnavailable.
     """
     done: list[str] = []
-    try:
-        catalog.create_namespace(settings.lake.namespace)
-    except NamespaceAlreadyExistsError:
-        pass
-    except (OSError, ValueError) as error:
-        raise LakeUnavailable(f"cannot create the namespace {settings.lake.namespace}: {error}") from error
+    make_namespace(catalog, settings)
     for row in TABLES:
         wanted = iceberg_schema(row)
         found = load_table(catalog, settings, row)
-        try:
+        with lake_errors(f"creating or changing the table {row.name}"):
             if found is None:
-                catalog.create_table(
-                    full_name(settings, row), wanted, partition_spec=_by_day(wanted), properties=_PROPERTIES
-                )
-                done.append(f"{row.name} created")
+                with suppress(TableAlreadyExistsError):
+                    catalog.create_table(
+                        full_name(settings, row), wanted, partition_spec=_by_day(wanted), properties=_PROPERTIES
+                    )
+                    done.append(f"{row.name} created")
                 continue
             before = found.schema()
             with found.update_schema() as update:
                 update.union_by_name(wanted)
             if found.schema() != before:
                 done.append(f"{row.name} got new columns")
-        except TableAlreadyExistsError:
-            continue
-        except (OSError, ValueError) as error:
-            raise LakeUnavailable(f"cannot create or change the table {row.name}: {error}") from error
     return tuple(done)
 
 
@@ -174,12 +228,8 @@ def iceberg_schema(table: LakeTable) -> Schema:
 
     Each has its meaning. Raises KeyError for a column without one, which a test of the repository finds first.
     """
-    newest = max(
-        (schema for schema in released_schemas(SCHEMA_DIR) if schema.record == table.record),
-        key=lambda schema: schema.version,
-    )
     fields = _Fields()
-    columns = fields.columns(json.loads(newest.text))
+    columns = fields.columns(json.loads(newest_schema(table.record).text))
     columns += [fields.field(name, kind) for name, kind in _COORDINATES]
     return Schema(*(column.model_copy(update={"doc": table_meaning(table.name, column.name)}) for column in columns))
 

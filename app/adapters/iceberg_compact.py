@@ -22,8 +22,9 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask
 from pyiceberg.types import PrimitiveType
 
+from app.adapters.iceberg import lake_errors
 from app.adapters.iceberg_commit import delete_files, replace_files
-from app.adapters.iceberg_read import TableReader, day_of, lake_errors
+from app.adapters.iceberg_read import TableReader, day_of
 from app.adapters.iceberg_write import FileWriter
 from app.domain.compaction import Candidate, Group
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION

@@ -14,10 +14,11 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import And, BooleanExpression, Or
 
+from app.adapters.iceberg import lake_errors
 from app.adapters.iceberg_commit import append_files
 from app.adapters.iceberg_erasures import Erasures
 from app.adapters.iceberg_expire import expire_snapshots
-from app.adapters.iceberg_read import TableReader, equal, lake_errors
+from app.adapters.iceberg_read import TableReader, equal
 from app.adapters.iceberg_references import referenced_files
 from app.adapters.iceberg_remove import Chosen, Mask, choose, is_any, remove_rows
 from app.domain.lake import LakeTable, table_named

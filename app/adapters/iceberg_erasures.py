@@ -6,21 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType, TimestamptzType
 
-from app.adapters.iceberg import load_table
+from app.adapters.iceberg import full_name, lake_errors, load_table, make_namespace
 from app.adapters.iceberg_commit import append_files
-from app.adapters.iceberg_read import TableReader, equal, lake_errors
+from app.adapters.iceberg_read import TableReader, equal
 from app.adapters.iceberg_write import write_rows
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, LakeTable
 from app.settings import Settings
@@ -82,9 +80,5 @@ class Erasures:
         if found is not None:
             return found
         with lake_errors("creating the table erasures"):
-            with suppress(NamespaceAlreadyExistsError):
-                self._catalog.create_namespace(settings.lake.namespace)
-            try:
-                return self._catalog.create_table((settings.lake.namespace, ERASURES.name), _SCHEMA)
-            except TableAlreadyExistsError:
-                return self._catalog.load_table((settings.lake.namespace, ERASURES.name))
+            make_namespace(self._catalog, settings)
+            return self._catalog.create_table_if_not_exists(full_name(settings, ERASURES), _SCHEMA)

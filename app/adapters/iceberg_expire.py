@@ -8,8 +8,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import ancestors_of
 
+from app.adapters.iceberg import lake_errors
 from app.adapters.iceberg_commit import with_fresh_table
-from app.adapters.iceberg_read import TableReader, lake_errors, sink_properties
+from app.adapters.iceberg_read import TableReader, sink_properties
 
 
 def expire_snapshots(reader: TableReader, before_ms: int) -> int:

@@ -6,24 +6,13 @@ One file after the other, some thousand rows at a time. Everything here blocks; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import (
-    CommitFailedException,
-    CommitStateUnknownException,
-    NoSuchNamespaceError,
-    NoSuchTableError,
-    RESTError,
-    TableAlreadyExistsError,
-    ValidationException,
-)
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
 from pyiceberg.io.pyarrow import ArrowScan, _to_requested_schema, pyarrow_to_schema
 from pyiceberg.manifest import DataFile
@@ -31,9 +20,8 @@ from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.types import ListType, MapType
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.adapters.iceberg import load_table
+from app.adapters.iceberg import lake_errors, load_table
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, LakeTable
 from app.errors import LakeUnavailable
 from app.settings import Settings
@@ -48,41 +36,6 @@ VALID_THROUGH: Final = "kafka.connect.valid-through-ts"
 # 8,192 rows of some 2 KB are 16 MB of Arrow; a reader holds one such batch and one row group's compressed bytes.
 BATCH_ROWS: Final = 8_192
 _EPOCH: Final = date(1970, 1, 1)
-
-
-# Of catalogs (SQL, Glue, REST), the store and files. A catalog that answers nothing is an OSError.
-_FOREIGN: Final = (
-    OSError,
-    ValueError,
-    pa.ArrowException,
-    RESTError,
-    NoSuchTableError,
-    NoSuchNamespaceError,
-    TableAlreadyExistsError,
-    SQLAlchemyError,
-    BotoCoreError,
-    ClientError,
-)
-
-
-@contextmanager
-def lake_errors(doing: str) -> Iterator[None]:
-    """Make foreign errors of catalog, store and files LakeUnavailable; `doing` says what was tried.
-
-    A commit that lost against others too often is one too: nothing of it is in the table.
-    """
-    try:
-        yield
-    except CommitStateUnknownException as error:
-        raise LakeUnavailable(
-            f"cannot tell whether this was committed: {doing}: {error}; `./sightline lake verify` tells what is there"
-        ) from error
-    except (CommitFailedException, ValidationException) as error:
-        raise LakeUnavailable(
-            f"others committed meanwhile, nothing was changed: {doing}: {error}; try again"
-        ) from error
-    except _FOREIGN as error:
-        raise LakeUnavailable(f"failed: {doing}: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +70,7 @@ class TableReader:
 
     def open(self) -> bool:
         """Look at the table as it is; False when the catalog has none. Raises LakeUnavailable."""
-        with lake_errors(f"reading the catalog for {self.row.name}"):
-            self._table = load_table(self._catalog, self._settings, self.row)
+        self._table = load_table(self._catalog, self._settings, self.row)
         return self._table is not None
 
     def require(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Final
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 
-from app.adapters.iceberg_read import lake_errors
+from app.adapters.iceberg import lake_errors
 
 METADATA_ENDING: Final = ".metadata.json"
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import StaticTable
 
-from app.adapters.iceberg import full_name, load_table
-from app.adapters.iceberg_read import lake_errors
+from app.adapters.iceberg import full_name, lake_errors, load_table, make_namespace
 from app.domain.lake import LakeTable
 from app.errors import LakeUnavailable
 from app.settings import Settings
@@ -63,8 +60,7 @@ def attach(catalog: Catalog, settings: Settings, row: LakeTable, path: str, uuid
     """
     name = full_name(settings, row)
     with lake_errors(f"registering {row.name}"):
-        with suppress(NamespaceAlreadyExistsError):
-            catalog.create_namespace(settings.lake.namespace)
+        make_namespace(catalog, settings)
         known = load_table(catalog, settings, row)
         if known is not None:
             if str(known.metadata.table_uuid) == uuid:

@@ -18,8 +18,9 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask
 
+from app.adapters.iceberg import lake_errors
 from app.adapters.iceberg_commit import ATTEMPTS, delete_files, replace_files
-from app.adapters.iceberg_read import TableReader, lake_errors
+from app.adapters.iceberg_read import TableReader
 from app.adapters.iceberg_write import FileWriter
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION
 from app.errors import LakeUnavailable

@@ -17,8 +17,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from app.adapters.avro import Codec
+from app.adapters.iceberg import lake_errors
 from app.adapters.iceberg_commit import Beside, append_files, delete_files
-from app.adapters.iceberg_read import lake_errors
 from app.adapters.iceberg_write import write_rows
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC
 from app.ports import SourceRecord

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from app.adapters.iceberg import iceberg_schema, load_table, open_catalog
+from app.adapters.iceberg_read import moment
 from app.domain.lake import TABLES, LakeTable
 from app.errors import ConfigurationError
 from app.settings import Settings
@@ -74,7 +74,7 @@ def _scan(row: LakeTable, table: Table | None, snapshot_id: int | None, at_ms: i
         wanted = table.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
         snapshot = wanted or table.snapshot_as_of_timestamp(at_ms)
         oldest = min((one.timestamp_ms for one in table.metadata.snapshots), default=None)
-        why = f"it has no snapshot of that time; its oldest is of {_utc(oldest)}" if oldest else "it has no snapshot"
+        why = f"it has no snapshot of that time; its oldest is of {moment(oldest)}" if oldest else "it has no snapshot"
     if snapshot is None:
         return _nothing(row, table.location(), why)
     total = _totals(snapshot)
@@ -102,7 +102,3 @@ def _totals(snapshot: Snapshot) -> Any:
         return int((summary.get(name) if summary is not None else None) or 0)
 
     return total
-
-
-def _utc(moment_ms: int) -> str:
-    return datetime.fromtimestamp(moment_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -29,29 +29,21 @@ async def create_lake_topics(settings: Settings) -> tuple[str, ...]:
     return made
 
 
-async def create_lake_tables(settings: Settings) -> tuple[str, ...]:
-    """Create tables that are absent and columns that are new; return what was done. Raises LakeUnavailable."""
+async def prepare(settings: Settings, report: Callable[[str], None]) -> None:
+    """Make what must be there before Connect's first worker and first row: topics, tables and their new columns.
+
+    Raises BrokerUnavailable, StartupRefused, LakeUnavailable, ConfigurationError.
+    """
     from app.adapters.iceberg import create_tables, open_catalog
 
-    return await asyncio.to_thread(lambda: create_tables(open_catalog(settings), settings))
-
-
-async def apply_connectors(settings: Settings) -> tuple[str, ...]:
-    """Give Connect every connector as the settings say; return the names of those that changed.
-
-    Raises LakeUnavailable, ConfigurationError.
-    """
-    async with ConnectClient(settings.lake.connect_url) as connect:
-        return tuple(
-            [name for name, config in connector_configs(settings).items() if await connect.apply(name, config)]
-        )
-
-
-async def bring_up(settings: Settings, report: Callable[[str], None]) -> None:
-    """Do all three in their order, telling each. Raises as they do."""
     topics = await create_lake_topics(settings)
     report(f"topics of the lake: {len(topics)} created, {len(LAKE_TOPICS)} checked")
-    tables = await create_lake_tables(settings)
+    tables = await asyncio.to_thread(lambda: create_tables(open_catalog(settings), settings))
     report(f"tables: {', '.join(tables) if tables else 'all there'}")
-    changed = await apply_connectors(settings)
+
+
+async def apply_connectors(settings: Settings, report: Callable[[str], None]) -> None:
+    """Give Connect every connector as the settings say. Raises LakeUnavailable, ConfigurationError."""
+    async with ConnectClient(settings.lake.connect_url) as connect:
+        changed = [name for name, config in connector_configs(settings).items() if await connect.apply(name, config)]
     report(f"connectors: {', '.join(changed) + ' applied' if changed else 'all as configured'}")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
 
-from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, read_answer
+from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, cut_off, read_answer
 from app.adapters.s3_client import s3_client
 from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
@@ -27,12 +28,12 @@ from app.settings import S3Settings
 _CHUNK_BYTES = 256 * 1024
 # An error document is a few hundred bytes; what is longer is not one.
 _MAX_ERROR_BYTES = 64 * 1024
-# Back-off before GET n of one object: full jitter up to this times 2^(n-1), so retries of many do not march in step.
+# Back-off before try n of one object: full jitter up to this times 2^(n-1), so retries of many do not march in step.
 _BACKOFF_SECONDS = 0.2
 _MAX_BACKOFF_SECONDS = 3.0
-_SHORTENED_DETAIL = 300
 # A 403 of one object is its own only where another of its bucket was read so lately.
 _READABLE_SECONDS = 600.0
+_T = TypeVar("_T")
 _NOT_THERE_EITHER = "404 under its key, not its ETag under the other reading of it"
 
 
@@ -119,12 +120,16 @@ class S3ObjectStore:
         self, ref: ObjectRef, key: str, condition: str | None, max_bytes: int, began: float
     ) -> _Body | _TooLarge | Answer:
         """GET until an answer that another GET would not change, `attempts` times at most."""
+        return await self._tried(lambda: self._get_once(ref, key, condition, max_bytes))
+
+    async def _tried(self, once: Callable[[], Awaitable[_T | Failed]]) -> _T | Failed:
+        """Return the first answer that another try would not change, or the last failure after `attempts` tries."""
         failed = Failed("not asked")
         for attempt in range(1, max(1, self._settings.attempts) + 1):
             if attempt > 1:
                 limit = min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _MAX_BACKOFF_SECONDS)
                 await asyncio.sleep(random.uniform(0, limit))
-            answer = await self._get_once(ref, key, condition, max_bytes)
+            answer = await once()
             if not isinstance(answer, Failed):
                 return answer
             failed = answer
@@ -141,13 +146,23 @@ class S3ObjectStore:
             async with await self._requests.send("GET", ref.bucket, key, query, headers) as response:
                 if response.status == 200:
                     return await _read_body(response, max_bytes)
-                text = (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace")
-                region = response.headers.get("x-amz-bucket-region")
-                if region and self._requests.lies_in(ref.bucket, region):
-                    return Failed(f"the bucket lies in region {region}")
-                return read_answer(response.status, text, response.headers, versioned=ref.version_id is not None)
+                return await self._refusal(response, ref.bucket, versioned=ref.version_id is not None)
         except (aiohttp.ClientError, OSError) as error:
-            return Failed(f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL])
+            return cut_off(error)
+
+    async def _refusal(self, response: aiohttp.ClientResponse, bucket: str, *, versioned: bool) -> Answer:
+        """Return what an answer that is none of the expected ones means."""
+        text = (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace")
+        return self._moved(response, bucket) or read_answer(
+            response.status, text, response.headers, versioned=versioned
+        )
+
+    def _moved(self, response: aiohttp.ClientResponse, bucket: str) -> Failed | None:
+        """Return a failure, for one more try, where the answer tells that the bucket lies in another region."""
+        region = response.headers.get("x-amz-bucket-region")
+        if region and self._requests.lies_in(bucket, region):
+            return Failed(f"the bucket lies in region {region}")
+        return None
 
     async def _denied(self, ref: ObjectRef, answer: Denied, began: float) -> ObjectMissing:
         """Tell an object that is denied from one that is deleted and from a bucket that is closed to us."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9._-]{1,80})\s*</Code>")
+_SHORTENED_DETAIL = 300
 _SLOW = frozenset(
     {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "OperationAborted"}
 )
@@ -57,6 +58,11 @@ class Failed:
     detail: str
     scope: str = "unknown"
     retry: bool = True
+
+
+def cut_off(error: Exception) -> Failed:
+    """Return the failure of a request that ended without a whole answer."""
+    return Failed(f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL])
 
 
 Answer = Gone | Overwritten | Refused | Denied | Failed

@@ -10,6 +10,7 @@ import aiohttp
 
 from app.adapters.sigv4 import AccessKeys
 from app.errors import StoreUnavailable
+from app.settings import S3Settings
 
 logger = logging.getLogger(__name__)
 
@@ -64,3 +65,10 @@ class ChainCredentials:
             logger.warning("%s; trying again until there are some", told)
         self._failing = True
         raise StoreUnavailable(told)
+
+
+async def keys_of(settings: S3Settings, chain: ChainCredentials) -> AccessKeys:
+    """Return the keys of the settings, where they name some, else those of the chain. Raises as `chain.keys`."""
+    if settings.access_key:
+        return AccessKeys(settings.access_key, settings.secret_key.reveal())
+    return await chain.keys()

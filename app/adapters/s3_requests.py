@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from app.adapters.s3_credentials import ChainCredentials
-from app.adapters.sigv4 import AccessKeys, Signer, encoded_path
+from app.adapters.s3_credentials import ChainCredentials, keys_of
+from app.adapters.sigv4 import Signer, encoded_path
 from app.settings import S3Settings
 
 
@@ -47,7 +47,7 @@ class SignedRequests:
         if signer is None:
             signer = self._signers[region] = Signer(region)
         own = {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
-        keys = await self._keys()
+        keys = await keys_of(self._settings, self._chain)
         signed: Mapping[str, str] = own
         if keys and (body or own):
             digest = hashlib.sha256(body).hexdigest()
@@ -101,8 +101,3 @@ class SignedRequests:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
-
-    async def _keys(self) -> AccessKeys | None:
-        if self._settings.access_key:
-            return AccessKeys(self._settings.access_key, self._settings.secret_key.reveal())
-        return await self._chain.keys()

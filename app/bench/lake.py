@@ -29,19 +29,17 @@ from app.bench.spread import rounded
 from app.demo.processes import run_verb
 from app.domain.lake import table_named
 from app.errors import StartupRefused
-from app.settings import LakeSettings, Settings, load_settings
+from app.settings import Settings, load_settings
 from app.stack.local import CONNECT, LocalStack
 from app.stack.options import StackOptions, StoreKind
-from app.topics import PREDICTIONS
+from app.topics import DAY_MS, PREDICTIONS
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Position, Timings
 
 # 10 million uploads a day.
 MEAN_LOAD_PER_SECOND: Final = 10_000_000 / 86_400
-COMMIT_SECONDS: Final = 10.0
 _SINK_SECONDS: Final = 1_800.0
 _PROBES: Final = 5
 _TEMPLATES: Final = 500
-_DAY_MS: Final = 86_400_000
 _ID: Final = "0" * 32
 _SHA: Final = "0" * 64
 _NAME: Final = "x" * 16
@@ -95,7 +93,6 @@ async def measure_lake(
             fresh=True,
             with_redis=False,
             with_lake=True,
-            lake=LakeSettings(commit_seconds=COMMIT_SECONDS, commit_timeout_seconds=20.0, tasks=1),
         ),
         report,
     )
@@ -140,7 +137,7 @@ async def _measure(
         "rows_per_second": rounded(options.records / seconds),
         "load_ratio": rounded(options.records / seconds / MEAN_LOAD_PER_SECOND),
         "visible_seconds_worst": rounded(max(probes)),
-        "visible_intervals_worst": rounded(max(probes) / COMMIT_SECONDS),
+        "visible_intervals_worst": rounded(max(probes) / settings.lake.commit_seconds),
         "visible_seconds": [rounded(value) for value in probes],
         "connect_peak_rss_bytes": peak_rss,
         "rows": rows,
@@ -176,14 +173,14 @@ class _Bench:
         )
         await producer.start()
         try:
-            today_ms = int(time.time() * 1000) // _DAY_MS * _DAY_MS
+            today_ms = int(time.time() * 1000) // DAY_MS * DAY_MS
             for day in range(days):
-                start_ms = today_ms - (days - 1 - day) * _DAY_MS
+                start_ms = today_ms - (days - 1 - day) * DAY_MS
                 share = count // days + (1 if day < count % days else 0)
                 pending = []
                 for number, value in enumerate(_records(share, start_ms, self._random)):
                     # The last day is today: no time of it may lie ahead.
-                    at_ms = min(start_ms + number * _DAY_MS // max(share, 1), int(time.time() * 1000))
+                    at_ms = min(start_ms + number * DAY_MS // max(share, 1), int(time.time() * 1000))
                     pending.append(await producer.send(PREDICTIONS, value, key=value[6:38], timestamp_ms=at_ms))
                     if len(pending) >= _BATCH:
                         await asyncio.gather(*pending)
@@ -210,7 +207,7 @@ class _Bench:
 
     async def probe(self, rows: int, number: int) -> float:
         """Publish one record at some moment of an interval; return the seconds until a query would see it."""
-        await asyncio.sleep(COMMIT_SECONDS * number / _PROBES)
+        await asyncio.sleep(self._settings.lake.commit_seconds * number / _PROBES)
         producer = KafkaProducer(self._settings.kafka, "sightline-bench")
         try:
             (value,) = _records(1, int(time.time() * 1000), self._random)
@@ -220,7 +217,7 @@ class _Bench:
                 found = await asyncio.to_thread(self._newest)
                 if found is not None and found[1] >= rows:
                     return time.monotonic() - began
-                if time.monotonic() - began > 20 * COMMIT_SECONDS:
+                if time.monotonic() - began > 20 * self._settings.lake.commit_seconds:
                     raise StartupRefused(f"a record was not seen after {time.monotonic() - began:.0f} s")
                 await asyncio.sleep(0.1)
         finally:
@@ -290,7 +287,7 @@ def _records(count: int, day_ms: int, chance: random.Random) -> Iterator[bytes]:
 
 def _prediction(day_ms: int, chance: random.Random) -> ImagePrediction:
     """Return one outcome of a day, with the scores of four models."""
-    event_ms = day_ms + chance.randrange(_DAY_MS)
+    event_ms = day_ms + chance.randrange(DAY_MS)
     best = chance.choice(_CLASSES)
     rest = [chance.random() for _ in _CLASSES]
     category = tuple(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.lake_options import JsonOption, tables_named
 from app.cli.patience import patiently
 from app.settings import Settings, load_settings
 
@@ -25,11 +26,6 @@ def attach(lake: typer.Typer) -> None:
     lake.command("status")(_status)
     lake.command("watch")(_watch)
     lake.command("connectors")(_connectors)
-
-
-def limit_seconds(settings: Settings) -> float:
-    """Return how old a record may be that is not in its table yet: three commits that took as long as they may."""
-    return 3 * settings.lake.commit_seconds + settings.lake.commit_timeout_seconds
 
 
 def _up(
@@ -47,11 +43,9 @@ def _up(
     settings = load_settings(os.environ)
 
     async def up() -> None:
-        if before_connect:
-            await lake_setup.create_lake_topics(settings)
-            await lake_setup.create_lake_tables(settings)
-        else:
-            await lake_setup.bring_up(settings, print)
+        await lake_setup.prepare(settings, print)
+        if not before_connect:
+            await lake_setup.apply_connectors(settings, print)
 
     asyncio.run(patiently(up, wait))
 
@@ -77,7 +71,7 @@ async def _sources(settings: Settings) -> AsyncIterator[LakeSources]:
 
 
 def _status(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Print each table with its connector: whether it runs, rows, age of the snapshot, how far it is behind.
 
@@ -86,7 +80,7 @@ def _status(
     from app.services.lake_health import TableHealth, lake_health
 
     settings = load_settings(os.environ)
-    limit = limit_seconds(settings)
+    limit = settings.lake.behind_seconds
 
     async def look() -> tuple[TableHealth, ...]:
         async with _sources(settings) as sources:
@@ -94,7 +88,7 @@ def _status(
 
     found = asyncio.run(look())
     well = all(health.well(limit) for health in found)
-    if as_json:
+    if json_output:
         print(json.dumps({"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in found]}))
     else:
         print(f"{'table':<12} {'connector':<9} {'rows':>10} {'snapshot':>10} {'behind':>8}")
@@ -131,7 +125,7 @@ async def _run_watch(settings: Settings, every: float) -> None:
     )
     meters = PrometheusMeters()
     async with _sources(settings) as sources:
-        watch = Watch(sources, meters, limit_seconds=limit_seconds(settings), every_seconds=every)
+        watch = Watch(sources, meters, limit_seconds=settings.lake.behind_seconds, every_seconds=every)
         health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, watch.shown)
         await health.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,11 +144,6 @@ def _connectors(
 ) -> None:
     """Print each connector's configuration as `lake up` applies it: common, its own, the overlays and the settings."""
     from app.adapters.connect_config import connector_config
-    from app.domain.lake import TABLES
-    from app.errors import ConfigurationError
 
     settings = load_settings(os.environ)
-    wanted = [row for row in TABLES if table in ("", row.name)]
-    if not wanted:
-        raise ConfigurationError(f"no table {table}; there are {', '.join(row.name for row in TABLES)}")
-    print(json.dumps({row.name: connector_config(settings, row) for row in wanted}, indent=1))
+    print(json.dumps({row.name: connector_config(settings, row) for row in tables_named(table)}, indent=1))

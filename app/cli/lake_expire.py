@@ -10,8 +10,7 @@ import typer
 
 from app.cli.lake_options import JsonOption, TableOption, tables_named
 from app.settings import load_settings
-
-_DAY_MS = 86_400_000
+from app.topics import DAY_MS
 
 
 def attach(lake: typer.Typer) -> None:
@@ -37,7 +36,7 @@ def _expire(
 
     settings = load_settings(os.environ)
     days = settings.lake.snapshot_days if older_than is None else older_than
-    before_ms = SystemClock().now_ms() - int(days * _DAY_MS)
+    before_ms = SystemClock().now_ms() - int(days * DAY_MS)
     catalog = open_catalog(settings)
     found: dict[str, int] = {}
     for row in tables_named(table):

@@ -34,7 +34,7 @@ def _verify(
     A topic is read from what it still holds up to its end at this moment. Missing: records that the sink should have
     committed and that have no row. Extra: rows that are there twice, or whose coordinates the topic never had. Waiting:
     records that the sink need not have yet. Fails too when the sink stands still, and when files belong to no snapshot.
-    Takes 75 MB for 300 million records, for one table at a time.
+    Its sets take a bit for each record: 75 MB for 300 million, for one table at a time.
     """
     sums = asyncio.run(_run(load_settings(os.environ), tables_named(table), wait))
     from app.services.lake_sums import as_json, lines

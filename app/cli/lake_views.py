@@ -50,8 +50,8 @@ def _tables(
         columns = [{"column": one.name, "type": one.kind, "meaning": one.meaning} for one in found[name].columns]
         _print(columns, {"name": name, "meaning": found[name].meaning, "columns": columns}, json_output)
         return
+    from app.adapters.iceberg_read import moment
     from app.adapters.iceberg_scans import table_scans
-    from app.services.lake_output import plain_value
 
     rows: list[dict[str, Any]] = [
         {
@@ -60,7 +60,7 @@ def _tables(
             "files": scan.files,
             "bytes": scan.bytes,
             "snapshot": scan.snapshot_id,
-            "committed": None if scan.snapshot_ms is None else plain_value(_utc(scan.snapshot_ms)),
+            "committed": None if scan.snapshot_ms is None else moment(scan.snapshot_ms),
             "note": scan.absent,
         }
         for scan in table_scans(settings)
@@ -69,12 +69,6 @@ def _tables(
     _print(rows, {"tables": rows, "views": views}, json_output)
     if not json_output:
         typer.echo(f"\nviews: {', '.join(views)}")
-
-
-def _utc(moment_ms: int) -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(moment_ms // 1000, UTC)
 
 
 def _print(rows: list[dict[str, Any]], whole: dict[str, Any], json_output: bool) -> None:

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 _DETACH_SECONDS = 1200.0  # a first start may download 190 MB and build versitygw
 _DOWN_SECONDS = 40.0
-# For one developer: an answer by SQL is seconds behind, and one task leaves a core to everything else.
-_LAKE_DEFAULTS = {
-    "SIGHTLINE_LAKE_COMMIT_SECONDS": "10",
-    "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS": "20",
-    "SIGHTLINE_LAKE_TASKS": "1",
-}
 
 
 def register(cli: typer.Typer) -> None:
@@ -64,7 +58,7 @@ def _up(
 
     Data lie under var/stack, logs under var/log. A first start downloads about 190 MB, with the lake 400 MB.
     """
-    from app.stack.options import StackOptions, StoreKind
+    from app.stack.options import LOCAL_LAKE, StackOptions, StoreKind
 
     settings = load_settings(os.environ)
     kind = s3 or settings.stack.s3
@@ -83,7 +77,7 @@ def _up(
         s3_port=s3_port,
         connect_port=connect_port,
         with_lake=lake,
-        lake=load_settings({**_LAKE_DEFAULTS, **os.environ}).lake,
+        lake=load_settings({**LOCAL_LAKE, **os.environ}).lake,
     )
     if detach:
         _start_in_background(options.var_dir, [word for word in sys.argv[1:] if word != "--detach"])

@@ -44,7 +44,7 @@ class Scanner(Protocol):
 
 
 async def archived(archive: ObjectArchive, topics: Iterable[str], prefix: str = "") -> list[ArchivedPartition]:
-    """Return what is archived of `topics`, by topic and partition. Asks the store for each file: some 1,000/s."""
+    """Return what is archived of `topics`, by topic and partition. Asks the store for each file."""
     found: list[ArchivedPartition] = []
     for topic in topics:
         async with aclosing(archive.files(prefix + topic)) as listing:

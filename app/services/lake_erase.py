@@ -12,11 +12,10 @@ from app.adapters.s3_files import LakeStore
 from app.domain.lake import LakeTable, table_named
 from app.ports import Clock
 from app.settings import Settings
-from app.topics import spec_of
+from app.topics import DAY_MS, spec_of
 
 # Predictions last: they tell which contents the image had, also to a run that goes on after one that broke off.
 _ORDER: Final = ("embeddings", "flagged", "decisions", "removals", "predictions")
-_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def _targets(eraser: Eraser, target: Target) -> Iterator[tuple[LakeTable, Target
 def not_reached(settings: Settings) -> list[str]:
     """Return where the same facts may lie on, in words."""
     topics = ", ".join(
-        f"{spec.name} ({'for ever' if spec.retention_ms < 0 else f'{spec.retention_ms / _DAY_MS:g} days'})"
+        f"{spec.name} ({'for ever' if spec.retention_ms < 0 else f'{spec.retention_ms / DAY_MS:g} days'})"
         for spec in (spec_of(table_named(name).topic) for name in reversed(_ORDER))
     )
     return [

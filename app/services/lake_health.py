@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from app.adapters.connect import ConnectorState
 from app.domain.lake import TABLES, LakeTable
 from app.errors import BrokerUnavailable, LakeUnavailable, StartupRefused
 from app.metrics import Meters
@@ -26,33 +27,10 @@ _LOOKED_AT: Final = 500
 _LONGEST_WAIT_SECONDS: Final = 300.0
 
 
-class FailedTask(Protocol):
-    """A task of a connector that has failed."""
-
-    @property
-    def why(self) -> str:
-        """What failed, in one line."""
-        ...
-
-
-class Connector(Protocol):
-    """A connector as Connect tells it."""
-
-    @property
-    def failed(self) -> Sequence[FailedTask]:
-        """What has failed of it."""
-        ...
-
-    @property
-    def running(self) -> bool:
-        """Whether it works."""
-        ...
-
-
 class Connect(Protocol):
     """What is asked of Kafka Connect. Both raise LakeUnavailable."""
 
-    async def state(self, name: str) -> Connector | None:
+    async def state(self, name: str) -> ConnectorState | None:
         """Return how a connector is, or None where there is none."""
         ...
 

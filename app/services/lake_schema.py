@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.adapters.avro import released_schemas
+from app.adapters.avro import newest_schema
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, LakeTable
 
 _PRIMITIVES: Final = {
@@ -30,11 +30,9 @@ class Column:
 
 def table_columns(table: LakeTable) -> tuple[Column, ...]:
     """Return the columns of the newest schema of the table's record, and where a row came from."""
-    newest = max(
-        (schema for schema in released_schemas() if schema.record == table.record), key=lambda schema: schema.version
-    )
     kinds = _Kinds()
-    columns = [Column(field["name"], kinds.of(field["type"])) for field in json.loads(newest.text)["fields"]]
+    fields = json.loads(newest_schema(table.record).text)["fields"]
+    columns = [Column(field["name"], kinds.of(field["type"])) for field in fields]
     places = (
         (KAFKA_TOPIC, "VARCHAR"),
         (KAFKA_PARTITION, "INTEGER"),

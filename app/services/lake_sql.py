@@ -10,14 +10,13 @@ from typing import Final
 
 from app.adapters.duck import Duck, reads_s3
 from app.adapters.iceberg_scans import TableScan, table_scans
-from app.adapters.s3_credentials import ChainCredentials
-from app.adapters.sigv4 import AccessKeys
+from app.adapters.s3_credentials import ChainCredentials, keys_of
 from app.domain.lake import TABLES
 from app.inference.active import active_manifests
 from app.services.lake_dialects import DIALECTS
 from app.services.lake_schema import table_columns
 from app.services.lake_views import View, lake_views
-from app.settings import S3Settings, Settings
+from app.settings import Settings
 
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
@@ -54,7 +53,7 @@ def open_lake(
         if readable:
             duck.load_extensions()
         if reads_s3(readable):
-            duck.use_keys(_keys(settings.s3))
+            duck.use_keys(asyncio.run(keys_of(settings.s3, ChainCredentials())))
         for scan in scans:
             if scan.readable:
                 duck.add_table(scan)
@@ -70,9 +69,3 @@ def tables_in(query: str, views: Sequence[View]) -> frozenset[str]:
         if view.name in words:
             words |= set(_WORD.findall(view.query))
     return frozenset(table.name for table in TABLES if table.name in words)
-
-
-def _keys(s3: S3Settings) -> AccessKeys:
-    if s3.access_key:
-        return AccessKeys(s3.access_key, s3.secret_key.reveal())
-    return asyncio.run(ChainCredentials().keys())

@@ -28,8 +28,8 @@ class Limits:
 
     @classmethod
     def of(cls, settings: LakeSettings) -> Limits:
-        """Return the limits: three commit intervals and one timeout without a commit is too long."""
-        behind_ms = int((3 * settings.commit_seconds + settings.commit_timeout_seconds) * 1000)
+        """Return the limits that the settings set."""
+        behind_ms = int(settings.behind_seconds * 1000)
         return cls(behind_ms, Bounds(int(settings.orphan_hours * _HOUR_MS), behind_ms), settings.target_file_bytes // 4)
 
 

@@ -255,7 +255,7 @@ class LocalStack:
 
     async def add_connect(self) -> None:
         """Start a Kafka Connect worker that has no connector yet."""
-        await self._start_connect(_nothing)
+        await self._start_connect(with_tables=False)
 
     async def remove(self, name: str) -> None:
         """End a server that was added and forget it."""
@@ -311,17 +311,20 @@ class LocalStack:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if options.with_lake:
-            await self._start_connect(lambda: lake_setup.bring_up(load_settings(self.environment), self._report))
+            await self._start_connect(with_tables=True)
             await self._start_watch()
 
-    async def _start_connect(self, furnish: Callable[[], Awaitable[None]]) -> None:
-        """Start Connect with its topics and the lake's bucket, and `furnish` it: all other servers run by now."""
+    async def _start_connect(self, *, with_tables: bool) -> None:
+        """Start Connect with its topics and the lake's bucket, and tables and connectors: all other servers run."""
         classpath = await asyncio.to_thread(connect.connect_jars, self.options, self._report)
         settings = load_settings(self.environment)
         self._refuse_tables_elsewhere()
         for address in (settings.lake.warehouse, settings.lake.archive):
             await create_bucket(self.s3, place_of(address)[0])
-        await lake_setup.create_lake_topics(settings)
+        if with_tables:
+            await lake_setup.prepare(settings, self._report)
+        else:
+            await lake_setup.create_lake_topics(settings)
         lease = lease_port(self.options.connect_port, "Kafka Connect")
         endpoint = f"http://{HOST}:{lease.port}"
         environment = worker_environment(settings, str(self._catalog_file), endpoint)
@@ -332,6 +335,10 @@ class LocalStack:
                 return False
             async with ConnectClient(endpoint) as client:
                 return await client.answers()
+
+        async def furnish() -> None:
+            if with_tables:
+                await lake_setup.apply_connectors(load_settings(self.environment), self._report)
 
         await self._launch(CONNECT, how, endpoint, answers, furnish, lease)
 

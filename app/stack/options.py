@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from app.settings import ROOT, LakeSettings, TableSettings
+from app.settings import ROOT, LakeSettings, TableSettings, load_settings
 
 StoreKind = Literal["ministack", "versitygw"]
 
@@ -14,6 +15,14 @@ StoreKind = Literal["ministack", "versitygw"]
 ACCESS_KEY: Final = "sightline"
 SECRET_KEY: Final = "sightline-secret"
 REGION: Final = "us-east-1"
+
+# Of one developer, beneath what he sets himself: an answer by SQL is seconds behind, and one task leaves a core to
+# everything else.
+LOCAL_LAKE: Final[Mapping[str, str]] = {
+    "SIGHTLINE_LAKE_COMMIT_SECONDS": "10",
+    "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS": "20",
+    "SIGHTLINE_LAKE_TASKS": "1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +45,7 @@ class StackOptions:
     # A cold page cache on a busy 2-core machine needed 20 s; what takes six times that has failed.
     ready_seconds: float = 120.0
     fresh: bool = False
-    # Of one developer: an answer by SQL is seconds behind, and one task leaves a core to everything else.
-    lake: LakeSettings = field(
-        default_factory=lambda: LakeSettings(commit_seconds=10.0, commit_timeout_seconds=20.0, tasks=1)
-    )
+    lake: LakeSettings = field(default_factory=lambda: load_settings(LOCAL_LAKE).lake)
     connect_port: int | None = None
     with_kafka: bool = True
     with_registry: bool = True

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from app.settings import ROOT, KafkaSettings
+from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.topics import TASKS
 from schemas.records import DeadLetter, ImageTask
 from tests.integration.test_ingest_bridge import put
 from tests.support.ingest import StagedPipeline
 from tests.support.stack import TestNames
+from tests.support.verbs import run_verb
 from tests.unit.ingest.messages import message, record
 
 pytestmark = pytest.mark.services
@@ -28,22 +26,13 @@ class Operator:
 
     def __init__(self, stack: LocalStack, pipeline: StagedPipeline) -> None:
         self.pipeline = pipeline
-        self._environment = (
-            {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
-            | stack.environment
-            | {"SIGHTLINE_KAFKA_PREFIX": pipeline.kafka.prefix, "SIGHTLINE_S3_EXCLUDED_PREFIXES": "lake/"}
-        )
+        self._variables = stack.environment | {
+            "SIGHTLINE_KAFKA_PREFIX": pipeline.kafka.prefix,
+            "SIGHTLINE_S3_EXCLUDED_PREFIXES": "lake/",
+        }
 
     async def types(self, *arguments: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", *arguments),
-            cwd=ROOT,
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
+        return await run_verb(self._variables, *arguments)
 
 
 @pytest_asyncio.fixture

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from app.settings import ROOT
 from app.stack.local import LocalStack
 from tests.support.lake import StagedLake, lake_settings, predictions
 from tests.support.stack import TestNames
+from tests.support.verbs import run_verb
 
 pytestmark = pytest.mark.services
 
@@ -26,27 +23,15 @@ class Operator:
     def __init__(self, stack: LocalStack, lake: StagedLake) -> None:
         self.lake = lake
         settings = lake.settings
-        self._environment = (
-            {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
-            | stack.environment
-            | {
-                "SIGHTLINE_KAFKA_PREFIX": settings.kafka.prefix,
-                "SIGHTLINE_LAKE_CATALOG_URI": settings.lake.catalog_uri,
-                "SIGHTLINE_LAKE_WAREHOUSE": settings.lake.warehouse,
-                "SIGHTLINE_LAKE_ARCHIVE": settings.lake.archive,
-            }
-        )
+        self._variables = stack.environment | {
+            "SIGHTLINE_KAFKA_PREFIX": settings.kafka.prefix,
+            "SIGHTLINE_LAKE_CATALOG_URI": settings.lake.catalog_uri,
+            "SIGHTLINE_LAKE_WAREHOUSE": settings.lake.warehouse,
+            "SIGHTLINE_LAKE_ARCHIVE": settings.lake.archive,
+        }
 
     async def types(self, *arguments: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "lake", *arguments),
-            cwd=ROOT,
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
+        return await run_verb(self._variables, "lake", *arguments)
 
 
 @pytest_asyncio.fixture

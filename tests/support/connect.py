@@ -6,8 +6,6 @@ import asyncio
 import dataclasses
 import io
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,18 +22,18 @@ from app.adapters.iceberg import create_tables, load_table, open_catalog
 from app.adapters.kafka_admin import create_topics
 from app.domain.lake import LakeTable, table_named
 from app.errors import StartupRefused
-from app.settings import ROOT, Settings, load_settings
+from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
 from app.topics import LAKE_TOPICS
 from schemas.records import ImagePrediction
 from tests.support.schema_examples import newest_example
 from tests.support.stack import TestNames, skip_without_services
+from tests.support.verbs import clean_environment, run_verb_together
 
 CODEC = Codec()
 # Short intervals make a test short; the timeout must still exceed the worker's flush of 5 s.
 COMMIT_SECONDS = 3.0
 _BATCH = 1000
-_VERB_SECONDS = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,11 @@ class LakeInstallation:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a verb of this installation."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
-        return {**kept, "SIGHTLINE_STACK_VAR_DIR": str(self.stack.options.var_dir / "nobody"), **self.variables}
+        return clean_environment(self._variables)
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {"SIGHTLINE_STACK_VAR_DIR": str(self.stack.options.var_dir / "nobody"), **self.variables}
 
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
@@ -58,15 +59,7 @@ class LakeInstallation:
 
     async def verb(self, *arguments: str) -> tuple[int, str]:
         """Run a verb of the lake to its end; return its exit code and what it printed, both streams."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", "lake", *arguments),
-            cwd=ROOT,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await asyncio.wait_for(process.communicate(), _VERB_SECONDS)
-        return process.returncode or 0, output.decode()
+        return await run_verb_together(self._variables, "lake", *arguments)
 
     async def apply(self, *tables: str, **changes: str) -> None:
         """Give Connect the connectors of these tables, with some settings changed where a test needs it."""

@@ -32,6 +32,7 @@ from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction, Record
 from tests.support.stack import TestNames
 from tests.support.streaming import WorkerProcess
+from tests.support.verbs import run_verb_together
 
 AGENTS = ("identify", "score", "moderate", "index")
 NSFW_ONLY = {"SIGHTLINE_INFERENCE_DISABLED": "category,quality,embedded_text"}
@@ -157,18 +158,7 @@ class WholePipeline:
 
     async def verb(self, *arguments: str) -> tuple[int, str]:
         """Run a verb to its end; return exit code and output."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", *arguments),
-            cwd=ROOT,
-            env={
-                **{name: value for name, value in os.environ.items() if name[:10] != "SIGHTLINE_"},
-                **self.environment,
-            },
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode(errors="replace")
+        return await run_verb_together(self.environment, *arguments)
 
     async def predictions(self) -> list[ImagePrediction]:
         """Return every committed outcome."""
