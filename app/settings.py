@@ -128,6 +128,7 @@ class RedisSettings:
     tombstone_hours: float = setting(
         24.0, "a removal is remembered so long; must exceed the longest retry", least=1, most=87_600
     )
+    history: int = setting(50, "earlier outcomes of one image that are kept, and as many decisions", least=0, most=1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +283,43 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The query service (`./sightline api`) and its console."""
+
+    host: str = setting("127.0.0.1", "address that it listens on")
+    port: int = setting(8080, "its port; 0: a free one, said in the log", least=0, most=65_535)
+    score: bool = setting(True, "also loads the models, for POST /v1/score")
+    score_in_flight: int = setting(
+        32, "pictures being computed at once; more are refused with 429 before they make the others wait", least=1
+    )
+    max_body_bytes: int = setting(10 * 1024 * 1024, "largest picture that POST /v1/score takes", least=1024)
+    body_bytes_in_flight: int = setting(
+        256 * 1024 * 1024, "bytes of bodies in hand; more wait, then are refused with 429", least=1024
+    )
+    rate_per_second: float = setting(1000.0, "requests of one API key, unless the key says otherwise", least=0.1)
+    max_wait_seconds: float = setting(30.0, "longest `?wait=`", least=0, most=300)
+    max_streams: int = setting(100, "subscribers of /v1/stream/flagged at once", least=1)
+    explain_seconds: float = setting(10.0, "for how long /explain reads the topics at most", least=1, most=300)
+    preview_seconds: float = setting(60.0, "a browser may show a preview again so long", least=0, most=3600)
+    session_hours: float = setting(12.0, "a console session ends after so long", least=0.01, most=720)
+    secure_cookies: bool = setting(False, "session cookies over HTTPS only; set it behind a TLS proxy")
+    cors_origins: tuple[str, ...] = setting((), "web origins that may call the API (comma list); empty: none")
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationSettings:
+    """The queue of flagged images that people decide on."""
+
+    actions: tuple[str, ...] = setting(
+        ("notify", "review", "block"), "flags of these actions wait for a moderator (comma list)"
+    )
+    lease_seconds: float = setting(
+        60.0, "an image is kept for one moderator so long, unless renewed", least=5, most=3600
+    )
+    skip_hours: float = setting(24.0, "what a moderator skipped is not shown to him again so long", least=0, most=720)
+
+
+@dataclass(frozen=True, slots=True)
 class StackSettings:
     """The local stack of real servers."""
 
@@ -307,6 +345,8 @@ class Settings:
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     lake: LakeSettings = field(default_factory=LakeSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
+    moderation: ModerationSettings = field(default_factory=ModerationSettings)
     stack: StackSettings = field(default_factory=StackSettings)
 
 

@@ -1,0 +1,1 @@
+"""The query service: HTTP in, what is known of images out. FastAPI is named in this package alone."""
