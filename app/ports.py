@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from app.domain.archive import FileRange
 from app.domain.claims import StoredClaim
 from app.domain.moderation import Waiting
+from app.domain.sessions import ConsoleSession
 from schemas.records import (
     FlaggedImage,
     ImagePrediction,
@@ -526,6 +527,44 @@ class NotificationQueue(Protocol):
 
     async def delete(self, messages: Sequence[QueueMessage]) -> int:
         """Delete up to ten messages and return how many the queue confirmed. Raises QueueUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+# --- console sessions, and the use of API keys, as several API processes share them ---
+
+
+class Sessions(Protocol):
+    """Who is signed in to the console. Every wait is bounded; all of it raises IndexUnavailable."""
+
+    async def put(self, digest: str, session: ConsoleSession) -> None:
+        """Keep `session` under the digest of its id until it expires."""
+        ...
+
+    async def find(self, digest: str) -> ConsoleSession | None:
+        """Return the session, None where it ended, expired or never was."""
+        ...
+
+    async def end(self, digest: str) -> None:
+        """Forget the session; one that is not there is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class SharedUse(Protocol):
+    """Requests of each API key, counted over all API processes."""
+
+    async def add(self, used: Mapping[str, int]) -> dict[str, int]:
+        """Add to the counters of keys (by id; also 0) and return what each holds then.
+
+        A counter that nobody adds to for a minute begins anew. Raises IndexUnavailable; some may then have been added.
+        """
         ...
 
     async def close(self) -> None:

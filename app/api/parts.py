@@ -7,8 +7,11 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from app.api.rates import Rates
+from app.api.sign_ins import FailedSignIns
 from app.metrics import Meters
-from app.ports import Clock, Index, RecordCodec
+from app.ports import Clock, Index, RecordCodec, Sessions
+from app.services.api_keys import KeyRing
 from app.settings import Settings
 
 
@@ -21,6 +24,10 @@ class ApiParts:
     codec: RecordCodec
     index: Index
     meters: Meters
+    keys: KeyRing
+    sessions: Sessions
+    rates: Rates
+    sign_ins: FailedSignIns
 
 
 def parts_of(request: HTTPConnection) -> ApiParts:

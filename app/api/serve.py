@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import uvicorn
 
@@ -13,25 +14,50 @@ from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.redis import RedisIndex
+from app.adapters.redis_sessions import RedisSessions, RedisUse
 from app.api.application import build_application
+from app.api.background import beside
 from app.api.parts import ApiParts
+from app.api.rates import Rates
+from app.api.sign_ins import FailedSignIns
 from app.errors import StartupRefused
+from app.services.api_keys import KeyRing, follow_keys
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 # Long polls and streams are told to end; what has not ended by then is cut.
 _DRAIN_SECONDS = 5
+# With Kafka there, the keys are read well within this. Without, the service starts and answers 503 until it comes.
+_KEYS_SECONDS = 10.0
 
 
 @asynccontextmanager
 async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
     """Yield the parts that the settings describe. Raises StartupRefused where the service could not work at all."""
-    codec = Codec()
-    index = RedisIndex(settings.redis, codec)
-    try:
-        yield ApiParts(settings, SystemClock(), codec, index, PrometheusMeters())
-    finally:
-        await index.close()
+    codec, clock = Codec(), SystemClock()
+    async with AsyncExitStack() as stack:
+        index = RedisIndex(settings.redis, codec)
+        stack.push_async_callback(index.close)
+        sessions = RedisSessions(settings.redis, clock)
+        stack.push_async_callback(sessions.close)
+        use = RedisUse(settings.redis)
+        stack.push_async_callback(use.close)
+        keys = KeyRing(clock)
+        rates = Rates(clock, settings.api.rate_per_second, use)
+        await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(keys.filled.wait(), _KEYS_SECONDS)
+        yield ApiParts(
+            settings=settings,
+            clock=clock,
+            codec=codec,
+            index=index,
+            meters=PrometheusMeters(),
+            keys=keys,
+            sessions=sessions,
+            rates=rates,
+            sign_ins=FailedSignIns(clock),
+        )
 
 
 async def run_api(settings: Settings) -> None:

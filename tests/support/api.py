@@ -1,0 +1,78 @@
+"""The query service in process, on memory twins: parts, keys, and a client."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import httpx
+from fastapi import FastAPI
+
+from app.adapters.avro import Codec
+from app.adapters.memory_index import MemoryIndex
+from app.adapters.memory_sessions import MemorySessions, MemoryUse
+from app.adapters.prometheus import PrometheusMeters
+from app.api.parts import ApiParts
+from app.api.rates import Rates
+from app.api.sign_ins import FailedSignIns
+from app.domain.api_keys import ApiKey, Token, make_token, scopes_of
+from app.ports import Clock
+from app.services.api_keys import KeyRing
+from app.settings import Settings
+from tests.support.manual_clock import ManualClock
+
+
+def memory_parts(settings: Settings | None = None, clock: Clock | None = None) -> ApiParts:
+    """Return parts that need nothing; the ring is read, and empty."""
+    settings = settings or Settings()
+    clock = clock or ManualClock()
+    keys = KeyRing(clock)
+    keys.replace({})
+    keys.hear()
+    return ApiParts(
+        settings=settings,
+        clock=clock,
+        codec=Codec(),
+        index=MemoryIndex(),
+        meters=PrometheusMeters(),
+        keys=keys,
+        sessions=MemorySessions(clock),
+        rates=Rates(clock, settings.api.rate_per_second, MemoryUse()),
+        sign_ins=FailedSignIns(clock),
+    )
+
+
+def give_key(
+    parts: ApiParts,
+    scopes: Iterable[str],
+    *,
+    name: str = "tester",
+    expires_ms: int | None = None,
+    rate_per_second: float | None = None,
+) -> tuple[Token, ApiKey]:
+    """Return a token and its key, which the ring of `parts` knows from then on."""
+    number = parts.keys.generation
+    entropy = hashlib.sha256(f"{name}{number}".encode()).digest()
+    token = make_token(entropy[:8], entropy)
+    key = ApiKey(
+        token.key_id,
+        name,
+        scopes_of(scopes),
+        token.secret_sha256,
+        parts.clock.now_ms(),
+        expires_ms,
+        rate_per_second=rate_per_second,
+    )
+    parts.keys.learn(key.id, key, number)
+    return token, key
+
+
+def bearer(token: Token) -> dict[str, str]:
+    """Return the header that carries `token`."""
+    return {"Authorization": f"Bearer {token.text()}"}
+
+
+def client_of(application: FastAPI) -> httpx.AsyncClient:
+    """Return a client that calls `application` in process; use as `async with`."""
+    transport = httpx.ASGITransport(application)
+    return httpx.AsyncClient(transport=transport, base_url="http://sightline.test")
