@@ -11,6 +11,9 @@ from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.parts import ApiParts
 from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
+from app.api.routes_decisions import router as decisions
+from app.api.routes_images import router as images
+from app.api.routes_queue import router as queue
 from app.api.routes_session import router as session
 from app.api.routes_system import router as system
 from app.api.security_headers import SecurityHeaders
@@ -22,8 +25,8 @@ def build_application(parts: ApiParts) -> FastAPI:
     app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
     add_handlers(app)
-    app.include_router(session)
-    app.include_router(system)
+    for router in (images, decisions, queue, session, system):
+        app.include_router(router)
     _add_middleware(app, parts)
     return app
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import HTTPConnection
@@ -10,8 +11,9 @@ from starlette.requests import HTTPConnection
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
 from app.metrics import Meters
-from app.ports import Clock, Index, RecordCodec, Sessions
+from app.ports import Clock, DecisionLog, ImageWatch, Index, ModerationQueue, RecordCodec, Sessions
 from app.services.api_keys import KeyRing
+from app.services.decisions import Decisions
 from app.settings import Settings
 
 
@@ -28,6 +30,12 @@ class ApiParts:
     sessions: Sessions
     rates: Rates
     sign_ins: FailedSignIns
+    watch: ImageWatch
+    queue: ModerationQueue
+    decision_log: DecisionLog
+    decisions: Decisions
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service ends: what waits answers now."""
 
 
 def parts_of(request: HTTPConnection) -> ApiParts:

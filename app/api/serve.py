@@ -12,16 +12,23 @@ import uvicorn
 
 from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
+from app.adapters.kafka import KafkaProducer, TopicScanner
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.redis import RedisIndex
+from app.adapters.redis_decisions import RedisDecisionLog
+from app.adapters.redis_queue import RedisQueue
 from app.adapters.redis_sessions import RedisSessions, RedisUse
+from app.adapters.redis_watch import RedisWatch
 from app.api.application import build_application
 from app.api.background import beside
 from app.api.parts import ApiParts
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
 from app.errors import StartupRefused
+from app.pipeline.index import ImageFacts
 from app.services.api_keys import KeyRing, follow_keys
+from app.services.decision_topic import KafkaDecisionTopic
+from app.services.decisions import Decisions
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -42,6 +49,22 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
         stack.push_async_callback(sessions.close)
         use = RedisUse(settings.redis)
         stack.push_async_callback(use.close)
+        watch = RedisWatch(settings.redis)
+        stack.push_async_callback(watch.close)
+        queue = RedisQueue(settings.redis, settings.moderation, clock)
+        stack.push_async_callback(queue.close)
+        log = RedisDecisionLog(settings.redis, clock)
+        stack.push_async_callback(log.close)
+        producer = KafkaProducer(settings.kafka, "sightline-api")
+        stack.push_async_callback(producer.close)
+        decisions = Decisions(
+            facts=ImageFacts(index, queue, settings.moderation.actions),
+            log=log,
+            topic=KafkaDecisionTopic(producer, TopicScanner(settings.kafka), codec),
+            codec=codec,
+            clock=clock,
+            actions=settings.moderation.actions,
+        )
         keys = KeyRing(clock)
         rates = Rates(clock, settings.api.rate_per_second, use)
         await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
@@ -57,6 +80,10 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             sessions=sessions,
             rates=rates,
             sign_ins=FailedSignIns(clock),
+            watch=watch,
+            queue=queue,
+            decision_log=log,
+            decisions=decisions,
         )
 
 
@@ -74,7 +101,20 @@ async def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
-            await uvicorn.Server(config).serve(sockets=[listening])
+            await _Server(config, parts.stopping).serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Tells those that wait, before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order."""
+        self._stopping.set()
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -10,15 +10,20 @@ from fastapi import FastAPI
 
 from app.adapters.avro import Codec
 from app.adapters.memory_index import MemoryIndex
+from app.adapters.memory_moderation import MemoryDecisionLog, MemoryQueue
 from app.adapters.memory_sessions import MemorySessions, MemoryUse
 from app.adapters.prometheus import PrometheusMeters
 from app.api.parts import ApiParts
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
 from app.domain.api_keys import ApiKey, Token, make_token, scopes_of
+from app.errors import BrokerUnavailable
+from app.pipeline.index import ImageFacts
 from app.ports import Clock
 from app.services.api_keys import KeyRing
+from app.services.decisions import Decisions
 from app.settings import Settings
+from schemas.records import ModerationDecision
 from tests.support.manual_clock import ManualClock
 
 
@@ -29,17 +34,51 @@ def memory_parts(settings: Settings | None = None, clock: Clock | None = None) -
     keys = KeyRing(clock)
     keys.replace({})
     keys.hear()
+    codec, index, log = Codec(), MemoryIndex(), MemoryDecisionLog(clock)
+    queue = MemoryQueue(settings.moderation, clock)
+    decisions = Decisions(
+        facts=ImageFacts(index, queue, settings.moderation.actions),
+        log=log,
+        topic=MemoryDecisionTopic(),
+        codec=codec,
+        clock=clock,
+        actions=settings.moderation.actions,
+    )
     return ApiParts(
         settings=settings,
         clock=clock,
-        codec=Codec(),
-        index=MemoryIndex(),
+        codec=codec,
+        index=index,
+        watch=index,
+        queue=queue,
+        decision_log=log,
+        decisions=decisions,
         meters=PrometheusMeters(),
         keys=keys,
         sessions=MemorySessions(clock),
         rates=Rates(clock, settings.api.rate_per_second, MemoryUse()),
         sign_ins=FailedSignIns(clock),
     )
+
+
+class MemoryDecisionTopic:
+    """A `DecisionTopic` in a list. `available` set to False makes it answer as a broker that is away."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self.published: list[ModerationDecision] = []
+
+    async def publish(self, decision: ModerationDecision, wire: bytes) -> None:
+        self._check()
+        self.published.append(decision)
+
+    async def find(self, identity: str, bucket: str, key: str, since_ms: int) -> ModerationDecision | None:
+        self._check()
+        return next((one for one in self.published if one.decision_id == identity), None)
+
+    def _check(self) -> None:
+        if not self.available:
+            raise BrokerUnavailable("the memory topic was made unavailable")
 
 
 def give_key(
