@@ -1,4 +1,4 @@
-"""No body is larger than its route takes: Content-Length is believed before a byte is read, a chunked one is counted."""
+"""No body is larger than its route takes: Content-Length is looked at before a byte is read, chunks are counted."""
 
 from __future__ import annotations
 
