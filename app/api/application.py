@@ -7,6 +7,8 @@ from fastapi import FastAPI
 from app import __version__
 from app.api.parts import ApiParts
 from app.api.problems import add_handlers
+from app.api.routes_preview import router as preview
+from app.api.routes_score import router as score
 from app.api.routes_system import router as system
 
 
@@ -15,5 +17,6 @@ def build_application(parts: ApiParts) -> FastAPI:
     app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None)
     app.state.parts = parts
     add_handlers(app)
-    app.include_router(system)
+    for router in (system, score, preview):
+        app.include_router(router)
     return app

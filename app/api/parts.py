@@ -9,6 +9,10 @@ from starlette.requests import HTTPConnection
 
 from app.metrics import Meters
 from app.ports import Clock, Index, RecordCodec
+from app.services.admission import BodyRoom
+from app.services.previews import Previews
+from app.services.references import ReferencedObjects
+from app.services.scoring import Scoring
 from app.settings import Settings
 
 
@@ -21,6 +25,10 @@ class ApiParts:
     codec: RecordCodec
     index: Index
     meters: Meters
+    scoring: Scoring | None = None
+    bodies: BodyRoom | None = None
+    objects: ReferencedObjects | None = None
+    previews: Previews | None = None
 
 
 def parts_of(request: HTTPConnection) -> ApiParts:

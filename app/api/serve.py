@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvicorn
 
@@ -13,9 +13,16 @@ from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.redis import RedisIndex
+from app.adapters.redis_contents import RedisContents
+from app.adapters.s3 import S3ObjectStore
 from app.api.application import build_application
 from app.api.parts import ApiParts
+from app.domain.filters import UploadFilter
 from app.errors import StartupRefused
+from app.services.admission import BodyRoom
+from app.services.previews import Previews
+from app.services.references import ReferencedObjects
+from app.services.scoring import Scoring
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,12 +33,30 @@ _DRAIN_SECONDS = 5
 @asynccontextmanager
 async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
     """Yield the parts that the settings describe. Raises StartupRefused where the service could not work at all."""
-    codec = Codec()
-    index = RedisIndex(settings.redis, codec)
-    try:
-        yield ApiParts(settings, SystemClock(), codec, index, PrometheusMeters())
-    finally:
-        await index.close()
+    codec, clock, meters = Codec(), SystemClock(), PrometheusMeters()
+    async with AsyncExitStack() as held:
+        index = RedisIndex(settings.redis, codec)
+        held.push_async_callback(index.close)
+        contents = RedisContents(settings.redis, index)
+        held.push_async_callback(contents.close)
+        store = S3ObjectStore(settings.s3)
+        held.push_async_callback(store.close)
+        scoring = Scoring(settings, contents, clock, meters)
+        held.push_async_callback(scoring.close)
+        previews = Previews(store, settings, clock, meters)
+        held.push_async_callback(previews.close)
+        scoring.start()
+        yield ApiParts(
+            settings,
+            clock,
+            codec,
+            index,
+            meters,
+            scoring=scoring,
+            bodies=BodyRoom(settings.api.body_bytes_in_flight),
+            objects=ReferencedObjects(store, UploadFilter.of(settings), settings.limits.max_bytes),
+            previews=previews,
+        )
 
 
 async def run_api(settings: Settings) -> None:
