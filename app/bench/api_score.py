@@ -32,6 +32,8 @@ _PICTURES: Final = 240
 _WARM_UP: Final = 48
 # Known pictures are so much quicker that a round of them needs more requests to last a second.
 _KNOWN_PER_PICTURE: Final = 10
+_LOADING_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ async def measure_scoring(url: str, token: str, environment: Mapping[str, str], 
     with TemporaryDirectory(prefix="sightline-bench-") as folder:
         paths = _written(photographs, Path(folder))
         async with _BareLoop(environment) as bare:
+            await _loaded(url, token)
             await bare.round(paths[:_WARM_UP])
             await _over_http(url, token, [commented(one, f"{run} warm") for one in photographs[:_WARM_UP]])
             bares, news, knowns = [], [], []
@@ -74,6 +77,17 @@ async def measure_scoring(url: str, token: str, environment: Mapping[str, str], 
                     f"{new.per_second:.1f}/s, known {known.per_second:.0f}/s"
                 )
     return _figures(bares, news, knowns)
+
+
+async def _loaded(url: str, token: str) -> None:
+    """Return when the service's models are loaded. Raises StartupRefused where they are not in time."""
+    deadline = time.monotonic() + _LOADING_SECONDS
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "image/jpeg"}
+    async with LeanConnection(url, headers) as connection:
+        while (await connection.ask("POST", "/v1/score", b"no picture"))[0] == 503:
+            if time.monotonic() > deadline:
+                raise StartupRefused(f"{url} scores nothing after {_LOADING_SECONDS:.0f} s")
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _figures(bares: Sequence[float], news: Sequence[_Round], knowns: Sequence[_Round]) -> dict[str, Any]:
@@ -132,9 +146,13 @@ async def _over_http(url: str, token: str, bodies: Sequence[bytes]) -> _Round:
                 known += b'"cached":true,"format"' in told
 
     began = time.process_time()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(client())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(client())
+    except* StartupRefused as refused:
+        # Sixteen clients of one server say the same.
+        raise refused.exceptions[0] from None
     spent = (time.process_time() - began) / len(bodies)
     return _Round(sustained(sorted(moments)), tuple(milliseconds), known, spent)
 
