@@ -3,7 +3,7 @@
 s3.uploads ─► identify ─► image.tasks.v1 ─► score ─► image.predictions.v1 ─► moderate ─► image.flagged.v1
                  │        image.backfill.v1 ─┘ │ ▲          └──────────────► index ─► Redis
                  └─► image.removed.v1 ─────────┼─┼─────────────────────────────┘
-                        image.retries.*.v1 ◄───┘ └── retry
+                        image.retries.*.v1 ◄───┘ └── retry     moderation.decisions.v1 ─► label ─► labels.v1
 
 `archive` is optional: it copies the records of topics with results to Parquet files on S3.
 
@@ -15,5 +15,5 @@ from __future__ import annotations
 
 from typing import Final
 
-PIPELINE: Final = ("identify", "score", "retry", "moderate", "index")
+PIPELINE: Final = ("identify", "score", "retry", "moderate", "label", "index")
 AGENTS: Final = (*PIPELINE, "archive")

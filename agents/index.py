@@ -1,4 +1,4 @@
-"""index: predictions, removals and flags in, Redis out; commits offsets alone, after Redis has answered."""
+"""index: tasks, outcomes, removals, flags and decisions in, Redis out; commits offsets alone, after its answer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 import faust
 
 from agents.pumping import AgentHost, attach_pump
-from app.topics import FLAGGED, PREDICTIONS, REMOVED
+from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED, TASKS
 
-SOURCES: Final = (PREDICTIONS, REMOVED, FLAGGED)
+SOURCES: Final = (TASKS, PREDICTIONS, REMOVED, FLAGGED, DECISIONS)
 
 
 def attach(app: faust.App, host: AgentHost) -> None:

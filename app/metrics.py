@@ -162,6 +162,22 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "sightline_archive_rivals_total", "counter", "files", ("topic",), "files that another writer had stored first"
     ),
+    # the query service (app/api)
+    Metric(
+        "sightline_api_requests_total",
+        "counter",
+        "requests",
+        ("route", "method", "status"),
+        "requests answered; route is the template, `unmatched` where no route took it",
+    ),
+    Metric(
+        "sightline_api_request_seconds",
+        "histogram",
+        "seconds",
+        ("route",),
+        "from a request's head to the last byte of its answer; long polls and streams count whole",
+        (0.0005, 0.001, 0.002, *_SECONDS),
+    ),
     Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
 )
 

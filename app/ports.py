@@ -5,14 +5,26 @@ Adapters implement them; app/adapters/memory.py holds their twins for tests; tes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from app.domain.archive import FileRange
 from app.domain.claims import StoredClaim
 from app.domain.contents import ContentRow
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, Position, Record
+from app.domain.moderation import Waiting
+from app.domain.sessions import ConsoleSession
+from schemas.records import (
+    FlaggedImage,
+    ImagePrediction,
+    ImageRemoved,
+    ImageTask,
+    ModerationDecision,
+    Position,
+    Record,
+)
 
 _R = TypeVar("_R")
 
@@ -186,12 +198,23 @@ class Sink(Protocol):
 # --- the index of latest outcomes ---
 
 
+IndexedRecord = ImagePrediction | ImageRemoved | FlaggedImage | ImageTask | ModerationDecision
+
+
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
     """One fact for the index, with the bytes that it had on its topic (they are what the index keeps)."""
 
-    record: ImagePrediction | ImageRemoved | FlaggedImage
+    record: IndexedRecord
     wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """An upload whose outcome is still to come; `since_ms` is when its event was read."""
+
+    upload_id: str
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +222,9 @@ class IndexedImage:
     """What the index knows of one bucket/key.
 
     `prediction` is the latest outcome, None when the image was removed (`removed_at_ms` is then the removal's event
-    time). `flag` is the latest decision on that very upload; a rescoring that changed nothing leaves it in force.
+    time) or has none yet. `flag` is the latest decision of the policy on that very upload; a rescoring that changed
+    nothing leaves it in force. `decision` is the latest that a person decided of that upload. `pending` is an upload
+    later than all of them.
     """
 
     bucket: str
@@ -207,6 +232,19 @@ class IndexedImage:
     prediction: ImagePrediction | None
     flag: FlaggedImage | None
     removed_at_ms: int | None
+    decision: ModerationDecision | None = None
+    pending: PendingUpload | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHistory:
+    """Every outcome of one bucket/key that is kept, and every decision; newest first."""
+
+    outcomes: tuple[ImagePrediction, ...]
+    decisions: tuple[ModerationDecision, ...]
+
+
+Image = tuple[str, str]
 
 
 class Index(Sink, Protocol):
@@ -215,12 +253,23 @@ class Index(Sink, Protocol):
     Applying an entry twice, or entries in any order, ends in the same state (app/domain/standing.py is the order).
     """
 
-    async def apply(self, entries: Sequence[IndexEntry]) -> None:
-        """Apply `entries` and return when all are stored. Raises IndexUnavailable; some may then be stored."""
+    async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
+        """Apply `entries` and return when all are stored: the images (bucket, key) whose flag may be another one.
+
+        Raises IndexUnavailable; some may then be stored.
+        """
         ...
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
         """Return what is known of bucket/key, None for nothing. Raises IndexUnavailable."""
+        ...
+
+    async def images(self, images: Sequence[Image]) -> Sequence[IndexedImage | None]:
+        """Return what is known of each, in their order, by one question. Raises IndexUnavailable."""
+        ...
+
+    async def history(self, bucket: str, key: str) -> ImageHistory:
+        """Return what is kept of bucket/key, the latest outcome included. Raises IndexUnavailable."""
         ...
 
     async def content(self, sha256: str) -> ImagePrediction | None:
@@ -244,6 +293,119 @@ class ContentCache(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+class ImageWatch(Protocol):
+    """Tells when the index learns something of an image."""
+
+    def watching(self, bucket: str, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Yield an event that is set at each change from then on; the caller clears it.
+
+        A change may be missed while Redis is away: look again now and then.
+        """
+        ...
+
+
+# --- the queue of images that wait for a moderator ---
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An image that one moderator has for himself until `expires_ms`."""
+
+    lease_id: str
+    waiting: Waiting
+    moderator: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many wait, leased ones included, by action; how many are leased; since when the oldest waits."""
+
+    by_action: Mapping[str, int]
+    leased: int
+    oldest_ms: int | None
+
+
+class ModerationQueue(Protocol):
+    """Images in the order of weight × age, each shown to one moderator at a time. All raise IndexUnavailable.
+
+    What the index knows decides which images wait (app/domain/moderation.py); this is their order, and who has which.
+    """
+
+    async def put(self, states: Sequence[tuple[Image, Waiting | None]]) -> None:
+        """Make each image wait, or wait no more. What is leased stays leased. Repeating it changes nothing."""
+        ...
+
+    async def lease(self, moderator: str, count: int, actions: Collection[str]) -> Sequence[Lease]:
+        """Return up to `count` images for `moderator`: those that he has already, renewed, then the next in order."""
+        ...
+
+    async def renew(self, moderator: str, lease_ids: Collection[str]) -> Sequence[str]:
+        """Prolong leases; return those that are still his."""
+        ...
+
+    async def release(self, moderator: str, lease_ids: Collection[str]) -> None:
+        """Give images back, to their places."""
+        ...
+
+    async def skip(self, moderator: str, image: Image) -> None:
+        """Give an image back that this moderator does not want to see again for some time."""
+        ...
+
+    async def take(self, moderator: str, waiting: Waiting) -> Lease | None:
+        """Lease this very image; None where another moderator has it. It waits from now on if it did not."""
+        ...
+
+    async def ahead(self, limit: int, actions: Collection[str]) -> Sequence[tuple[Waiting, str]]:
+        """Return what waits, in order, and who has it leased (empty: nobody)."""
+        ...
+
+    async def counts(self) -> QueueCounts:
+        """Return how many wait."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+# --- decisions of moderators ---
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDecision:
+    """Where a decision stands: `new` to this caller, `open` (another request has it in hand, or had when it died,
+    since `since_ms`), or made: `wire` is its record then. `request` is what it was asked with."""
+
+    new: bool
+    request: str
+    since_ms: int
+    wire: bytes | None
+
+
+class DecisionLog(Protocol):
+    """Which decisions were made lately, so that a repeated request is no second decision, and how many today.
+
+    All raise IndexUnavailable.
+    """
+
+    async def claim(self, decision_id: str, request: str) -> ClaimedDecision:
+        """Take a decision in hand, if nobody has; return where it stands."""
+        ...
+
+    async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
+        """Note that a decision is published; counts it once, and takes a reversed one off."""
+        ...
+
+    async def abandon(self, decision_id: str) -> None:
+        """Forget a claim whose decision was certainly not published."""
+        ...
+
+    async def today(self) -> Mapping[tuple[str, str], int]:
+        """Return today's (UTC) decisions by (moderator, kind)."""
         ...
 
 
@@ -385,6 +547,44 @@ class NotificationQueue(Protocol):
 
     async def delete(self, messages: Sequence[QueueMessage]) -> int:
         """Delete up to ten messages and return how many the queue confirmed. Raises QueueUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+# --- console sessions, and the use of API keys, as several API processes share them ---
+
+
+class Sessions(Protocol):
+    """Who is signed in to the console. Every wait is bounded; all of it raises IndexUnavailable."""
+
+    async def put(self, digest: str, session: ConsoleSession) -> None:
+        """Keep `session` under the digest of its id until it expires."""
+        ...
+
+    async def find(self, digest: str) -> ConsoleSession | None:
+        """Return the session, None where it ended, expired or never was."""
+        ...
+
+    async def end(self, digest: str) -> None:
+        """Forget the session; one that is not there is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class SharedUse(Protocol):
+    """Requests of each API key, counted over all API processes."""
+
+    async def add(self, used: Mapping[str, int]) -> dict[str, int]:
+        """Add to the counters of keys (by id; also 0) and return what each holds then.
+
+        A counter that nobody adds to for a minute begins anew. Raises IndexUnavailable; some may then have been added.
+        """
         ...
 
     async def close(self) -> None:

@@ -47,6 +47,8 @@ def _factory(agent: str) -> ProcessorFactory:
             return _retry
         case "moderate":
             return _moderate
+        case "label":
+            return _label
         case "index":
             return _index
         case "archive":
@@ -80,14 +82,26 @@ async def _moderate(wiring: Wiring) -> AsyncIterator[Processor]:
 
 
 @asynccontextmanager
+async def _label(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.pipeline.label import LabelProcessor
+
+    yield LabelProcessor(wiring.codec, wiring.clock)
+
+
+@asynccontextmanager
 async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.adapters.redis import RedisIndex
-    from app.pipeline.index import IndexProcessor
+    from app.adapters.redis_queue import RedisQueue
+    from app.pipeline.index import ImageFacts, IndexProcessor
 
-    index = RedisIndex(wiring.settings.redis, wiring.codec)
+    settings = wiring.settings
+    index = RedisIndex(settings.redis, wiring.codec)
+    queue = RedisQueue(settings.redis, settings.moderation, wiring.clock)
     try:
-        yield IndexProcessor(wiring.codec, index, wiring.clock, wiring.status)
+        facts = ImageFacts(index, queue, settings.moderation.actions)
+        yield IndexProcessor(wiring.codec, facts, wiring.clock, wiring.status)
     finally:
+        await queue.close()
         await index.close()
 
 

@@ -25,6 +25,7 @@ PREDICTIONS: Final = "image.predictions.v1"
 EMBEDDINGS: Final = "image.embeddings.v1"
 FLAGGED: Final = "image.flagged.v1"
 DECISIONS: Final = "moderation.decisions.v1"
+LABELS: Final = "labels.v1"
 DEAD_LETTERS: Final = "dead_letters.v1"
 CONTROL: Final = "control.v1"
 
@@ -117,8 +118,15 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         ("moderation", "index", "archive", "lake"),
     ),
     TopicSpec(
-        DECISIONS, "bucket/key", "ModerationDecision", "delete", FOREVER_MS, ("moderation",), ("archive", "lake")
+        DECISIONS,
+        "bucket/key",
+        "ModerationDecision",
+        "delete",
+        FOREVER_MS,
+        ("query service",),
+        ("index", "label", "archive", "lake"),
     ),
+    TopicSpec(LABELS, "bucket/key", "Label", "delete", FOREVER_MS, ("label",), ("training",)),
     TopicSpec(DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)),
     TopicSpec(CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True),
     _changelog(CLAIMS_CHANGELOG, "upload id", "claims_days"),

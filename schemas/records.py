@@ -234,6 +234,21 @@ class FlaggedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedLabel:
+    """What a decision says of one label: `value` 1 (true of the picture) or 0; `score` is what the model had said.
+
+    `weight`, 0 to 1, is how sure the decision makes it; 0 withdraws what an earlier decision said.
+    """
+
+    model: str
+    version: str
+    label: str
+    value: float
+    score: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModerationDecision:
     """What a person decided of an image. Later decisions of one image stand over earlier ones; all stay.
 
@@ -258,6 +273,35 @@ class ModerationDecision:
     order_key: str
     event_time_ms: int
     decided_at_ms: int
+    labels: tuple[DecidedLabel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What somebody who knows says of one label of one image, for training.
+
+    The latest of an image, model and label stands; a `weight` of 0 withdraws what was said before.
+    """
+
+    label_id: str
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str | None
+    sha256: str | None
+    upload_id: str | None
+    model: str
+    version: str
+    label: str
+    value: float
+    score: float
+    source: str
+    author: str
+    reason: str
+    weight: float
+    decision_id: str
+    reverses: str | None
+    labelled_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +353,7 @@ Record = (
     | ContentEmbedding
     | FlaggedImage
     | ModerationDecision
+    | Label
     | DeadLetter
     | ControlRecord
 )
@@ -321,6 +366,7 @@ RECORDS: dict[str, type[Record]] = {
         ContentEmbedding,
         FlaggedImage,
         ModerationDecision,
+        Label,
         DeadLetter,
         ControlRecord,
     )

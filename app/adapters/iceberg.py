@@ -108,7 +108,7 @@ def lake_errors(doing: str) -> Iterator[None]:
             f"others committed meanwhile, nothing was changed: {doing}: {_line(error)}; try again"
         ) from error
     except _FOREIGN as error:
-        raise LakeUnavailable(f"failed: {doing}: {type(error).__name__}: {_line(error)}") from error
+        raise LakeUnavailable(f"{doing} failed: {type(error).__name__}: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:

@@ -5,6 +5,7 @@ Topic and group names here are without the installation's prefix.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +18,7 @@ from app.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _POLL_RECORDS: Final = 5_000
+_REACH_SECONDS: Final = 5.0
 
 
 class TopicFollower:
@@ -81,6 +83,16 @@ class TopicFollower:
             for messages in batches.values()
             for message in messages
         ]
+
+    async def reach(self) -> None:
+        """Return when the broker answered for every partition. Raises BrokerUnavailable after 5 s without."""
+        from aiokafka.errors import KafkaError
+
+        try:
+            async with asyncio.timeout(_REACH_SECONDS):
+                await self._consumer.end_offsets(self._consumer.assignment())
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
 
 async def committed_offsets(settings: KafkaSettings, group: str, topic: str) -> dict[int, int]:

@@ -1,30 +1,38 @@
-"""The index in Redis (or Valkey): one string per image, per flagged image and per content.
+"""The index in Redis (or Valkey): one string per image, per flagged image, per decision and per content.
 
 A value is one header line (the fact's standing, tab-separated) and the record exactly as it was on its topic, so
-whoever reads the topics can read it. Comparing and setting is one Lua script per fact, atomic in the server.
+whoever reads the topics can read it. Comparing and setting is one Lua script per fact, atomic in the server, which
+also tells `app/adapters/redis_watch.py` of the change.
 Keys of one image share a hash tag, so the scripts hold on a cluster's shard, too.
 
     <prefix>i:{<bucket>/<key>}            latest outcome, or the tombstone of a removal
     <prefix>f:{<bucket>/<key>}            latest flag
     <prefix>o:{…}, <prefix>g:{…}          the same two, of what came by the other reading of its event's key
     <prefix>v:{<bucket>/<key>}@<version>  tombstone of one version of a versioned object
+    <prefix>p:{<bucket>/<key>}            upload whose outcome is still to come: the header line alone
+    <prefix>e:{<bucket>/<key>}            latest decision of a person
+    <prefix>h:{…}, <prefix>d:{…}          earlier outcomes and all decisions, sorted sets by time, the newest some
     <prefix>c:{<sha256>}                  latest outcome of these bytes
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from app.adapters.unreachable import unreachable
+from app.adapters.redis_client import connect, redis_errors
+from app.adapters.redis_scripts import PUT, PUT_OUTCOME, PUT_PENDING, REMOVE
+from app.adapters.redis_watch import changes_channel
 from app.domain.standing import (
     Standing,
+    comes_after,
     content_standing,
     other_counts,
     removes_one_version,
@@ -32,94 +40,47 @@ from app.domain.standing import (
     standing_of,
 )
 from app.errors import IndexUnavailable, Poison
-from app.ports import IndexedImage, IndexEntry, RecordCodec
+from app.ports import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload, RecordCodec
 from app.settings import RedisSettings
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 
 _R = TypeVar("_R")
-# One connection carries all of a worker's batches in turn; a server that does not answer for so long counts as away.
-_SOCKET_SECONDS: Final = 5.0
-_CONNECT_SECONDS: Final = 3.0
 _MS_PER_HOUR: Final = 3_600_000
 # Letters of the keys of outcome and flag: by the first reading of the event's key, and by the other.
 _FIRST: Final = ("i", "f")
 _OTHER: Final = ("o", "g")
+_KEYS_OF_IMAGE: Final = 6
+# Longer than all retries of an upload and a day's outage; what is a dead letter by then is no longer under way.
+_PENDING_TTL_MS: Final = 48 * _MS_PER_HOUR
+# Answers of the scripts: stored, or stored where the image has a flag; also a flag that was not stored counts.
+_ALWAYS: Final = 0
+_HAS_FLAG: Final = 2
+# Two round trips under way keep the connection busy while one answer is taken apart; a round of 3,000 values is 2 MB.
+_ROUNDS: Final = 2
+_KEYS_OF_ROUND: Final = 3000
 
-# Strings are compared by bytes: Lua's own `<` follows the server's locale.
-_ORDER_LUA: Final = """
-local function compare(a, b)
-  local n = math.min(#a, #b)
-  for i = 1, n do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then if x > y then return 1 else return -1 end end
-  end
-  if #a == #b then return 0 elseif #a > #b then return 1 else return -1 end
-end
-local function standing(value)
-  local fields, from = {}, 1
-  local stop = string.find(value, '\\n', 1, true)
-  local line = string.sub(value, 1, stop)
-  for i = 1, 7 do
-    local tab = string.find(line, '[\\t\\n]', from)
-    fields[i] = string.sub(line, from, tab - 1)
-    from = tab + 1
-  end
-  return fields
-end
-local function order(new, old)
-  if new[2] == old[2] and new[3] ~= '' and old[3] ~= '' then return compare(new[3], old[3]) end
-  local a, b = tonumber(new[4]), tonumber(old[4])
-  if a == b then return 0 elseif a > b then return 1 else return -1 end
-end
-local function replaces(new, old)
-  local by_order = order(new, old)
-  if by_order ~= 0 then return by_order > 0 end
-  if new[1] ~= old[1] then return new[1] == '1' end
-  local a, b = tonumber(new[5]), tonumber(old[5])
-  if a ~= b then return a > b end
-  return compare(new[6], old[6]) >= 0
-end
-local function put(key, value, ttl)
-  if ttl == '0' then redis.call('SET', key, value) else redis.call('SET', key, value, 'PX', ttl) end
-end
-"""
-# KEYS: the fact's key, the tombstone of its version. ARGV: header line with payload, time to live.
-_PUT_LUA: Final = (
-    _ORDER_LUA
-    + """
-local new = standing(ARGV[1])
-if new[7] ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-local old = redis.call('GET', KEYS[1])
-if old and not replaces(new, standing(old)) then return 0 end
-put(KEYS[1], ARGV[1], ARGV[2])
-return 1
-"""
-)
-# KEYS: image, flag, tombstone of the version. ARGV: header line, time to live, '1' when one version alone is erased.
-_REMOVE_LUA: Final = (
-    _ORDER_LUA
-    + """
-local new = standing(ARGV[1])
-local old = redis.call('GET', KEYS[1])
-if ARGV[3] == '1' then
-  put(KEYS[3], '', ARGV[2])
-  if old then
-    local fields = standing(old)
-    if fields[1] == '0' and fields[7] == new[7] then redis.call('DEL', KEYS[1], KEYS[2]) end
-  end
-  return 1
-end
-local flag = redis.call('GET', KEYS[2])
-if flag and order(new, standing(flag)) >= 0 then redis.call('DEL', KEYS[2]) end
-if old and not replaces(new, standing(old)) then return 0 end
-put(KEYS[1], ARGV[1], ARGV[2])
-return 1
-"""
-)
+
+@dataclass(frozen=True, slots=True)
+class _Scripts:
+    """Digests of the scripts that the server holds."""
+
+    put: str
+    outcome: str
+    pending: str
+    remove: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """Keys that one caller wants to know."""
+
+    keys: list[str]
+    answer: asyncio.Future[list[bytes | None]]
 
 
 class RedisIndex:
-    """The `Index` on a Redis server. Entries of one `apply` travel in one round trip."""
+    """The `Index` on a Redis server. Entries of one `apply` travel in one round trip, and so do questions that are
+    asked at the same time."""
 
     def __init__(self, settings: RedisSettings, codec: RecordCodec) -> None:
         self._codec = codec
@@ -127,93 +88,187 @@ class RedisIndex:
         self._image_ttl_ms = round(settings.image_days * 24 * _MS_PER_HOUR)
         self._content_ttl_ms = round(settings.content_days * 24 * _MS_PER_HOUR)
         self._tombstone_ttl_ms = round(settings.tombstone_hours * _MS_PER_HOUR)
-        self._redis: Any = redis.asyncio.from_url(
-            settings.url.reveal(),
-            socket_timeout=_SOCKET_SECONDS,
-            socket_connect_timeout=_CONNECT_SECONDS,
-            # Callers decide how to wait; a silent second try here would only stretch the bound.
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._scripts: tuple[str, str] | None = None
+        self._history = settings.history
+        self._redis: Any = connect(settings)
+        self._scripts: _Scripts | None = None
+        self._asked: deque[_Question] = deque()
+        self._rounds: set[asyncio.Task[None]] = set()
 
-    async def apply(self, entries: Sequence[IndexEntry]) -> None:
+    async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
         """Apply `entries` in one round trip; see `Index`."""
         try:
-            if self._scripts is None:
-                self._scripts = (await self._redis.script_load(_PUT_LUA), await self._redis.script_load(_REMOVE_LUA))
-            pipe = self._redis.pipeline(transaction=False)
-            for entry in entries:
-                self._queue(pipe, entry, *self._scripts)
-            await pipe.execute()
-        except NoScriptError as error:
-            # The server was restarted or its scripts were flushed: load them with the next call.
-            self._scripts = None
-            raise IndexUnavailable("Redis lost its scripts (restarted?); they are loaded again") from error
-        except (RedisError, OSError) as error:
-            raise IndexUnavailable(self._unreachable(error)) from error
+            with redis_errors(self._redis):
+                if self._scripts is None:
+                    self._scripts = _Scripts(
+                        *[await self._redis.script_load(text) for text in (PUT, PUT_OUTCOME, PUT_PENDING, REMOVE)]
+                    )
+                pipe = self._redis.pipeline(transaction=False)
+                owners: list[tuple[Image, int] | None] = []
+                for entry in entries:
+                    self._queue(pipe, owners, entry, self._scripts)
+                answers = await pipe.execute()
+        except IndexUnavailable as error:
+            if isinstance(error.__cause__, NoScriptError):
+                # The server was restarted or its scripts were flushed: load them with the next call.
+                self._scripts = None
+                raise IndexUnavailable("Redis lost its scripts (restarted?); they are loaded again") from error
+            raise
+        pairs = zip(owners, answers, strict=True)
+        return tuple(dict.fromkeys(owner[0] for owner, answer in pairs if owner is not None and answer >= owner[1]))
 
-    def _queue(self, pipe: Any, entry: IndexEntry, put: str, remove: str) -> None:
+    def _queue(self, pipe: Any, owners: list[tuple[Image, int] | None], entry: IndexEntry, scripts: _Scripts) -> None:
+        """Queue what `entry` asks for; `owners` gets one for each command: the image whose flag may be another one
+        where the answer is at least so much, or None."""
         record = entry.record
         image = f"{{{record.bucket}/{record.key}}}"
-        tombstone = f"{self._prefix}v:{image}@{record.version_id or ''}"
+        key = partial(self._key, image)
+        tombstone = f"{key('v')}@{record.version_id or ''}"
+        channel = changes_channel(self._prefix, record.bucket, record.key)
         standing = standing_of(record)
         header = _header(standing)
-        reading = _OTHER if standing.other_reading else _FIRST
-        outcome, flag = (f"{self._prefix}{letter}:{image}" for letter in reading)
+        outcome, flag = (key(letter) for letter in (_OTHER if standing.other_reading else _FIRST))
+        owner = (record.bucket, record.key)
         match record:
             case ImagePrediction():
                 wire = self._codec.encode(dataclasses.replace(record, previous=())) if record.previous else entry.wire
-                pipe.evalsha(put, 2, outcome, tombstone, header + wire, self._image_ttl_ms)
+                keys = (outcome, tombstone, flag, key("h"), key("p"))
+                pipe.evalsha(scripts.outcome, 5, *keys, header + wire, self._image_ttl_ms, channel, self._history)
+                owners.append((owner, _HAS_FLAG))
                 if record.sha256:
                     value = _header(content_standing(record)) + wire
                     content = f"{self._prefix}c:{{{record.sha256}}}"
-                    pipe.evalsha(put, 2, content, content, value, self._content_ttl_ms)
+                    pipe.evalsha(scripts.put, 2, content, content, value, self._content_ttl_ms, "")
+                    owners.append(None)
             case FlaggedImage():
-                pipe.evalsha(put, 2, flag, tombstone, header + entry.wire, self._image_ttl_ms)
+                pipe.evalsha(scripts.put, 2, flag, tombstone, header + entry.wire, self._image_ttl_ms, channel)
+                owners.append((owner, _ALWAYS))
+            case ModerationDecision():
+                decision = key("e")
+                value = header + entry.wire
+                pipe.evalsha(scripts.put, 2, decision, tombstone, value, self._image_ttl_ms, channel)
+                pipe.zadd(key("d"), {entry.wire: record.decided_at_ms})
+                pipe.zremrangebyrank(key("d"), 0, -1 - self._history)
+                owners += [(owner, _ALWAYS), None, None]
+                if self._image_ttl_ms:
+                    pipe.pexpire(key("d"), self._image_ttl_ms)
+                    owners.append(None)
+            case ImageTask():
+                outcomes = (key(_FIRST[0]), key(_OTHER[0]))
+                pipe.evalsha(scripts.pending, 3, key("p"), *outcomes, header, _PENDING_TTL_MS, channel)
+                owners.append(None)
             case ImageRemoved():
                 one_version = removes_one_version(record)
                 # A version's id belongs to one object, by whatever reading its outcome came.
-                for letters in (_FIRST, _OTHER) if one_version else (reading,):
-                    keys = (*(f"{self._prefix}{letter}:{image}" for letter in letters), tombstone)
-                    pipe.evalsha(remove, 3, *keys, header, self._tombstone_ttl_ms, "1" if one_version else "0")
+                for letters in (_FIRST, _OTHER) if one_version else (_OTHER if standing.other_reading else _FIRST,):
+                    places = (key(letters[0]), tombstone, key(letters[1]), key("h"), key("p"))
+                    ttl, one = self._tombstone_ttl_ms, "1" if one_version else "0"
+                    pipe.evalsha(scripts.remove, 5, *places, header, ttl, channel, self._history, one)
+                    owners.append((owner, _HAS_FLAG))
+
+    def _key(self, image: str, letter: str) -> str:
+        return f"{self._prefix}{letter}:{image}"
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
         """Return what is known of bucket/key; see `Index`."""
-        keys = [f"{self._prefix}{letter}:{{{bucket}/{key}}}" for letter in (*_FIRST, *_OTHER)]
-        stored, flag_value, other, other_flag = await self._read(*keys)
+        return self._image(bucket, key, await self._read(self._image_keys(bucket, key)))
+
+    async def images(self, images: Sequence[Image]) -> Sequence[IndexedImage | None]:
+        """Return what is known of each; see `Index`."""
+        keys = [name for bucket, key in images for name in self._image_keys(bucket, key)]
+        values = await self._read(keys) if keys else []
+        rows = zip(*[iter(values)] * _KEYS_OF_IMAGE, strict=True)
+        return [self._image(bucket, key, row) for (bucket, key), row in zip(images, rows, strict=True)]
+
+    def _image_keys(self, bucket: str, key: str) -> list[str]:
+        image = f"{{{bucket}/{key}}}"
+        return [f"{self._prefix}{letter}:{image}" for letter in (*_FIRST, *_OTHER, "p", "e")]
+
+    def _image(self, bucket: str, key: str, row: Sequence[bytes | None]) -> IndexedImage | None:
+        stored, flag_value, other, other_flag, pending_value, decision_value = row
         first = None if stored is None else _split(stored)[0]
         if other is not None and other_counts(first, dataclasses.replace(_split(other)[0], other_reading=True)):
             stored, flag_value = other, other_flag
+        pending, awaited = None, None
+        if pending_value is not None:
+            awaited = _split(pending_value)[0]
+            pending = PendingUpload(awaited.id, awaited.decided_at_ms)
         if stored is None:
-            return None
+            return None if pending is None else IndexedImage(bucket, key, None, None, None, None, pending)
         standing, wire = _split(stored)
+        if awaited is not None and not comes_after(awaited, standing):
+            pending = None
         if standing.removal:
-            return IndexedImage(bucket, key, None, None, standing.event_time_ms)
+            return IndexedImage(bucket, key, None, None, standing.event_time_ms, None, pending)
         prediction = self._decode(wire, ImagePrediction)
-        flag = None
-        if flag_value is not None:
-            flag_standing, flag_wire = _split(flag_value)
-            if same_upload(flag_standing, standing):
-                flag = self._decode(flag_wire, FlaggedImage)
-        return IndexedImage(bucket, key, prediction, flag, None)
+        flag = self._of_same_upload(flag_value, standing, FlaggedImage)
+        decision = self._of_same_upload(decision_value, standing, ModerationDecision)
+        return IndexedImage(bucket, key, prediction, flag, None, decision, pending)
+
+    def _of_same_upload(self, value: bytes | None, standing: Standing, record: type[_R]) -> _R | None:
+        if value is None:
+            return None
+        found, wire = _split(value)
+        return self._decode(wire, record) if same_upload(found, standing) else None
+
+    async def history(self, bucket: str, key: str) -> ImageHistory:
+        """Return what is kept; see `Index`."""
+        name = partial(self._key, f"{{{bucket}/{key}}}")
+        with redis_errors(self._redis):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrevrange(name("h"), 0, -1)
+            pipe.zrevrange(name("d"), 0, -1)
+            pipe.mget(name(_FIRST[0]), name(_OTHER[0]))
+            kept, decided, latest = await pipe.execute()
+        split = [_split(value) for value in (*latest, *kept) if value is not None]
+        outcomes = {
+            (standing.id, standing.decided_at_ms): self._decode(wire, ImagePrediction)
+            for standing, wire in split
+            if not standing.removal
+        }
+        return ImageHistory(
+            tuple(sorted(outcomes.values(), key=lambda one: one.scored_at_ms, reverse=True)),
+            tuple(self._decode(wire, ModerationDecision) for wire in decided),
+        )
 
     async def content(self, sha256: str) -> ImagePrediction | None:
         """Return the latest outcome of these bytes; see `Index`."""
-        (stored,) = await self._read(f"{self._prefix}c:{{{sha256}}}")
+        (stored,) = await self._read([f"{self._prefix}c:{{{sha256}}}"])
         return None if stored is None else self._decode(_split(stored)[1], ImagePrediction)
 
-    async def _read(self, *keys: str) -> list[bytes | None]:
-        try:
-            values: list[bytes | None] = await self._redis.mget(keys)
-        except (RedisError, OSError) as error:
-            raise IndexUnavailable(self._unreachable(error)) from error
-        return values
+    async def _read(self, keys: list[str]) -> list[bytes | None]:
+        """Return the values of `keys`. What is asked while answers are on their way travels together with the next."""
+        question = _Question(keys, asyncio.get_running_loop().create_future())
+        self._asked.append(question)
+        if len(self._rounds) < _ROUNDS:
+            task = asyncio.create_task(self._answer())
+            self._rounds.add(task)
+            task.add_done_callback(self._rounds.discard)
+        return await question.answer
 
-    def _unreachable(self, error: BaseException) -> str:
-        # The address as the client took it from the URL: without the password that the URL may hold.
-        asked = self._redis.connection_pool.connection_kwargs
-        where = asked.get("path") or f"{asked.get('host')}:{asked.get('port')}"
-        return unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)
+    async def _answer(self) -> None:
+        while self._asked:
+            together: list[_Question] = []
+            count = 0
+            while self._asked and (not together or count + len(self._asked[0].keys) <= _KEYS_OF_ROUND):
+                together.append(self._asked.popleft())
+                count += len(together[-1].keys)
+            try:
+                with redis_errors(self._redis):
+                    values = await self._redis.mget([key for question in together for key in question.keys])
+            except IndexUnavailable as error:
+                for question in together:
+                    if not question.answer.done():
+                        question.answer.set_exception(IndexUnavailable(str(error)))
+                continue
+            except asyncio.CancelledError:
+                for question in together:
+                    question.answer.cancel()
+                raise
+            at = 0
+            for question in together:
+                if not question.answer.done():
+                    question.answer.set_result(values[at : at + len(question.keys)])
+                at += len(question.keys)
 
     def _decode(self, wire: bytes, record: type[_R]) -> _R:
         try:
@@ -223,6 +278,8 @@ class RedisIndex:
 
     async def close(self) -> None:
         """Release connections."""
+        for task in list(self._rounds):
+            task.cancel()
         await self._redis.aclose()
 
 

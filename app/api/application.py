@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
+from app.api.bodies import BodyLimits
+from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.parts import ApiParts
+from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
+from app.api.routes_decisions import router as decisions
+from app.api.routes_images import router as images
 from app.api.routes_preview import router as preview
+from app.api.routes_queue import router as queue
 from app.api.routes_score import router as score
+from app.api.routes_session import router as session
 from app.api.routes_system import router as system
+from app.api.security_headers import SecurityHeaders
 
 
 def build_application(parts: ApiParts) -> FastAPI:
     """Return the ASGI application on `parts`. Has no effect but that."""
-    app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None)
+    # A redirect to another spelling of a path would lead to another key.
+    app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
     add_handlers(app)
-    for router in (system, score, preview):
+    for router in (images, preview, score, decisions, queue, session, system):
         app.include_router(router)
+    _add_middleware(app, parts)
     return app
+
+
+def _add_middleware(app: FastAPI, parts: ApiParts) -> None:
+    """Add from the inside to the outside: what is added last sees a request first and its answer last."""
+    settings = parts.settings.api
+    app.add_middleware(ImagePaths)
+    app.add_middleware(BodyLimits, picture_bytes=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-Api-Key", "Content-Type", "X-Deadline-Ms", "Idempotency-Key"],
+            expose_headers=[REQUEST_ID_HEADER, "Retry-After", "ETag"],
+        )
+    app.add_middleware(Observed, clock=parts.clock, meters=parts.meters)
+    app.add_middleware(SecurityHeaders)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
 from fastapi import Request
 
-Scope = Literal["read", "score", "moderate", "admin"]
+from app.api.parts import ApiParts, parts_of
+from app.api.problems import Problem
+from app.domain.api_keys import ApiKey, Scope
+from app.domain.sessions import session_digest
+from app.errors import BrokerUnavailable
+
+SESSION_COOKIE: Final = "sightline_session"
+CONSOLE_HEADER: Final = "X-Sightline-Console"
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +26,89 @@ class Caller:
 
     key_id: str
     name: str
-    scopes: frozenset[str]
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The dependency that lets keys with `scope` in; also tells the OpenAPI document which scope that is."""
+
+    scope: Scope
+
+    async def __call__(self, request: Request) -> Caller:
+        """Return the caller. Raises Problem 401, 403 or 429; Retryable where keys or sessions cannot be looked up."""
+        caller = await caller_of(request)
+        if self.scope not in caller.scopes:
+            raise Problem(403, "forbidden", f"this needs a key with the scope `{self.scope}`", needed_scope=self.scope)
+        return caller
 
 
 def allow(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
-    """Return the dependency that lets keys with `scope` in and gives their Caller; others get 401 or 403."""
+    """Return the dependency that lets keys with `scope` in and gives their Caller; others get 401, 403 or 429.
 
-    async def caller(request: Request) -> Caller:
-        raise NotImplementedError(scope)
+    No scope holds another one: a key that may `admin` may not `read` unless it says so.
+    """
+    return Allow(scope)
 
-    return caller
+
+async def caller_of(request: Request) -> Caller:
+    """Return who calls, whatever his scopes, and count the request against his limit. Raises as `allow` does."""
+    parts = parts_of(request)
+    token = _token(request)
+    key = await session_key(request, parts) if token is None else find_key(parts, token)
+    if key is None:
+        raise not_signed_in()
+    request.scope["state"]["key_id"] = key.id
+    wait_seconds = parts.rates.take(key.id, key.rate_per_second)
+    if wait_seconds > 0:
+        raise rate_limited(wait_seconds, "this key has used up its requests of the moment")
+    return Caller(key.id, key.name, key.scopes)
+
+
+def find_key(parts: ApiParts, token: str) -> ApiKey | None:
+    """Return the key that `token` opens. Raises BrokerUnavailable while nothing is known of any key."""
+    if not parts.keys.ready:
+        raise BrokerUnavailable("the API keys have not been read yet: Kafka does not answer")
+    return parts.keys.find(token)
+
+
+async def session_key(request: Request, parts: ApiParts) -> ApiKey | None:
+    """Return the key of the request's console session, None without one; the session ends with its key.
+
+    Raises Problem 403 for a request that could come from a stranger's page.
+    """
+    cookie = request.cookies.get(SESSION_COOKIE)
+    if cookie is None:
+        return None
+    if request.method not in _SAFE_METHODS and request.headers.get(CONSOLE_HEADER) != "1":
+        raise Problem(403, "forbidden", f"a request by session cookie that changes something needs {CONSOLE_HEADER}: 1")
+    session = await parts.sessions.find(session_digest(cookie))
+    if session is None:
+        return None
+    if not parts.keys.ready:
+        raise BrokerUnavailable("the API keys have not been read yet: Kafka does not answer")
+    return parts.keys.valid(session.key_id)
+
+
+def not_signed_in() -> Problem:
+    """Return the one answer to a missing, unknown, wrong, expired or revoked key: it tells a stranger nothing."""
+    return Problem(
+        401,
+        "unauthorized",
+        "a valid API key is needed: Authorization: Bearer slk_…",
+        headers={"WWW-Authenticate": 'Bearer realm="sightline"'},
+    )
+
+
+def rate_limited(wait_seconds: float, detail: str) -> Problem:
+    """Return the answer to a client that comes too often; Retry-After counts whole seconds."""
+    return Problem(429, "rate_limited", detail, headers={"Retry-After": str(max(1, math.ceil(wait_seconds)))})
+
+
+def _token(request: Request) -> str | None:
+    """Return what the headers offer as a token, None where they offer none; another scheme's credentials are wrong."""
+    offered = request.headers.get("authorization")
+    if offered is None:
+        return request.headers.get("x-api-key")
+    scheme, _, token = offered.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

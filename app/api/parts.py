@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from app.api.pictures import PictureParts
+from app.api.rates import Rates
+from app.api.sign_ins import FailedSignIns
 from app.metrics import Meters
-from app.ports import Clock, Index, RecordCodec
-from app.services.admission import BodyRoom
-from app.services.previews import Previews
-from app.services.references import ReferencedObjects
-from app.services.scoring import Scoring
+from app.ports import Clock, DecisionLog, ImageWatch, Index, ModerationQueue, RecordCodec, Sessions
+from app.services.api_keys import KeyRing
+from app.services.decisions import Decisions
 from app.settings import Settings
 
 
@@ -25,10 +27,17 @@ class ApiParts:
     codec: RecordCodec
     index: Index
     meters: Meters
-    scoring: Scoring | None = None
-    bodies: BodyRoom | None = None
-    objects: ReferencedObjects | None = None
-    previews: Previews | None = None
+    keys: KeyRing
+    sessions: Sessions
+    rates: Rates
+    sign_ins: FailedSignIns
+    watch: ImageWatch
+    queue: ModerationQueue
+    decision_log: DecisionLog
+    decisions: Decisions
+    pictures: PictureParts | None = None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service ends: what waits answers now."""
 
 
 def parts_of(request: HTTPConnection) -> ApiParts:

@@ -1,10 +1,97 @@
-"""Bucket and key of a request to /v1/images/{bucket}/{key}."""
+"""`/v1/images/{bucket}/{key}` exactly as the client wrote it: a key is any text, slashes and dots and all.
+
+Servers decode a path before it is routed, and then `a%2Fb` and `a/b`, a key that ends in `/explain` and the
+sub-resource `explain`, are one. So the path is taken apart as it came, and written anew with bucket and key as one
+segment each, percent-encoded: ordinary routes match it, and `image_key` gives what the two really are.
+"""
 
 from __future__ import annotations
 
-from fastapi import Request
+import re
+from typing import Annotated, Final, cast
+from urllib.parse import quote, unquote_to_bytes
+
+from fastapi import Path, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.problems import Problem, problem_answer
+
+_PREFIX: Final = b"/v1/images/"
+SUB_RESOURCES: Final = frozenset({b"explain", b"history", b"preview"})
+# What S3 allows of a key; a bucket has 63 characters there, other stores take more.
+_KEY_BYTES: Final = 1024
+_BUCKET_BYTES: Final = 255
+_BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-def image_key(request: Request, bucket: str, key: str) -> tuple[str, str]:
-    """Return bucket and key as the path names them: a dependency."""
-    return bucket, key
+class ImagePaths:
+    """ASGI middleware, see above; a path that names no possible key is answered with 400 `invalid_key`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, its path written anew."""
+        if scope["type"] == "http":
+            raw = scope.get("raw_path") or quote(scope["path"]).encode()
+            if raw.startswith(_PREFIX):
+                state = scope.setdefault("state", {})
+                try:
+                    bucket, key, sub = split_image_path(raw)
+                except Problem as problem:
+                    await problem_answer(problem, str(state.get("request_id", "")))(scope, receive, send)
+                    return
+                state["image"] = (bucket, key)
+                scope["path"] = f"/v1/images/{quote(bucket, safe='')}/{quote(key, safe='')}{sub}"
+            elif scope["path"].startswith(_PREFIX.decode()):
+                # Only decoded does it begin so; the routes below would take it for a path that was read here.
+                scope["path"] = "/v1/images"
+        await self._app(scope, receive, send)
+
+
+def split_image_path(raw: bytes) -> tuple[str, str, str]:
+    """Return bucket, key and sub-resource (with its slash, or empty) of a path as it came, percent-encoded.
+
+    The last segment is a sub-resource where it is literally one and a key stands before it. Raises Problem 400.
+    """
+    first, slash, rest = raw.removeprefix(_PREFIX).partition(b"/")
+    if not slash:
+        raise Problem(404, "no_such_route", "an image is /v1/images/{bucket}/{key}")
+    before, _, last = rest.rpartition(b"/")
+    sub = ""
+    if before and last in SUB_RESOURCES:
+        rest, sub = before, f"/{last.decode()}"
+    return _decoded("bucket", first, _BUCKET_BYTES), _decoded("key", rest, _KEY_BYTES), sub
+
+
+def _decoded(what: str, raw: bytes, most_bytes: int) -> str:
+    if _BROKEN_ESCAPE.search(raw):
+        raise Problem(400, "invalid_key", f"the {what} has a % that begins no escape; a real one is %25")
+    plain = unquote_to_bytes(raw)
+    if not plain:
+        raise Problem(400, "invalid_key", f"the {what} is empty")
+    if len(plain) > most_bytes:
+        raise Problem(400, "invalid_key", f"the {what} has {len(plain)} bytes; {most_bytes} are the most")
+    if b"\0" in plain:
+        raise Problem(400, "invalid_key", f"the {what} holds a NUL")
+    try:
+        return plain.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(400, "invalid_key", f"the {what} is not UTF-8") from error
+
+
+def image_key(
+    request: Request,
+    bucket: Annotated[str, Path(description="Bucket of the image.")],
+    key: Annotated[
+        str,
+        Path(description="Key of the image: percent-encoded as one segment, or with its slashes written literally."),
+    ],
+) -> tuple[str, str]:
+    """Return exact bucket and key of the request: a dependency. Its path parameters are for the OpenAPI document."""
+    return exact_image(request)
+
+
+def exact_image(request: Request) -> tuple[str, str]:
+    """Return exact bucket and key of a request to /v1/images/{bucket}/{key}."""
+    return cast("tuple[str, str]", request.scope["state"]["image"])

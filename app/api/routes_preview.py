@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from app.api.auth import Caller, allow
+from app.api.models import COMMON, problems
 from app.api.parts import parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem
-from app.api.score_document import problem
 from app.domain.images import Rejection
 from app.domain.outcomes import GONE
 from app.errors import Overloaded
@@ -23,13 +23,7 @@ may_moderate = allow("moderate")
 _JPEG: Final = "image/jpeg"
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "the preview", "content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}}},
-    400: problem("`invalid_key`: the path names no possible key"),
-    401: problem("no key, or none that is known"),
-    403: problem("a key without the scope `moderate`"),
-    404: problem("`unknown_image`, `removed_image` (with `removed_ms`), `gone`: what was scored is no longer there"),
-    422: problem("`invalid_request`, or why nothing can be shown (the reason codes of docs/images.md)"),
-    429: problem("`overloaded`; or too many requests", retry=True),
-    503: problem("`unavailable`: the index or the object store is away", retry=True),
+    **problems(*COMMON, 400, 404),
 }
 
 
@@ -46,7 +40,10 @@ async def preview(
     _caller: Annotated[Caller, Depends(may_moderate)],
     size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = SIZES[1],
 ) -> Response:
-    """The very version that the latest outcome is about: upright, without metadata, no side longer than `size`."""
+    """The very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
+
+    404 `gone`: what was scored is no longer there. 422: why nothing can be shown, by the reasons of docs/images.md.
+    """
     parts = parts_of(request)
     bucket, key = image
     known = await parts.index.image(bucket, key)
@@ -56,12 +53,12 @@ async def preview(
         raise Problem(404, "removed_image", "the image was removed", removed_ms=known.removed_at_ms)
     if known.prediction.outcome == GONE:
         raise Problem(404, "gone", "the image was deleted before it could be read")
-    if parts.previews is None:
+    if parts.pictures is None:
         raise Problem(503, "unavailable", "this service reads no objects")
     outcome = known.prediction
     ref = ObjectRef(outcome.bucket, outcome.key, outcome.version_id, outcome.etag, outcome.size_bytes)
     try:
-        found = await parts.previews.preview(ref, size)
+        found = await parts.pictures.previews.preview(ref, size)
     except Overloaded as error:
         headers = {"Retry-After": str(error.retry_after_seconds)}
         raise Problem(429, "overloaded", str(error), headers=headers) from error
@@ -79,5 +76,4 @@ def _headers(seconds: float) -> dict[str, str]:
         "Cache-Control": f"private, max-age={int(seconds)}, no-transform",
         "Content-Disposition": 'inline; filename="preview.jpg"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "X-Content-Type-Options": "nosniff",
     }

@@ -9,7 +9,9 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer
 from app.api.auth import Caller, allow
+from app.api.models import COMMON, problems
 from app.api.parts import ApiParts, parts_of
+from app.api.pictures import PictureParts
 from app.api.problems import Problem
 from app.api.score_bodies import (
     FORM,
@@ -23,11 +25,10 @@ from app.api.score_bodies import (
     receiving,
     within,
 )
-from app.api.score_document import REQUEST_BODY, RESPONSES
-from app.api.score_view import score_view
+from app.api.score_document import REQUEST_BODY, Score, score_view
 from app.domain.images import Rejection
 from app.errors import DeadlineExceeded, Overloaded, ScoringUnavailable
-from app.services.admission import BodyRoom, Room
+from app.services.admission import Room
 from app.services.references import NOT_SERVED, Absent
 from app.services.score_content import ContentScorer
 
@@ -41,7 +42,8 @@ _LOADING_RETRY_SECONDS: Final = 3
     "/v1/score",
     tags=["score"],
     summary="Score a picture",
-    responses=RESPONSES,
+    response_model=Score,
+    responses=problems(*COMMON, 404, 408, 413, 415, 504),
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def score(
@@ -54,17 +56,23 @@ async def score(
         ),
     ] = None,
 ) -> Response:
-    """All models and the policy on one picture: the same scores as an upload of the same bytes gets."""
+    """All models and the policy on one picture: the same scores as an upload of the same bytes gets.
+
+    No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
+    404 `no_such_object` are said of references. 429 `overloaded`: too much in hand, or more than fits into the
+    deadline. 503: `models_loading`, `models_failed`, `scoring_off`, or `unavailable` where the object store is away.
+    """
     parts = parts_of(request)
     deadline = None if deadline_ms is None else parts.clock.monotonic() + deadline_ms / 1000
-    if parts.scoring is None or parts.bodies is None:
+    pictures = parts.pictures
+    if pictures is None:
         raise Problem(503, "scoring_off", "this service scores nothing")
     try:
-        scorer = parts.scoring.scorer()
+        scorer = pictures.scoring.scorer()
         kind = kind_of(request)
         if kind == JSON:
-            return await _referenced(request, parts, parts.bodies, scorer, deadline)
-        return await _sent(request, parts, parts.bodies, scorer, kind, deadline)
+            return await _referenced(request, parts, pictures, scorer, deadline)
+        return await _sent(request, parts, pictures, scorer, kind, deadline)
     except ScoringUnavailable as error:
         headers = {"Retry-After": str(_LOADING_RETRY_SECONDS)} if error.code == "models_loading" else {}
         raise Problem(503, error.code, str(error), headers=headers) from error
@@ -76,11 +84,11 @@ async def score(
 
 
 async def _sent(
-    request: Request, parts: ApiParts, bodies: BodyRoom, scorer: ContentScorer, kind: str, deadline: float | None
+    request: Request, parts: ApiParts, pictures: PictureParts, scorer: ContentScorer, kind: str, deadline: float | None
 ) -> Response:
     most = parts.settings.api.max_body_bytes
     amount = expected_bytes(request, form_bytes(most) if kind == FORM else most)
-    room = await bodies.take(amount, _left(parts, deadline))
+    room = await pictures.bodies.take(amount, _left(parts, deadline))
     try:
         async with within(deadline, parts.clock.monotonic), receiving():
             body = await (read_form(request, most) if kind == FORM else read_bytes(request, most))
@@ -90,16 +98,14 @@ async def _sent(
 
 
 async def _referenced(
-    request: Request, parts: ApiParts, bodies: BodyRoom, scorer: ContentScorer, deadline: float | None
+    request: Request, parts: ApiParts, pictures: PictureParts, scorer: ContentScorer, deadline: float | None
 ) -> Response:
-    if parts.objects is None:
-        raise Problem(503, "scoring_off", "this service reads no objects")
     async with within(deadline, parts.clock.monotonic), receiving():
         ref = await read_reference(request)
-    room = await bodies.take(parts.objects.max_bytes, _left(parts, deadline))
+    room = await pictures.bodies.take(pictures.objects.max_bytes, _left(parts, deadline))
     try:
         async with within(deadline, parts.clock.monotonic):
-            found = await parts.objects.read(ref)
+            found = await pictures.objects.read(ref)
         match found:
             case Absent():
                 raise Problem(403 if found.code == NOT_SERVED else 404, found.code, found.detail)

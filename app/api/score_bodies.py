@@ -11,16 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
 
+from app.api.bodies import FORM_BYTES
+from app.api.models import Key, Text
 from app.api.problems import Problem
 from app.errors import DeadlineExceeded
 from app.ports import ObjectRef
 
 # A body of 10 MB takes so long over 2 Mbit/s; a client that is slower holds bytes that others wait for.
 _BODY_SECONDS: Final = 45.0
-# What a form adds to its file: boundaries, a file name, headers.
-_FORM_BYTES: Final = 16 * 1024
 # Bucket and key, each byte of which may be written as six.
 _REFERENCE_BYTES: Final = 16 * 1024
 FORM: Final = "multipart/form-data"
@@ -31,10 +30,10 @@ _BYTES: Final = "application/octet-stream"
 class _Reference(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
-    key: Annotated[str, Field(min_length=1, max_length=1024)]
-    version_id: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
-    etag: Annotated[str | None, Field(min_length=1, max_length=256)] = None
+    bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
+    key: Key
+    version_id: Annotated[Text | None, Field(min_length=1, max_length=1024)] = None
+    etag: Annotated[Text | None, Field(min_length=1, max_length=200)] = None
 
 
 def kind_of(request: Request) -> str:
@@ -60,13 +59,13 @@ def expected_bytes(request: Request, most: int) -> int:
 
 def form_bytes(most: int) -> int:
     """Return how large a form with a file of `most` bytes may be."""
-    return most + _FORM_BYTES
+    return most + FORM_BYTES
 
 
 def too_large(most: int, *, closing: bool = False) -> Problem:
     """Return the refusal of a body; `closing` where its end is not known and it must not be waited for."""
     headers = {"Connection": "close"} if closing else {}
-    return Problem(413, "body_too_large", f"the body is larger than {most} bytes", headers=headers)
+    return Problem(413, "body_too_large", f"the body is larger than {most} bytes", headers=headers, most_bytes=most)
 
 
 async def read_bytes(request: Request, most: int) -> bytes:
@@ -83,18 +82,9 @@ async def read_bytes(request: Request, most: int) -> bytes:
 
 async def read_form(request: Request, most: int) -> bytes:
     """Return the one file of a form, its field `file`. Raises Problem."""
-    total = 0
-
-    async def counted() -> Message:
-        nonlocal total
-        message = await request.receive()
-        total += len(message.get("body", b""))
-        if total > form_bytes(most):
-            raise too_large(most, closing=True)
-        return message
-
+    # How much may come at all, the form's own bytes among it, the middleware counts (app/api/bodies.py).
     try:
-        async with Request(request.scope, counted).form(max_files=1, max_fields=0) as form:
+        async with request.form(max_files=1, max_fields=0) as form:
             found = form.multi_items()
             if len(found) != 1 or found[0][0] != "file" or not isinstance(found[0][1], UploadFile):
                 raise Problem(422, "invalid_request", "the form must hold one file, in the field `file`")

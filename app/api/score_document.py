@@ -1,22 +1,25 @@
-"""What the OpenAPI document says of POST /v1/score."""
+"""POST /v1/score in JSON: its bodies and its answer, for the OpenAPI document and for the answer itself."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from app.api.problems import PROBLEM_JSON
-from app.api.score_view import SCORE_SCHEMA
+from pydantic import BaseModel
+
+from app.api.models import Region, Rule
+from app.api.views import rules_view, scores_view
+from app.services.score_content import ScoredContent
 
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
-REFERENCE_SCHEMA: Final = {
+_REFERENCE_SCHEMA: Final = {
     "type": "object",
     "required": ["bucket", "key"],
     "additionalProperties": False,
     "properties": {
-        "bucket": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": 255},
+        "bucket": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": 63},
         "key": {"type": "string", "minLength": 1, "maxLength": 1024},
         "version_id": {"type": ["string", "null"], "minLength": 1, "maxLength": 1024},
-        "etag": {"type": ["string", "null"], "minLength": 1, "maxLength": 256},
+        "etag": {"type": ["string", "null"], "minLength": 1, "maxLength": 200},
     },
 }
 _FORM_SCHEMA: Final = {
@@ -26,51 +29,68 @@ _FORM_SCHEMA: Final = {
 }
 REQUEST_BODY: Final[dict[str, Any]] = {
     "required": True,
-    "description": "the picture itself, as a body or as the field `file` of a form, or the object that holds it",
+    "description": "The picture itself, as a body or as the field `file` of a form, or the object that holds it.",
     "content": {
         "application/octet-stream": _BYTES,
         "image/*": _BYTES,
         "multipart/form-data": {"schema": _FORM_SCHEMA},
-        "application/json": {"schema": REFERENCE_SCHEMA},
+        "application/json": {"schema": _REFERENCE_SCHEMA},
     },
 }
-_PROBLEM_SCHEMA: Final = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": "string"},
-    },
-}
-_RETRY_AFTER: Final = {
-    "Retry-After": {"schema": {"type": "integer"}, "description": "seconds until it is worth trying"}
-}
 
 
-def problem(meaning: str, *, retry: bool = False) -> dict[str, Any]:
-    """Return what the document says of one status that is answered with a problem."""
-    found: dict[str, Any] = {"description": meaning, "content": {PROBLEM_JSON: {"schema": _PROBLEM_SCHEMA}}}
-    return {**found, "headers": _RETRY_AFTER} if retry else found
+class ScoreTimings(BaseModel):
+    """Milliseconds: waiting for a thread or a batch, decoding, inference, and from body to answer."""
+
+    queued: int
+    decode: int
+    infer: int
+    total: int
 
 
-RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "the scores", "content": {"application/json": {"schema": SCORE_SCHEMA}}},
-    401: problem("no key, or none that is known"),
-    403: problem("a key without the scope `score`; `bucket_not_served`: uploads there are not scored"),
-    404: problem("`no_such_object`: nothing, or another version, lies where the reference points"),
-    408: problem("`body_too_slow`: the body did not come in time"),
-    413: problem("`body_too_large`"),
-    415: problem("`unsupported_media_type`: not one of the kinds of bodies"),
-    422: problem("`invalid_request`, or why this is no picture of ours (the reason codes of docs/images.md)"),
-    429: problem(
-        "`overloaded`: too much in hand, or more than fits into the deadline; or too many requests", retry=True
-    ),
-    503: problem(
-        "`models_loading`, `models_failed`, `scoring_off`; `unavailable`: what the request needs is away", retry=True
-    ),
-    504: problem("`deadline_exceeded`: not done by X-Deadline-Ms"),
-}
+class Score(BaseModel):
+    """What the models and the policy say of a picture. `cached`: nothing was computed for this request.
+
+    `scores` is model → label → value, `skipped` why a cascade did not need to run (its labels then hold the value of
+    its condition), `reasons` the codes of labels over their threshold, `rules` those that flag the picture.
+    """
+
+    sha256: str
+    outcome: Literal["scored"]
+    cached: bool
+    format: str
+    width: int
+    height: int
+    size_bytes: int
+    scores: dict[str, dict[str, float]]
+    regions: dict[str, list[Region]]
+    skipped: dict[str, str]
+    models: dict[str, str]
+    reasons: list[str]
+    action: Literal["none", "advise", "notify", "review", "block"]
+    rules: list[Rule]
+    timings_ms: ScoreTimings
+
+
+def score_view(found: ScoredContent) -> dict[str, Any]:
+    """Return the body of a 200."""
+    timings = found.timings
+    return {
+        "sha256": found.sha256,
+        "outcome": "scored",
+        "cached": found.cached,
+        "format": found.format,
+        "width": found.width,
+        "height": found.height,
+        "size_bytes": found.size_bytes,
+        **scores_view(found.scores),
+        "reasons": found.reasons,
+        "action": found.action or "none",
+        "rules": rules_view(found.rules),
+        "timings_ms": {
+            "queued": timings.queued_ms,
+            "decode": timings.decode_ms,
+            "infer": timings.infer_ms,
+            "total": found.total_ms,
+        },
+    }

@@ -2,60 +2,91 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import uvicorn
 
 from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
+from app.adapters.kafka import KafkaProducer, TopicScanner
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.redis import RedisIndex
-from app.adapters.redis_contents import RedisContents
-from app.adapters.s3 import S3ObjectStore
+from app.adapters.redis_decisions import RedisDecisionLog
+from app.adapters.redis_queue import RedisQueue
+from app.adapters.redis_sessions import RedisSessions, RedisUse
+from app.adapters.redis_watch import RedisWatch
 from app.api.application import build_application
+from app.api.background import beside
 from app.api.parts import ApiParts
-from app.domain.filters import UploadFilter
+from app.api.pictures import picture_parts
+from app.api.rates import Rates
+from app.api.sign_ins import FailedSignIns
 from app.errors import StartupRefused
-from app.services.admission import BodyRoom
-from app.services.previews import Previews
-from app.services.references import ReferencedObjects
-from app.services.scoring import Scoring
+from app.pipeline.index import ImageFacts
+from app.services.api_keys import KeyRing, follow_keys
+from app.services.decision_topic import KafkaDecisionTopic
+from app.services.decisions import Decisions
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 # Long polls and streams are told to end; what has not ended by then is cut.
 _DRAIN_SECONDS = 5
+# With Kafka there, the keys are read well within this. Without, the service starts and answers 503 until it comes.
+_KEYS_SECONDS = 10.0
 
 
 @asynccontextmanager
 async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
     """Yield the parts that the settings describe. Raises StartupRefused where the service could not work at all."""
     codec, clock, meters = Codec(), SystemClock(), PrometheusMeters()
-    async with AsyncExitStack() as held:
+    async with AsyncExitStack() as stack:
         index = RedisIndex(settings.redis, codec)
-        held.push_async_callback(index.close)
-        contents = RedisContents(settings.redis, index)
-        held.push_async_callback(contents.close)
-        store = S3ObjectStore(settings.s3)
-        held.push_async_callback(store.close)
-        scoring = Scoring(settings, contents, clock, meters)
-        held.push_async_callback(scoring.close)
-        previews = Previews(store, settings, clock, meters)
-        held.push_async_callback(previews.close)
-        scoring.start()
+        stack.push_async_callback(index.close)
+        sessions = RedisSessions(settings.redis, clock)
+        stack.push_async_callback(sessions.close)
+        use = RedisUse(settings.redis)
+        stack.push_async_callback(use.close)
+        watch = RedisWatch(settings.redis)
+        stack.push_async_callback(watch.close)
+        queue = RedisQueue(settings.redis, settings.moderation, clock)
+        stack.push_async_callback(queue.close)
+        log = RedisDecisionLog(settings.redis, clock)
+        stack.push_async_callback(log.close)
+        producer = KafkaProducer(settings.kafka, "sightline-api")
+        stack.push_async_callback(producer.close)
+        decisions = Decisions(
+            facts=ImageFacts(index, queue, settings.moderation.actions),
+            log=log,
+            topic=KafkaDecisionTopic(producer, TopicScanner(settings.kafka), codec),
+            codec=codec,
+            clock=clock,
+            actions=settings.moderation.actions,
+        )
+        pictures = await stack.enter_async_context(picture_parts(settings, index, clock, meters))
+        keys = KeyRing(clock)
+        rates = Rates(clock, settings.api.rate_per_second, use)
+        await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(keys.filled.wait(), _KEYS_SECONDS)
         yield ApiParts(
-            settings,
-            clock,
-            codec,
-            index,
-            meters,
-            scoring=scoring,
-            bodies=BodyRoom(settings.api.body_bytes_in_flight),
-            objects=ReferencedObjects(store, UploadFilter.of(settings), settings.limits.max_bytes),
-            previews=previews,
+            settings=settings,
+            clock=clock,
+            codec=codec,
+            index=index,
+            meters=meters,
+            keys=keys,
+            sessions=sessions,
+            rates=rates,
+            sign_ins=FailedSignIns(clock),
+            watch=watch,
+            queue=queue,
+            decision_log=log,
+            decisions=decisions,
+            pictures=pictures,
         )
 
 
@@ -73,7 +104,20 @@ async def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
-            await uvicorn.Server(config).serve(sockets=[listening])
+            await _Server(config, parts.stopping).serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Tells those that wait, before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order."""
+        self._stopping.set()
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:

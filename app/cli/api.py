@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.api_keys import keys_verb
 from app.settings import load_settings
 
 
@@ -14,6 +15,7 @@ def register(cli: typer.Typer) -> None:
     """Add the verb."""
     api = typer.Typer(invoke_without_command=True, help="The query service and the console for moderators.")
     api.callback()(_serve)
+    api.add_typer(keys_verb(), name="keys")
     cli.add_typer(api, name="api")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import time
@@ -59,11 +60,17 @@ async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
         "removed_at_ms": found.removed_at_ms,
         "prediction": None if found.prediction is None else plain_prediction(found.prediction),
         "flag": None if found.flag is None else plain_flag(found.flag),
+        "decision": None if found.decision is None else dataclasses.asdict(found.decision),
+        "pending": None if found.pending is None else dataclasses.asdict(found.pending),
     }
 
 
 def _words(place: str, found: dict[str, Any]) -> str:
     prediction, flag = found["prediction"], found.get("flag")
+    pending, decision = found.get("pending"), found.get("decision")
+    under_way = f"upload {pending['upload_id']} is under way" if pending else ""
+    if prediction is None and found.get("removed_at_ms") is None:
+        return f"{place}: {under_way}"
     if prediction is None:
         return f"{place}: removed (event time {found['removed_at_ms']} ms)"
     reason = f" ({prediction['reason']})" if prediction["reason"] else ""
@@ -75,11 +82,16 @@ def _words(place: str, found: dict[str, Any]) -> str:
     if flag is not None:
         lines.append(f"  {flag['state']}: {flag['action']} by policy {flag['policy']} {flag['policy_version']}")
         lines.extend(f"    {rule['rule']}: {rule['explanation']}" for rule in flag["rules"])
+    if decision is not None:
+        reason = f" ({decision['reason']})" if decision["reason"] else ""
+        lines.append(f"  decided by {decision['moderator']}: {decision['decision']}{reason}")
+    if under_way:
+        lines.append(f"  a later {under_way}")
     return "\n".join(lines)
 
 
 def _rebuild(json_output: _Json = False) -> None:
-    """Fill Redis from the topics: removals, then outcomes, then flags. Safe beside running workers and to repeat."""
+    """Fill Redis from the topics: removals, outcomes, decisions, flags. Safe beside running workers and to repeat."""
     began = time.monotonic()
     stored = asyncio.run(_fill(load_settings(os.environ), json_output))
     seconds = time.monotonic() - began
@@ -98,10 +110,14 @@ async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
     from app.adapters.clock import SystemClock
     from app.adapters.kafka import TopicScanner
     from app.adapters.redis import RedisIndex
+    from app.adapters.redis_queue import RedisQueue
+    from app.pipeline.index import ImageFacts
     from app.services.index import RebuildProgress, rebuild
 
-    codec = Codec()
+    codec, clock = Codec(), SystemClock()
     index = RedisIndex(settings.redis, codec)
+    queue = RedisQueue(settings.redis, settings.moderation, clock)
+    facts = ImageFacts(index, queue, settings.moderation.actions)
     with Progress(console=Console(stderr=True), disable=quiet) as bar:
         tasks: dict[str, Any] = {}
 
@@ -111,6 +127,7 @@ async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
             bar.update(tasks[progress.topic], completed=progress.stored)
 
         try:
-            return await rebuild(TopicScanner(settings.kafka), codec, index, SystemClock(), report)
+            return await rebuild(TopicScanner(settings.kafka), codec, facts, clock, report)
         finally:
+            await queue.close()
             await index.close()

@@ -26,7 +26,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def _worker(
-    name: Annotated[str, typer.Argument(help="identify, score, retry, moderate, index or archive.")],
+    name: Annotated[str, typer.Argument(help="identify, score, retry, moderate, label, index or archive.")],
     restart: Annotated[
         bool,
         typer.Option("--restart", help="Start it again when it dies, after 1 s, doubled up to 30 s."),

@@ -80,6 +80,7 @@ TABLE_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "policy_version": "Its version and digest.",
         "reverses": "The decision that this one takes back.",
         "decided_at_ms": "When it was decided.",
+        "labels": "What it says of the labels behind the flag: model, version, label, value, score, weight.",
     },
     "removals": {
         "removal_id": "Identity of the removal.",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,13 @@ class Standing:
     other_reading: bool = False
 
 
-def standing_of(record: ImagePrediction | ImageRemoved | FlaggedImage) -> Standing:
-    """Return the standing of `record`."""
+def standing_of(record: ImagePrediction | ImageRemoved | FlaggedImage | ImageTask | ModerationDecision) -> Standing:
+    """Return the standing of `record`. A decision of a person is of the upload, by whatever reading that was found."""
     order = (record.dialect, record.order_key, record.event_time_ms)
-    version, other = record.version_id or "", record.event_key is not None
+    version = record.version_id or ""
+    if isinstance(record, ModerationDecision):
+        return Standing(False, *order, record.decided_at_ms, record.decision_id, version)
+    other = record.event_key is not None
     match record:
         case ImagePrediction():
             return Standing(False, *order, record.scored_at_ms, record.upload_id, version, other)
@@ -43,6 +46,8 @@ def standing_of(record: ImagePrediction | ImageRemoved | FlaggedImage) -> Standi
             return Standing(True, *order, 0, record.removal_id, version, other)
         case FlaggedImage():
             return Standing(False, *order, record.decided_at_ms, record.flag_id, version, other)
+        case ImageTask():
+            return Standing(False, *order, record.identified_at_ms, record.upload_id, version, other)
         case _:
             assert_never(record)
 
@@ -99,6 +104,11 @@ def _concerns(removal: Standing, outcome: Standing) -> bool:
 def same_upload(one: Standing, other: Standing) -> bool:
     """Whether both speak of the same upload, however often that was scored."""
     return (one.dialect, one.order_key, one.event_time_ms) == (other.dialect, other.order_key, other.event_time_ms)
+
+
+def comes_after(new: Standing, old: Standing) -> bool:
+    """Whether `new` speaks of a later upload or removal than `old`."""
+    return _compare_order(new, old) > 0
 
 
 def _compare_order(new: Standing, old: Standing) -> int:

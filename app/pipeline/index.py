@@ -1,16 +1,28 @@
-"""`index`: outcomes, removals and flags into the index; an offset leaves only after the index has answered."""
+"""`index`: what topics tell of images into the index and the moderators' queue; an offset leaves after the answer."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from app.domain.moderation import Waiting, waiting, waits
 from app.errors import IndexUnavailable, Poison
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.ports import Clock, Completion, Index, IndexEntry, LaneStatus, RecordCodec, SourceRecord
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
+from app.ports import (
+    Clock,
+    Completion,
+    Image,
+    Index,
+    IndexedRecord,
+    IndexEntry,
+    LaneStatus,
+    ModerationQueue,
+    RecordCodec,
+    SourceRecord,
+)
 
 AGENT: Final = "index"
 # One round trip carries at most so many records: 512 of 1.5 KB are 0.8 MB, milliseconds on loopback, and far below the
@@ -22,7 +34,7 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-class _Waiting:
+class _Unstored:
     __slots__ = ("entry", "stored")
 
     def __init__(self, entry: IndexEntry) -> None:
@@ -30,29 +42,50 @@ class _Waiting:
         self.stored = False
 
 
+class ImageFacts:
+    """The index and the queue as one sink: the queue follows what the index shows."""
+
+    def __init__(self, index: Index, queue: ModerationQueue, actions: Collection[str]) -> None:
+        self.index = index
+        self.queue = queue
+        self._actions = frozenset(actions)
+
+    async def store(self, entries: Sequence[IndexEntry]) -> None:
+        """Return when all of `entries` are stored and the queue knows; after IndexUnavailable store them again."""
+        touched = await self.index.apply(entries)
+        if not touched:
+            return
+        found = await self.index.images(touched)
+        states: list[tuple[Image, Waiting | None]] = []
+        for image, known in zip(touched, found, strict=True):
+            flag, decision = (known.flag, known.decision) if known is not None else (None, None)
+            states.append((image, waiting(flag) if waits(flag, decision, self._actions) else None))
+        await self.queue.put(states)
+
+
 class IndexProcessor:
-    """Stores every record of the predictions, removed and flagged topics. A `Processor`.
+    """Stores every record of its topics. A `Processor`.
 
     Calls that arrive while a round trip is under way share the next one. While the index is away, calls wait
     (`waiting("index")`), try again with growing pauses and go on by themselves; nothing is given up.
     """
 
     def __init__(
-        self, codec: RecordCodec, index: Index, clock: Clock, status: LaneStatus, *, max_batch: int = MAX_BATCH
+        self, codec: RecordCodec, facts: ImageFacts, clock: Clock, status: LaneStatus, *, max_batch: int = MAX_BATCH
     ) -> None:
         self._codec = codec
-        self._index = index
+        self._facts = facts
         self._clock = clock
         self._status = status
         self._max_batch = max_batch
-        self._pending: dict[_Waiting, None] = {}
+        self._pending: dict[_Unstored, None] = {}
         self._turn = asyncio.Lock()
 
     async def process(self, record: SourceRecord) -> Completion:
         """Return an empty completion once the index holds `record`."""
         try:
             decoded = self._codec.decode(record.value)
-            if not isinstance(decoded, ImagePrediction | ImageRemoved | FlaggedImage):
+            if not isinstance(decoded, IndexedRecord):
                 raise Poison("unexpected_record", f"a {type(decoded).__name__} is nothing for the index")
         except Poison as poison:
             letter = dead_letter(
@@ -65,14 +98,14 @@ class IndexProcessor:
             )
             return Completion(outputs=(letter,), dead_letters=1)
         assert record.value is not None  # it decoded
-        waiting = _Waiting(IndexEntry(decoded, record.value))
-        self._pending[waiting] = None
+        mine = _Unstored(IndexEntry(decoded, record.value))
+        self._pending[mine] = None
         try:
             async with self._turn:
-                while not waiting.stored:
+                while not mine.stored:
                     await self._store_batch()
         finally:
-            self._pending.pop(waiting, None)
+            self._pending.pop(mine, None)
         return Completion()
 
     async def _store_batch(self) -> None:
@@ -82,7 +115,7 @@ class IndexProcessor:
         away = False
         while True:
             try:
-                await self._index.apply([waiting.entry for waiting in batch])
+                await self._facts.store([one.entry for one in batch])
             except IndexUnavailable as error:
                 if not away:
                     _log.warning("the index is away, waiting for it: %s", error)
@@ -95,6 +128,6 @@ class IndexProcessor:
         if away:
             _log.warning("the index is back")
         self._status.working()
-        for waiting in batch:
-            waiting.stored = True
-            self._pending.pop(waiting, None)
+        for one in batch:
+            one.stored = True
+            self._pending.pop(one, None)

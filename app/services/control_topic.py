@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from app.adapters.kafka import TopicScanner
 from app.errors import Poison
-from app.ports import RecordCodec
+from app.ports import RecordCodec, SourceRecord
 from app.topics import CONTROL
 from schemas.records import ControlRecord
 
@@ -16,9 +17,10 @@ def control_key(kind: str, name: str) -> bytes:
     return f"{kind}/{name}".encode()
 
 
-async def read_control(scanner: TopicScanner, codec: RecordCodec, *kinds: str) -> dict[tuple[str, str], ControlRecord]:
-    """Return the latest records of `kinds` (all without any) by kind and name; what cannot be read is left out."""
-    found: dict[tuple[str, str], ControlRecord] = {}
+async def control_records(
+    scanner: TopicScanner, codec: RecordCodec, *kinds: str
+) -> AsyncGenerator[tuple[SourceRecord, ControlRecord], None]:
+    """Yield each record of `kinds` (all without any) in order, with where it lies; what cannot be read is left out."""
     async with aclosing(scanner.scan(CONTROL)) as records:
         async for record in records:
             try:
@@ -26,5 +28,10 @@ async def read_control(scanner: TopicScanner, codec: RecordCodec, *kinds: str) -
             except Poison:
                 continue  # one foreign record must not hide all the others
             if not kinds or control.kind in kinds:
-                found[control.kind, control.name] = control
-    return found
+                yield record, control
+
+
+async def read_control(scanner: TopicScanner, codec: RecordCodec, *kinds: str) -> dict[tuple[str, str], ControlRecord]:
+    """Return the latest records of `kinds` (all without any) by kind and name; what cannot be read is left out."""
+    async with aclosing(control_records(scanner, codec, *kinds)) as records:
+        return {(control.kind, control.name): control async for _, control in records}

@@ -9,12 +9,13 @@ from typing import Final
 
 from app.adapters.kafka import TopicScanner
 from app.errors import IndexUnavailable, Poison
-from app.ports import Clock, Index, IndexEntry, RecordCodec
-from app.topics import FLAGGED, PREDICTIONS, REMOVED
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
+from app.pipeline.index import ImageFacts
+from app.ports import Clock, IndexedRecord, IndexEntry, RecordCodec
+from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED
 
 # Removals first: their tombstones keep out what was removed, so that it never shows, not even while rebuilding.
-ORDER: Final = (REMOVED, PREDICTIONS, FLAGGED)
+# Decisions before flags: what was decided does not come before moderators again.
+ORDER: Final = (REMOVED, PREDICTIONS, DECISIONS, FLAGGED)
 _BATCH: Final = 500
 _WAIT_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 60.0
@@ -33,7 +34,7 @@ class RebuildProgress:
 async def rebuild(
     scanner: TopicScanner,
     codec: RecordCodec,
-    index: Index,
+    facts: ImageFacts,
     clock: Clock,
     report: Callable[[RebuildProgress], None],
 ) -> dict[str, int]:
@@ -54,28 +55,28 @@ async def rebuild(
                 except Poison:
                     unreadable += 1
                     continue
-                if record.value is None or not isinstance(decoded, ImagePrediction | ImageRemoved | FlaggedImage):
+                if record.value is None or not isinstance(decoded, IndexedRecord):
                     unreadable += 1
                     continue
                 batch.append(IndexEntry(decoded, record.value))
                 if len(batch) >= _BATCH:
-                    await _store(index, clock, batch)
+                    await _store(facts, clock, batch)
                     done += len(batch)
                     batch = []
                     report(RebuildProgress(topic, done, expected, unreadable))
-        await _store(index, clock, batch)
+        await _store(facts, clock, batch)
         stored[topic] = done + len(batch)
         report(RebuildProgress(topic, stored[topic], expected, unreadable))
     return stored
 
 
-async def _store(index: Index, clock: Clock, batch: list[IndexEntry]) -> None:
+async def _store(facts: ImageFacts, clock: Clock, batch: list[IndexEntry]) -> None:
     if not batch:
         return
     give_up_at = clock.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return await index.apply(batch)
+            return await facts.store(batch)
         except IndexUnavailable:
             if clock.monotonic() > give_up_at:
                 raise

@@ -6,6 +6,7 @@ Known scores (this process's, then the shared cache's) → equal bytes in flight
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -29,6 +30,8 @@ _CACHE_SECONDS: Final = 0.25
 _CACHE_REST_SECONDS: Final = 2.0
 # Rows on their way to the cache; what comes on top is not kept, which costs work at the next request.
 _MOST_PUTS: Final = 64
+# Answers as known contents get them, some 4 KB each: applying the policy costs more than finding one.
+_KEPT_ANSWERS: Final = 4096
 _NO_TIMINGS: Final = EngineTimings(0, 0, 0)
 
 
@@ -71,6 +74,7 @@ class ContentScorer:
         self._meters = meters
         self._cache_rests_until = float("-inf")
         self._puts: set[asyncio.Task[None]] = set()
+        self._answers: OrderedDict[str, ScoredContent] = OrderedDict()
         registry = contents.engine.registry
         self._active = {one.name: (one.version, registry.preprocessing_version(one.name)) for one in registry.manifests}
         self._thresholds = {(one.name, label): at for one in registry.manifests for label, at in one.thresholds.items()}
@@ -115,11 +119,17 @@ class ContentScorer:
 
     async def _score(self, body: bytes, deadline: float | None, began: float) -> tuple[ScoredContent | Rejection, str]:
         sha256 = await sha256_of(body)
+        kept = self._answers.get(sha256)
+        if kept is not None:
+            self._answers.move_to_end(sha256)
+            return replace(kept, total_ms=self._since_ms(began)), "cached"
         row = await self._known_row(sha256)
         known = self._known_scores(row)
         missing = frozenset(self._active) - set(known)
         if row is not None and not missing:
-            return self._scored(sha256, body, row, known, _NO_TIMINGS, began), "cached"
+            answer = self._scored(sha256, body, row, known, _NO_TIMINGS, began)
+            self._keep(answer)
+            return answer, "cached"
         computed, joined = await self._compute(sha256, body, missing, known, deadline)
         if isinstance(computed, Rejection):
             return computed, "rejected"
@@ -180,8 +190,17 @@ class ContentScorer:
             action=verdict.action if verdict is not None else "",
             rules=verdict.matches if verdict is not None else (),
             timings=timings,
-            total_ms=round((self._clock.monotonic() - began) * 1000),
+            total_ms=self._since_ms(began),
         )
+
+    def _keep(self, answer: ScoredContent) -> None:
+        # Models and policy are those of the start, so an answer holds as long as the process lives.
+        self._answers[answer.sha256] = answer
+        if len(self._answers) > _KEPT_ANSWERS:
+            self._answers.popitem(last=False)
+
+    def _since_ms(self, began: float) -> int:
+        return round((self._clock.monotonic() - began) * 1000)
 
     def _verdict(self, outcome: str, reason: str, scores: tuple[ModelScores, ...]) -> Verdict | None:
         if self._policy is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 from collections.abc import AsyncIterator
@@ -13,12 +14,12 @@ import pytest_asyncio
 from app.adapters.avro import Codec
 from app.adapters.memory_index import MemoryIndex
 from app.adapters.redis import RedisIndex
-from app.ports import Index, IndexedImage, IndexEntry
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
-from tests.support.outcomes import flag_of, prediction, removal, scores
+from app.ports import Index, IndexedImage, IndexEntry, PendingUpload
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
+from tests.support.outcomes import EVENT_MS, decision_of, flag_of, prediction, removal, scores, task_of
 from tests.support.redis_process import RedisProcess
 
-Fact = ImagePrediction | ImageRemoved | FlaggedImage
+Fact = ImagePrediction | ImageRemoved | FlaggedImage | ImageTask | ModerationDecision
 CODEC = Codec()
 IMAGE = ("images", "shop/photo-0001.jpg")
 
@@ -289,6 +290,13 @@ async def test_any_order_of_arrival_ends_in_the_same_state(index: Index, seed: i
     )
     assert (found and found.removed_at_ms) == (expected and expected.removed_at_ms)
     assert (found and found.flag and found.flag.flag_id) == (expected and expected.flag and expected.flag.flag_id)
+    assert (found and found.decision and found.decision.decision_id) == (
+        expected and expected.decision and expected.decision.decision_id
+    )
+    assert (found and found.pending) == (expected and expected.pending)
+    kept, again = await other.history(*IMAGE), await index.history("images", "another.jpg")
+    assert [one.upload_id for one in again.outcomes] == [one.upload_id for one in kept.outcomes]
+    assert [one.decision_id for one in again.decisions] == [one.decision_id for one in kept.decisions]
 
 
 def _history(draw: random.Random) -> list[Fact]:
@@ -299,9 +307,15 @@ def _history(draw: random.Random) -> list[Fact]:
             facts.append(removal(order=order, event_key=event_key))
             continue
         outcome = prediction(order=order, upload_id=f"upload-{order}", sha256=None, event_key=event_key)
+        facts.append(task_of(outcome, event_key=event_key))
+        if draw.random() < 0.2:
+            continue  # still under way
         facts.append(outcome)
         if draw.random() < 0.5:
-            facts.append(flag_of(outcome, event_key=event_key))
+            flag = flag_of(outcome, event_key=event_key)
+            facts.append(flag)
+            if draw.random() < 0.5:
+                facts += [decision_of(flag, number=2 * order + again) for again in range(draw.randint(1, 2))]
         if draw.random() < 0.3:
             later = outcome.scored_at_ms + draw.choice((0, 1, 60_000))
             facts.append(dataclasses.replace(outcome, upload_id=f"job-{order}", job_id="j", scored_at_ms=later))
@@ -310,6 +324,96 @@ def _history(draw: random.Random) -> list[Fact]:
 
 def _at(fact: Fact, key: str) -> Fact:
     return dataclasses.replace(fact, key=key)
+
+
+async def test_an_upload_under_way_is_known_until_its_outcome_is(index: Index) -> None:
+    old, new = prediction(order=1), prediction(order=2, upload_id="new")
+    await put(index, task_of(old))
+    found = await held(index)
+    assert found.prediction is None and found.removed_at_ms is None
+    assert found.pending == PendingUpload(old.upload_id, old.identified_at_ms)
+    await put(index, old)
+    assert (await held(index)).pending is None
+    await put(index, task_of(new))
+    found = await held(index)
+    assert found.prediction == old
+    assert found.pending is not None and found.pending.upload_id == "new"
+    await put(index, new, task_of(new), task_of(old))
+    assert (await held(index)).pending is None
+
+
+async def test_a_removed_image_that_is_uploaded_again_is_under_way(index: Index) -> None:
+    await put(index, prediction(order=1), removal(order=2), task_of(prediction(order=3, upload_id="new")))
+    found = await held(index)
+    assert found.removed_at_ms is not None
+    assert found.pending is not None and found.pending.upload_id == "new"
+
+
+async def test_every_outcome_and_decision_stays_in_the_history(index: Index) -> None:
+    first = prediction(order=1)
+    again = prediction(order=1, upload_id="again", job_id="j", scored_at_ms=first.scored_at_ms + 60_000)
+    second = prediction(order=2, upload_id="second", scored_at_ms=first.scored_at_ms + 90_000)
+    flag = flag_of(first)
+    undone = decision_of(flag, "skip", number=2, reverses="decision-1")
+    await put(index, second, first, flag, decision_of(flag, number=1), again, undone, first)
+    kept = await index.history(*IMAGE)
+    assert list(kept.outcomes) == [second, again, first]
+    assert [one.decision_id for one in kept.decisions] == ["decision-2", "decision-1"]
+
+
+async def test_a_history_holds_the_newest_and_forgets_erased_versions(index: Index) -> None:
+    outcomes = [
+        prediction(order=order, upload_id=f"u{order:03d}", version_id=f"v{order}", scored_at_ms=EVENT_MS + order)
+        for order in range(1, 61)
+    ]
+    await put(index, *outcomes)
+    kept = await index.history(*IMAGE)
+    # The latest, and the fifty before it.
+    assert [one.upload_id for one in kept.outcomes] == [f"u{order:03d}" for order in range(60, 9, -1)]
+    await put(index, removal(order=30, version_id="v30", delete_marker=False))
+    kept = await index.history(*IMAGE)
+    assert "u030" not in {one.upload_id for one in kept.outcomes} and len(kept.outcomes) == 50
+
+
+async def test_a_decision_is_shown_with_its_own_upload_only(index: Index) -> None:
+    old, new = prediction(order=1), prediction(order=2)
+    flag = flag_of(old)
+    decision = decision_of(flag)
+    await put(index, old, flag, decision)
+    assert (await held(index)).decision == decision
+    later = decision_of(flag, "approve", number=2, reverses=decision.decision_id)
+    await put(index, later, decision)
+    assert (await held(index)).decision == later
+    await put(index, new)
+    assert (await held(index)).decision is None
+
+
+async def test_it_tells_whose_flag_may_be_another_one(index: Index) -> None:
+    outcome, other = prediction(order=1), prediction(order=1, key="other.jpg", sha256=None)
+    flag = flag_of(outcome)
+    assert await applied(index, outcome, other, task_of(outcome)) == []
+    assert await applied(index, flag) == [IMAGE]
+    assert await applied(index, prediction(order=2, upload_id="new"), other) == [IMAGE]
+    assert await applied(index, decision_of(flag)) == [IMAGE]
+    assert await applied(index, removal(order=3)) == [IMAGE]
+    # A flag that comes before its outcome counts when that comes.
+    early = prediction(order=1, key="early.jpg", sha256=None)
+    assert await applied(index, flag_of(early)) == [("images", "early.jpg")]
+    assert await applied(index, early) == [("images", "early.jpg")]
+
+
+async def applied(index: Index, *facts: Fact) -> list[tuple[str, str]]:
+    return list(await index.apply([IndexEntry(fact, CODEC.encode(fact)) for fact in facts]))
+
+
+async def test_many_images_are_asked_at_once_in_their_order(index: Index) -> None:
+    outcomes = [prediction(key=f"{number}.jpg", sha256=None, upload_id=str(number)) for number in range(40)]
+    await put(index, *outcomes)
+    asked = [("images", f"{number}.jpg") for number in (7, 3, 99, 7)]
+    found = await index.images(asked)
+    assert [one and one.prediction and one.prediction.upload_id for one in found] == ["7", "3", None, "7"]
+    together = await asyncio.gather(*(index.image("images", f"{number}.jpg") for number in range(60)))
+    assert [one is not None for one in together] == [number < 40 for number in range(60)]
 
 
 async def test_large_batches_are_stored_whole(index: Index) -> None:

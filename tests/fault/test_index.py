@@ -15,7 +15,7 @@ from app.pipeline.index import IndexProcessor
 from app.ports import Completion
 from tests.support.eventually import eventually
 from tests.support.manual_clock import LaneStatusLog
-from tests.support.outcomes import prediction, source_record
+from tests.support.outcomes import facts_in, prediction, source_record
 from tests.support.redis_process import RedisProcess
 
 CODEC = Codec()
@@ -36,7 +36,7 @@ async def test_redis_killed_under_load_holds_the_lane_and_loses_nothing_that_was
     """Guarantee: while Redis is away no offset leaves; when it is back the index goes on by itself."""
     index = RedisIndex(server.settings(), CODEC)
     status = LaneStatusLog()
-    processor = IndexProcessor(CODEC, index, SystemClock(), status, max_batch=64)
+    processor = IndexProcessor(CODEC, facts_in(index), SystemClock(), status, max_batch=64)
     credits = asyncio.Semaphore(128)
     finished: list[int] = []
 
@@ -67,7 +67,7 @@ async def test_redis_killed_under_load_holds_the_lane_and_loses_nothing_that_was
 
 async def test_scripts_that_the_server_forgot_are_loaded_again(server: RedisProcess) -> None:
     index = RedisIndex(server.settings(), CODEC)
-    processor = IndexProcessor(CODEC, index, SystemClock(), LaneStatusLog())
+    processor = IndexProcessor(CODEC, facts_in(index), SystemClock(), LaneStatusLog())
     await processor.process(source_record(CODEC.encode(prediction(key="before.jpg"))))
     await server.kill()
     await server.start()
@@ -80,7 +80,7 @@ async def test_a_frozen_redis_is_waited_for_too(server: RedisProcess) -> None:
     """Guarantee: a server that accepts and never answers counts as away after a bounded time."""
     index = RedisIndex(server.settings(), CODEC)
     status = LaneStatusLog()
-    processor = IndexProcessor(CODEC, index, SystemClock(), status)
+    processor = IndexProcessor(CODEC, facts_in(index), SystemClock(), status)
     await processor.process(source_record(CODEC.encode(prediction(key="before.jpg"))))
     server.freeze()
     task = asyncio.create_task(processor.process(source_record(CODEC.encode(prediction(key="during.jpg")))))

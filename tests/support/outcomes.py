@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.adapters.clock import SystemClock
+from app.adapters.memory_moderation import MemoryQueue
 from app.domain import identity
-from app.ports import SourceRecord
+from app.domain.moderation import Verb, judged
+from app.pipeline.index import ImageFacts
+from app.ports import Index, ModerationQueue, SourceRecord
+from app.settings import ModerationSettings
 from schemas.records import (
     FlaggedImage,
     ImagePrediction,
     ImageRemoved,
+    ImageTask,
     LabelScore,
     ModelScores,
+    ModerationDecision,
     Position,
     RuleCondition,
     RuleMatch,
     Timings,
 )
 
+MODERATION = ModerationSettings()
 EVENT_MS = 1_795_000_000_000
 QUALITY_LABELS = ("blurry", "dark", "overexposed", "noisy", "overcompressed", "overall")
 CATEGORY_LABELS = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
@@ -158,3 +166,64 @@ def source_record(
 ) -> SourceRecord:
     """A Kafka record as a lane hands it over."""
     return SourceRecord(topic, partition, offset, EVENT_MS, b"images/shop/photo-0001.jpg", value)
+
+
+def facts_in(index: Index, queue: ModerationQueue | None = None) -> ImageFacts:
+    """An index with a queue beside it, in memory where none is given."""
+    return ImageFacts(index, queue or MemoryQueue(MODERATION, SystemClock()), MODERATION.actions)
+
+
+def task_of(outcome: ImagePrediction, **changes: Any) -> ImageTask:
+    """The task that a prediction came from."""
+    fields: dict[str, Any] = {
+        "upload_id": outcome.upload_id,
+        "bucket": outcome.bucket,
+        "key": outcome.key,
+        "alternate_key": None,
+        "version_id": outcome.version_id,
+        "etag": outcome.etag,
+        "size_bytes": outcome.size_bytes,
+        "dialect": outcome.dialect,
+        "event_name": outcome.event_name,
+        "sequencer": outcome.sequencer,
+        "order_key": outcome.order_key,
+        "event_time_ms": outcome.event_time_ms,
+        "identified_at_ms": outcome.identified_at_ms,
+        "source": outcome.source,
+        "lane": "live",
+        "attempt": 0,
+        "not_before_ms": 0,
+        "defer_reason": "",
+        "job_id": None,
+        "known_sha256": None,
+        "models": (),
+        "force": False,
+        "previous": (),
+    }
+    return ImageTask(**{**fields, **changes})
+
+
+def decision_of(flag: FlaggedImage, verb: Verb = "reject", *, number: int = 1, **changes: Any) -> ModerationDecision:
+    """What a moderator decided of a flagged image; `number` orders decisions and names them apart."""
+    fields: dict[str, Any] = {
+        "decision_id": f"decision-{number}",
+        "bucket": flag.bucket,
+        "key": flag.key,
+        "version_id": flag.version_id,
+        "etag": flag.etag,
+        "sha256": flag.sha256,
+        "upload_id": flag.upload_id,
+        "flag_id": flag.flag_id,
+        "decision": verb,
+        "reason": "",
+        "moderator": "ana",
+        "policy": flag.policy,
+        "policy_version": flag.policy_version,
+        "reverses": None,
+        "dialect": flag.dialect,
+        "order_key": flag.order_key,
+        "event_time_ms": flag.event_time_ms,
+        "decided_at_ms": flag.decided_at_ms + 1000 * number,
+        "labels": judged(flag, verb, "", reverses=False),
+    }
+    return ModerationDecision(**{**fields, **changes})

@@ -234,25 +234,26 @@ def test_a_released_schema_that_was_edited_is_told_by_its_field(
 
 def test_a_new_version_that_takes_away_is_told_by_its_field(copied: Path) -> None:
     """The newest record of one version alone: nothing else would notice."""
-    shutil.copy(copied / "ModerationDecision" / "1.avsc", copied / "ModerationDecision" / "2.avsc")
-    _change(copied, "ModerationDecision", 2, lambda schema: _field(schema, "moderator").update(name="person"))
-    assert schema_complaints(copied) == ("ModerationDecision/2: in no line of ids.lock; run `make schema-ids`",)
+    shutil.copy(copied / "ModerationDecision" / "2.avsc", copied / "ModerationDecision" / "3.avsc")
+    _change(copied, "ModerationDecision", 3, lambda schema: _field(schema, "moderator").update(name="person"))
+    assert schema_complaints(copied) == ("ModerationDecision/3: in no line of ids.lock; run `make schema-ids`",)
     with (copied / "ids.lock").open("a") as lock:
-        lock.write("13 ModerationDecision/2\n")
+        lock.write("15 ModerationDecision/3\n")
     assert write_shapes(copied) == 1
     assert schema_complaints(copied) == (
-        "ModerationDecision/2 after ModerationDecision/1: moderator: removed, renamed or moved",
+        "ModerationDecision/3 after ModerationDecision/1: moderator: removed, renamed or moved",
+        "ModerationDecision/3 after ModerationDecision/2: moderator: removed, renamed or moved",
     )
 
 
 def test_a_field_that_the_lake_would_hide_is_refused(copied: Path) -> None:
-    shutil.copy(copied / "ModerationDecision" / "1.avsc", copied / "ModerationDecision" / "2.avsc")
+    shutil.copy(copied / "ModerationDecision" / "2.avsc", copied / "ModerationDecision" / "3.avsc")
     column = {"name": "kafka_offset", "type": "long", "default": 0}
-    _change(copied, "ModerationDecision", 2, lambda schema: schema["fields"].append(column))
+    _change(copied, "ModerationDecision", 3, lambda schema: schema["fields"].append(column))
     with (copied / "ids.lock").open("a") as lock:
-        lock.write("13 ModerationDecision/2\n")
+        lock.write("15 ModerationDecision/3\n")
     write_shapes(copied)
-    assert schema_complaints(copied) == ("ModerationDecision/2: kafka_offset: a column of the lake has that name",)
+    assert schema_complaints(copied) == ("ModerationDecision/3: kafka_offset: a column of the lake has that name",)
 
 
 def test_shapes_are_written_once(copied: Path) -> None:

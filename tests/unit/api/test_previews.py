@@ -12,19 +12,22 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from app.adapters.avro import Codec
+from app.adapters.memory_contents import MemoryContents
 from app.adapters.memory_index import MemoryIndex
 from app.adapters.memory_objects import MemoryObjectStore
 from app.api.application import build_application
-from app.api.auth import Caller
-from app.api.parts import ApiParts
+from app.api.pictures import PictureParts
 from app.api.problems import PROBLEM_JSON
-from app.api.routes_preview import may_moderate
+from app.domain.filters import UploadFilter
 from app.domain.images import Rejection, RejectReason
 from app.errors import Overloaded, StoreUnavailable
 from app.ports import IndexEntry, ObjectMissing, ObjectRef
+from app.services.admission import BodyRoom
 from app.services.previews import Gone, Previews
+from app.services.references import ReferencedObjects
+from app.services.scoring import Scoring
 from app.settings import ApiSettings, Settings
+from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
 from tests.support.eventually import eventually
 from tests.support.manual_clock import ManualClock
@@ -59,9 +62,16 @@ async def service() -> AsyncIterator[Service]:
     store, index, clock, meters = MemoryObjectStore(), MemoryIndex(), ManualClock(), CountedMeters()
     store.create_bucket("images")
     previews = Previews(store, settings, clock, meters)
-    app = build_application(ApiParts(settings, clock, Codec(), index, meters, previews=previews))
-    app.dependency_overrides[may_moderate] = lambda: Caller("k", "tests", frozenset({"moderate"}))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+    parts = memory_parts(settings, clock)
+    parts.index = index
+    parts.pictures = PictureParts(
+        scoring=Scoring(settings, MemoryContents(index), clock, meters),
+        bodies=BodyRoom(1),
+        objects=ReferencedObjects(store, UploadFilter.of(settings), 1),
+        previews=previews,
+    )
+    async with client_of(build_application(parts)) as client:
+        client.headers.update(bearer(give_key(parts, ["moderate"])[0]))
         yield Service(previews, store, index, clock, meters, client)
     if store.gate is not None:
         store.gate.set()
@@ -182,6 +192,9 @@ async def test_the_route_gives_a_picture_that_only_this_browser_keeps(service: S
     assert answer.headers["cache-control"] == "private, max-age=60, no-transform"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"].startswith("inline")
+    await service.known("a b/ä?.jpg", service.store.put("images", "a b/ä?.jpg", jpeg((250, 0, 0))))
+    for path in ("a%20b/%C3%A4%3F.jpg", "a%20b%2F%C3%A4%3F.jpg"):
+        assert (await service.client.get(f"/v1/images/images/{path}/preview")).status_code == 200
     small = await service.client.get("/v1/images/images/a.jpg/preview", params={"size": 40})
     assert shown(small.content).size == (40, 30)
 

@@ -14,24 +14,24 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
-from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
 from app.adapters.memory_contents import MemoryContents
 from app.adapters.memory_index import MemoryIndex
 from app.adapters.memory_objects import MemoryObjectStore
 from app.api.application import build_application
-from app.api.auth import Caller
 from app.api.parts import ApiParts
-from app.api.problems import PROBLEM_JSON, Problem
-from app.api.routes_score import may_score
+from app.api.pictures import PictureParts
+from app.api.problems import PROBLEM_JSON
 from app.domain.filters import UploadFilter
 from app.errors import ManifestError, ObjectUnavailable, StoreUnavailable
 from app.inference.registry import Registry
 from app.ports import ObjectMissing
 from app.services.admission import BodyRoom
+from app.services.previews import Previews
 from app.services.references import ReferencedObjects
 from app.services.scoring import Scoring
 from app.settings import ApiSettings, S3Settings, Settings
+from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
 from tests.support.eventually import eventually
 from tests.support.pictures import encoded, jpeg, noise
@@ -53,21 +53,20 @@ class Service:
     store: MemoryObjectStore
     may_load: threading.Event
 
+    @property
+    def pictures(self) -> PictureParts:
+        assert self.parts.pictures is not None
+        return self.parts.pictures
+
     async def ready(self) -> None:
         self.may_load.set()
-        scoring = self.parts.scoring
-        assert scoring is not None
-        await eventually(lambda: scoring.state != "loading")
+        await eventually(lambda: self.pictures.scoring.state != "loading")
 
     async def post(self, body: Any = GREEN, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
         return await self.client.post("/v1/score", content=body, headers={**BYTES, **(headers or {})}, **more)
 
     async def reference(self, **named: Any) -> httpx.Response:
         return await self.client.post("/v1/score", json=named)
-
-
-async def _caller() -> Caller:
-    return Caller("k", "tests", frozenset({"score"}))
 
 
 @pytest_asyncio.fixture
@@ -84,21 +83,17 @@ async def service() -> AsyncIterator[Service]:
     clock, meters = SystemClock(), CountedMeters()
     scoring = Scoring(settings, MemoryContents(index), clock, meters, load)
     store.create_bucket("images")
-    parts = ApiParts(
-        settings,
-        clock,
-        Codec(),
-        index,
-        meters,
+    parts = memory_parts(settings, clock)
+    parts.pictures = PictureParts(
         scoring=scoring,
         bodies=BodyRoom(settings.api.body_bytes_in_flight),
         objects=ReferencedObjects(store, UploadFilter.of(settings), 30_000),
+        previews=Previews(store, settings, clock, meters),
     )
     app = build_application(parts)
-    app.dependency_overrides[may_score] = _caller
     scoring.start()
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with client_of(app) as client:
+        client.headers.update(bearer(give_key(parts, ["score"])[0]))
         yield Service(client, app, parts, models, store, may_load)
     may_load.set()
     if models.colour.hold is not None:
@@ -284,8 +279,8 @@ async def test_overload_is_said_at_once_with_when_to_come_again(service: Service
 
 async def test_no_room_for_a_body_is_overload(service: Service) -> None:
     await service.ready()
-    service.parts.bodies = BodyRoom(len(GREEN))
-    room = await service.parts.bodies.take(len(GREEN), None)
+    service.parts.pictures = replace(service.pictures, bodies=BodyRoom(len(GREEN)))
+    room = await service.pictures.bodies.take(len(GREEN), None)
     answer = await service.post(headers={"X-Deadline-Ms": "30"})
     problem_of(answer, 429, "overloaded")
     room.release()
@@ -307,12 +302,13 @@ async def test_scoring_that_is_switched_off_says_so(service: Service) -> None:
     off = replace(service.parts.settings, api=ApiSettings(score=False))
     scoring = Scoring(off, MemoryContents(MemoryIndex()), SystemClock(), CountedMeters())
     scoring.start()
-    service.parts.scoring, kept = scoring, service.parts.scoring
+    service.parts.pictures = replace(service.pictures, scoring=scoring)
     answer = await service.post()
     problem_of(answer, 503, "scoring_off")
     assert "retry-after" not in answer.headers and scoring.state == "off"
     await scoring.close()
-    service.parts.scoring = kept
+    service.parts.pictures = None
+    problem_of(await service.post(), 503, "scoring_off")
 
 
 async def test_models_that_cannot_be_loaded_or_broke_say_so(service: Service) -> None:
@@ -324,24 +320,20 @@ async def test_models_that_cannot_be_loaded_or_broke_say_so(service: Service) ->
     broken = Scoring(service.parts.settings, MemoryContents(MemoryIndex()), SystemClock(), CountedMeters(), load)
     broken.start()
     await eventually(lambda: broken.state == "failed")
-    service.parts.scoring, kept = broken, service.parts.scoring
+    working = service.pictures
+    service.parts.pictures = replace(working, scoring=broken)
     problem_of(await service.post(), 503, "models_failed")
     await broken.close()
-    service.parts.scoring = kept
+    service.parts.pictures = working
     service.models.colour.error = RuntimeError("out of memory")
-    with pytest.raises(RuntimeError):
-        await service.post()
+    problem_of(await service.post(), 500, "internal_error")
     problem_of(await service.post(), 503, "models_failed")
 
 
 async def test_who_may_not_score_is_refused(service: Service) -> None:
-    for status, code in ((401, "unauthenticated"), (403, "forbidden")):
-
-        def refuse(status: int = status, code: str = code) -> Caller:
-            raise Problem(status, code, "no")
-
-        service.app.dependency_overrides[may_score] = refuse
-        problem_of(await service.post(), status, code)
+    problem_of(await service.post(headers={"Authorization": "Bearer slk_no_body"}), 401, "unauthorized")
+    reader = bearer(give_key(service.parts, ["read", "admin"])[0])
+    problem_of(await service.post(headers=reader), 403, "forbidden")
 
 
 @pytest.fixture
@@ -356,6 +348,7 @@ def test_the_document_tells_every_body_and_status(document: dict[str, Any]) -> N
         "multipart/form-data",
         "application/json",
     }
+    assert document["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Score")
     expected = {"200", "401", "403", "404", "408", "413", "415", "422", "429", "503", "504"}
     assert expected <= set(document["responses"])
     for status in expected - {"200"}:

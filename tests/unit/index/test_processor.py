@@ -9,7 +9,7 @@ from app.ports import Completion
 from schemas.records import DeadLetter
 from tests.support.eventually import eventually
 from tests.support.manual_clock import LaneStatusLog, ManualClock
-from tests.support.outcomes import flag_of, prediction, removal, source_record
+from tests.support.outcomes import facts_in, flag_of, prediction, removal, source_record
 
 CODEC = Codec()
 
@@ -19,7 +19,7 @@ class Rig:
         self.index = MemoryIndex()
         self.clock = ManualClock()
         self.status = LaneStatusLog()
-        self.processor = IndexProcessor(CODEC, self.index, self.clock, self.status, max_batch=max_batch)
+        self.processor = IndexProcessor(CODEC, facts_in(self.index), self.clock, self.status, max_batch=max_batch)
 
     def start(self, key: str) -> asyncio.Task[Completion]:
         wire = CODEC.encode(prediction(key=key, upload_id=key))

@@ -1,0 +1,42 @@
+"""A connection to Redis (or Valkey) as every adapter makes it: bounded waits, no second try, one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from app.adapters.unreachable import unreachable
+from app.errors import IndexUnavailable
+from app.settings import RedisSettings
+
+# A server that does not answer for so long counts as away.
+_SOCKET_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 3.0
+
+
+def connect(settings: RedisSettings, *, socket_seconds: float | None = _SOCKET_SECONDS) -> Any:
+    """Return a client; it connects at its first question. `socket_seconds` None: an answer may take for ever."""
+    return redis.asyncio.from_url(
+        settings.url.reveal(),
+        socket_timeout=socket_seconds,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        # Callers decide how to wait; a silent second try here would only stretch the bound.
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+@contextmanager
+def redis_errors(client: Any) -> Iterator[None]:
+    """Make what goes wrong with `client` IndexUnavailable, one sentence without the password that its URL may hold."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        asked = client.connection_pool.connection_kwargs
+        where = asked.get("path") or f"{asked.get('host')}:{asked.get('port')}"
+        raise IndexUnavailable(unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)) from error

@@ -1,0 +1,128 @@
+"""Around every request: its id, one access line, its metrics, and a decent answer where ours failed. Plain ASGI."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import Problem, problem_answer
+from app.metrics import Meters
+from app.ports import Clock
+
+logger = logging.getLogger(__name__)
+access = logging.getLogger("app.api.access")
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# A key that somebody pasted into a path.
+_TOKEN: Final = re.compile(r"slk_[A-Za-z0-9_-]*")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_UNMATCHED: Final = "unmatched"
+_PATH_LETTERS: Final = 200
+# nginx' word for a client that went before its answer began.
+_NO_ANSWER: Final = 499
+
+
+class Observed:
+    """Around all that may refuse or fail: what happens to a request, however it ends, is seen here once."""
+
+    def __init__(self, app: ASGIApp, clock: Clock, meters: Meters) -> None:
+        self._app = app
+        self._clock = clock
+        self._meters = meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request; raises nothing but cancellation."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        seen = _Seen(scope, self._clock.monotonic())
+        sending = seen.sending(send)
+        try:
+            await self._app(scope, receive, sending)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            logger.exception("request %s failed", seen.request_id)
+            if seen.status == _NO_ANSWER:
+                answer = problem_answer(
+                    Problem(500, "internal_error", "this went wrong on our side; the request id finds it in the log"),
+                    seen.request_id,
+                )
+                await answer(scope, receive, sending)
+        finally:
+            self._note(seen, self._clock.monotonic() - seen.started)
+
+    def _note(self, seen: _Seen, seconds: float) -> None:
+        route = seen.route()
+        method = seen.method if seen.method in _METHODS else "other"
+        self._meters.count(
+            "sightline_api_requests_total", route=route or _UNMATCHED, method=method, status=str(seen.status)
+        )
+        self._meters.observe("sightline_api_request_seconds", seconds, route=route or _UNMATCHED)
+        if access.isEnabledFor(logging.INFO):
+            where = route or seen.path()
+            key_id = str(seen.scope["state"].get("key_id", "-"))
+            ms = round(seconds * 1000, 2)
+            access.info(
+                "%s %s %d in %.2f ms, %d bytes, key %s, request %s",
+                *(method, where, seen.status, ms, seen.sent_bytes, key_id, seen.request_id),
+                extra={
+                    "fields": {
+                        "method": method,
+                        "route": where,
+                        "status": seen.status,
+                        "ms": ms,
+                        "bytes": seen.sent_bytes,
+                        "key_id": key_id,
+                        "request_id": seen.request_id,
+                    }
+                },
+            )
+
+
+class _Seen:
+    """What is noted of one request while it is served."""
+
+    __slots__ = ("method", "request_id", "scope", "sent_bytes", "started", "status")
+
+    def __init__(self, scope: Scope, started: float) -> None:
+        self.scope = scope
+        self.started = started
+        self.method = str(scope["method"])
+        self.request_id = _request_id(scope)
+        self.status = _NO_ANSWER
+        self.sent_bytes = 0
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    def sending(self, send: Send) -> Send:
+        request_id = (REQUEST_ID_HEADER.lower().encode(), self.request_id.encode())
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), request_id]
+            elif message["type"] == "http.response.body":
+                self.sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        return sending
+
+    def route(self) -> str:
+        """Return the template of the route that took the request, empty where none did."""
+        return str(getattr(self.scope.get("route"), "path", ""))
+
+    def path(self) -> str:
+        """Return the path as it came, percent-encoded, so that no line can be broken by it; never its query."""
+        raw: bytes = self.scope.get("raw_path") or b""
+        return _TOKEN.sub("slk_***", raw.decode("latin-1")[:_PATH_LETTERS])
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return str(value.decode())
+    return secrets.token_hex(8)

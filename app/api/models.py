@@ -1,0 +1,356 @@
+"""The JSON of requests and answers, for the OpenAPI document: requests are checked by it, views.py makes answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _text(value: str) -> str:
+    # JSON can hold half of a surrogate pair, which is no text that a store or a topic could keep.
+    if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in value):
+        raise ValueError("holds a NUL or half of a surrogate pair")
+    return value
+
+
+def _key_bytes(value: str) -> str:
+    if len(value.encode()) > 1024:
+        raise ValueError("is longer than 1024 bytes in UTF-8")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Bucket = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_text)]
+Key = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_text), AfterValidator(_key_bytes)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Action = Literal["notify", "review", "block"]
+
+
+class Problem(BaseModel):
+    """RFC 9457: what went wrong. `code` is stable."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers these statuses with a problem document."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
+
+
+PROBLEMS: Final = {
+    400: "The request's path or header cannot be read.",
+    401: "No valid API key.",
+    403: "The key lacks the scope, or this place is not served.",
+    404: "Nothing is known of it; `code` says which kind of nothing.",
+    409: "It does not fit what is known of the image.",
+    408: "The body did not come in time.",
+    413: "The body is too large; it was not read.",
+    415: "The content type is none that is understood.",
+    422: "The request, or the picture in it, cannot be read.",
+    429: "Too much at once; Retry-After says when to come again.",
+    500: "A fault of ours; the request id finds it in the log.",
+    503: "Something that is needed is away; Retry-After says when to come again.",
+    504: "Not done within the request's deadline.",
+}
+# What every route below /v1 may answer.
+COMMON: Final = (401, 403, 422, 429, 503)
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Region(BaseModel):
+    """A box in the upright picture, as fractions of its width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    value: float
+
+
+class Condition(BaseModel):
+    """One condition of a rule that held."""
+
+    model: str
+    version: str
+    label: str
+    value: float
+    op: str
+    threshold: float
+    cached: bool
+
+
+class Rule(BaseModel):
+    """A rule of the policy that matched, in words and figures."""
+
+    rule: str
+    action: str
+    severity: int
+    explanation: str
+    conditions: list[Condition]
+
+
+class Flag(BaseModel):
+    """What the policy decided of an image."""
+
+    flag_id: str
+    state: Literal["flagged", "cleared"]
+    action: str
+    severity: int
+    policy: str
+    policy_version: str
+    decided_ms: int
+    rules: list[Rule]
+
+
+class Decision(BaseModel):
+    """What a person decided."""
+
+    decision_id: str
+    decision: Literal["approve", "reject", "skip"]
+    reason: str
+    moderator: str
+    reverses: str | None
+    decided_ms: int
+
+
+class DecidedLabel(BaseModel):
+    """What a decision says of one label; weight 0 takes back what an earlier one said."""
+
+    model: str
+    version: str
+    label: str
+    value: float
+    score: float
+    weight: float
+
+
+class MadeDecision(Decision):
+    """A decision, what it is about, and the labels that it makes."""
+
+    bucket: str
+    key: str
+    upload_id: str | None
+    flag_id: str | None
+    policy: str
+    policy_version: str
+    labels: list[DecidedLabel]
+
+
+class Pending(BaseModel):
+    """A later upload of the same image, whose outcome is still to come."""
+
+    upload_id: str
+    since_ms: int
+
+
+class Times(BaseModel):
+    """When it was uploaded, identified and scored (Unix ms), and where the time went (ms)."""
+
+    uploaded_ms: int
+    identified_ms: int
+    scored_ms: int
+    queued_ms: int
+    fetch_ms: int
+    decode_ms: int
+    infer_ms: int
+    total_ms: int
+
+
+class Scored(BaseModel):
+    """What models say: values from 0 to 1 by model and label, boxes, cascades that did not run and why, versions."""
+
+    format: str
+    width: int
+    height: int
+    scores: dict[str, dict[str, float]]
+    regions: dict[str, list[Region]]
+    skipped: dict[str, str]
+    reasons: list[str]
+    models: dict[str, str]
+
+
+class Outcome(Scored):
+    """One outcome of one upload."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str | None
+    size_bytes: int | None
+    sha256: str | None
+    upload_id: str
+    outcome: Literal["scored", "rejected", "gone"]
+    reason: str
+    detail: str
+    superseded: bool
+    cached: bool
+    times: Times
+    job_id: str | None
+
+
+class Image(Outcome):
+    """An image as it is known now."""
+
+    flag: Flag | None
+    decision: Decision | None
+    pending: Pending | None
+
+
+class SeenAs(BaseModel):
+    """Where bytes were seen last."""
+
+    bucket: str
+    key: str
+
+
+class Content(Scored):
+    """What is known of bytes."""
+
+    sha256: str
+    outcome: str
+    reason: str
+    scored_ms: int
+    seen_as: SeenAs
+
+
+class UnderWay(BaseModel):
+    """An upload that is known and has no outcome yet."""
+
+    bucket: str
+    key: str
+    status: Literal["under_way"]
+    upload_id: str
+    since_ms: int
+    queue_seconds: float
+
+
+class ImageName(_Wire):
+    """Bucket and key, exactly."""
+
+    bucket: Bucket
+    key: Key
+
+
+class BatchRequest(_Wire):
+    """Up to 500 images."""
+
+    images: Annotated[list[ImageName], Field(max_length=500)]
+
+
+class BatchEntry(BaseModel):
+    """What is known of one of them."""
+
+    bucket: str
+    key: str
+    status: Literal["found", "under_way", "removed", "unknown"]
+    image: Image | None
+
+
+class Batch(BaseModel):
+    """In the order that was asked."""
+
+    images: list[BatchEntry]
+
+
+class History(BaseModel):
+    """Outcomes and decisions that are kept, newest first."""
+
+    bucket: str
+    key: str
+    outcomes: list[Outcome]
+    decisions: list[Decision]
+
+
+class DecideRequest(_Wire):
+    """A decision on an image. The same `decision_id` again is the same decision, made once."""
+
+    decision_id: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_text)]
+    bucket: Bucket
+    key: Key
+    decision: Literal["approve", "reject", "skip"]
+    reason: Annotated[str, Field(max_length=200), AfterValidator(_text)] = ""
+    flag_id: Annotated[str, Field(max_length=100), AfterValidator(_text)] = ""
+    reverses: Annotated[str, Field(max_length=100), AfterValidator(_text)] = ""
+
+
+class LeaseRequest(_Wire):
+    """How many images to take, and of which actions (left out: all that wait)."""
+
+    count: Annotated[int, Field(ge=1, le=5)] = 1
+    actions: Annotated[list[Action], Field(min_length=1, max_length=3)] | None = None
+
+
+class Leased(BaseModel):
+    """An image that is yours alone until `expires_ms`."""
+
+    lease_id: str
+    expires_ms: int
+    priority: int
+    waiting_seconds: float
+    image: Image
+
+
+class Leases(BaseModel):
+    """Yours, and how many wait in all."""
+
+    leases: list[Leased]
+    waiting: int
+
+
+class LeaseIds(_Wire):
+    """Leases by their ids."""
+
+    lease_ids: Annotated[list[Annotated[str, Field(max_length=100), AfterValidator(_text)]], Field(max_length=50)]
+
+
+class Renewed(BaseModel):
+    """Which leases are still yours, and which are not."""
+
+    renewed: list[str]
+    lost: list[str]
+
+
+class DayCounts(BaseModel):
+    """Decisions of the day (UTC)."""
+
+    approve: int
+    reject: int
+    skip: int
+
+
+class Queue(BaseModel):
+    """How many wait for a moderator."""
+
+    waiting: int
+    leased: int
+    by_action: dict[str, int]
+    oldest_seconds: float | None
+    today: DayCounts
+    mine: DayCounts
+
+
+class Flagged(BaseModel):
+    """One image that waits."""
+
+    priority: int
+    waiting_seconds: float
+    leased_by: str | None
+    image: Image
+
+
+class FlaggedList(BaseModel):
+    """Images that wait, in the order in which moderators get them."""
+
+    images: list[Flagged]

@@ -1,0 +1,102 @@
+"""Signing in to the console with an API key, and out again."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.answers import json_answer
+from app.api.auth import SESSION_COOKIE, find_key, not_signed_in, rate_limited, session_key
+from app.api.parts import ApiParts, parts_of
+from app.api.problems import Problem
+from app.domain.api_keys import ApiKey
+from app.domain.sessions import ConsoleSession, session_digest
+
+router = APIRouter(tags=["console"])
+_SESSION_BYTES: Final = 32
+_MS_PER_HOUR: Final = 3_600_000
+_NEVER_KEPT: Final = {"Cache-Control": "no-store"}
+
+
+@router.post("/console/session")
+async def sign_in(request: Request) -> Response:
+    """Begin a session with {"key": "slk_…"}: sets the cookie, answers name and scopes."""
+    parts = parts_of(request)
+    # A stranger's page can make a browser post a form, but not JSON.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "unsupported_media_type", "send the key as application/json")
+    token = _offered(await request.body())
+    address = request.client.host if request.client is not None else ""
+    wait_seconds = parts.sign_ins.wait_seconds(address)
+    if wait_seconds > 0:
+        raise rate_limited(wait_seconds, "too many failed sign-ins from this address")
+    key = find_key(parts, token)
+    if key is None:
+        parts.sign_ins.note(address)
+        raise not_signed_in()
+    request.scope["state"]["key_id"] = key.id
+    answer = _who(key)
+    await _begin(parts, key, answer)
+    return answer
+
+
+@router.get("/console/session")
+async def who_is_signed_in(request: Request) -> Response:
+    """Answer name and scopes of the session, 401 without one."""
+    key = await session_key(request, parts_of(request))
+    if key is None:
+        raise not_signed_in()
+    request.scope["state"]["key_id"] = key.id
+    return _who(key)
+
+
+@router.delete("/console/session", status_code=204)
+async def sign_out(request: Request) -> Response:
+    """End the session; without one there is nothing to end."""
+    parts = parts_of(request)
+    # Also of a key that is no longer valid: refuses what a stranger's page asks for.
+    await session_key(request, parts)
+    cookie = request.cookies.get(SESSION_COOKIE)
+    if cookie is not None:
+        await parts.sessions.end(session_digest(cookie))
+    answer = Response(status_code=204, headers=_NEVER_KEPT)
+    answer.delete_cookie(
+        SESSION_COOKIE, path="/", secure=parts.settings.api.secure_cookies, httponly=True, samesite="strict"
+    )
+    return answer
+
+
+def _offered(body: bytes) -> str:
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Problem(422, "invalid_request", "the body is no JSON") from error
+    match told:
+        case {"key": str(token)}:
+            return token.strip()
+        case _:
+            raise Problem(422, "invalid_request", 'the body must be {"key": "slk_…"}')
+
+
+async def _begin(parts: ApiParts, key: ApiKey, answer: Response) -> None:
+    settings = parts.settings.api
+    session_id = secrets.token_urlsafe(_SESSION_BYTES)
+    expires_ms = parts.clock.now_ms() + round(settings.session_hours * _MS_PER_HOUR)
+    await parts.sessions.put(session_digest(session_id), ConsoleSession(key.id, expires_ms))
+    answer.set_cookie(
+        SESSION_COOKIE,
+        session_id,
+        max_age=round(settings.session_hours * 3600),
+        path="/",
+        secure=settings.secure_cookies,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def _who(key: ApiKey) -> Response:
+    return json_answer({"name": key.name, "scopes": sorted(key.scopes)}, headers=_NEVER_KEPT)

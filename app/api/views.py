@@ -1,0 +1,176 @@
+"""What the index knows, as the JSON that clients read; models.py describes the same for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from app.ports import IndexedImage, Lease
+from schemas.records import FlaggedImage, ImagePrediction, ModelScores, ModerationDecision, RuleMatch
+
+
+def image_view(found: IndexedImage, prediction: ImagePrediction) -> dict[str, Any]:
+    """Return an image with an outcome; `prediction` is that of `found`."""
+    view = outcome_view(prediction)
+    view["flag"] = None if found.flag is None else flag_view(found.flag)
+    view["decision"] = None if found.decision is None else decision_view(found.decision)
+    pending = found.pending
+    view["pending"] = None if pending is None else {"upload_id": pending.upload_id, "since_ms": pending.since_ms}
+    return view
+
+
+def outcome_view(one: ImagePrediction) -> dict[str, Any]:
+    """Return one outcome."""
+    timings = one.timings
+    return {
+        "bucket": one.bucket,
+        "key": one.key,
+        "version_id": one.version_id,
+        "etag": one.etag,
+        "size_bytes": one.size_bytes,
+        "sha256": one.sha256,
+        "upload_id": one.upload_id,
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "detail": one.detail,
+        "superseded": one.superseded,
+        "cached": one.cached,
+        "format": one.format,
+        "width": one.width,
+        "height": one.height,
+        **scores_view(one.scores),
+        "reasons": one.reasons,
+        "times": {
+            "uploaded_ms": one.event_time_ms,
+            "identified_ms": one.identified_at_ms,
+            "scored_ms": one.scored_at_ms,
+            "queued_ms": timings.queued_ms,
+            "fetch_ms": timings.fetch_ms,
+            "decode_ms": timings.decode_ms,
+            "infer_ms": timings.infer_ms,
+            "total_ms": timings.total_ms,
+        },
+        "job_id": one.job_id,
+    }
+
+
+def scores_view(scores: Iterable[ModelScores]) -> dict[str, Any]:
+    """Return scores by model and label, boxes, what was not run, and versions."""
+    values: dict[str, dict[str, float]] = {}
+    regions: dict[str, list[dict[str, float]]] = {}
+    skipped: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    for one in scores:
+        values[one.model] = {label.label: label.value for label in one.labels}
+        versions[one.model] = one.version
+        if one.skipped:
+            skipped[one.model] = one.skipped
+        if one.regions:
+            regions[one.model] = [
+                {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom, "value": box.value}
+                for box in one.regions
+            ]
+    return {"scores": values, "regions": regions, "skipped": skipped, "models": versions}
+
+
+def content_view(one: ImagePrediction) -> dict[str, Any]:
+    """Return what is known of bytes, and under which name they were seen last."""
+    return {
+        "sha256": one.sha256,
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "format": one.format,
+        "width": one.width,
+        "height": one.height,
+        **scores_view(one.scores),
+        "reasons": one.reasons,
+        "scored_ms": one.scored_at_ms,
+        "seen_as": {"bucket": one.bucket, "key": one.key},
+    }
+
+
+def flag_view(flag: FlaggedImage) -> dict[str, Any]:
+    """Return what the policy decided."""
+    return {
+        "flag_id": flag.flag_id,
+        "state": flag.state,
+        "action": flag.action,
+        "severity": flag.severity,
+        "policy": flag.policy,
+        "policy_version": flag.policy_version,
+        "decided_ms": flag.decided_at_ms,
+        "rules": rules_view(flag.rules),
+    }
+
+
+def rules_view(rules: Iterable[RuleMatch]) -> list[dict[str, Any]]:
+    """Return rules that matched, each with the conditions that held."""
+    return [
+        {
+            "rule": rule.rule,
+            "action": rule.action,
+            "severity": rule.severity,
+            "explanation": rule.explanation,
+            "conditions": [
+                {
+                    "model": one.model,
+                    "version": one.version,
+                    "label": one.label,
+                    "value": one.value,
+                    "op": one.op,
+                    "threshold": one.threshold,
+                    "cached": one.cached,
+                }
+                for one in rule.conditions
+            ],
+        }
+        for rule in rules
+    ]
+
+
+def decision_view(decision: ModerationDecision) -> dict[str, Any]:
+    """Return what a person decided."""
+    return {
+        "decision_id": decision.decision_id,
+        "decision": decision.decision,
+        "reason": decision.reason,
+        "moderator": decision.moderator,
+        "reverses": decision.reverses,
+        "decided_ms": decision.decided_at_ms,
+    }
+
+
+def made_decision_view(decision: ModerationDecision) -> dict[str, Any]:
+    """Return a decision with what it is about and which labels it makes."""
+    return {
+        **decision_view(decision),
+        "bucket": decision.bucket,
+        "key": decision.key,
+        "upload_id": decision.upload_id,
+        "flag_id": decision.flag_id,
+        "policy": decision.policy,
+        "policy_version": decision.policy_version,
+        "labels": [
+            {
+                "model": one.model,
+                "version": one.version,
+                "label": one.label,
+                "value": one.value,
+                "score": one.score,
+                "weight": one.weight,
+            }
+            for one in decision.labels
+        ],
+    }
+
+
+def lease_view(lease: Lease, found: IndexedImage, prediction: ImagePrediction, now_ms: int) -> dict[str, Any]:
+    """Return an image that a moderator has for himself."""
+    waiting = lease.waiting
+    return {
+        "lease_id": lease.lease_id,
+        "expires_ms": lease.expires_ms,
+        "priority": waiting.weight,
+        "waiting_seconds": max(0, now_ms - waiting.since_ms) / 1000,
+        "image": image_view(found, prediction),
+    }

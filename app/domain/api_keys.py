@@ -1,0 +1,145 @@
+"""API keys: how a token is written and read, what a key may do, when it ends. Pure.
+
+A token is `slk_<id>_<secret>`. The secret is 256 random bits, so a plain sha256 keeps it: there is nothing to guess
+that a slow hash would make dearer, and the hash is taken for each request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, get_args
+
+Scope = Literal["read", "score", "moderate", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+API_KEY_KIND: Final = "api_key"
+ID_BYTES: Final = 8
+SECRET_BYTES: Final = 32
+_ID_LETTERS: Final = 12
+# The id holds no underscore, so the second one ends it, whatever the secret holds.
+_TOKEN: Final = re.compile(r"slk_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key as `control.v1` tells it. `rate_per_second` None: as the settings say; `expires_ms` None: never."""
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    secret_sha256: str = field(repr=False)
+    created_ms: int
+    expires_ms: int | None = None
+    revoked: bool = False
+    rate_per_second: float | None = None
+
+    def valid_at(self, now_ms: int) -> bool:
+        """Whether it may be used at `now_ms`."""
+        return not self.revoked and (self.expires_ms is None or now_ms < self.expires_ms)
+
+    def revoke(self) -> ApiKey:
+        """Return it revoked."""
+        return replace(self, revoked=True)
+
+    def state_at(self, now_ms: int) -> str:
+        """Return `valid`, `expired` or `revoked`."""
+        if self.revoked:
+            return "revoked"
+        return "valid" if self.valid_at(now_ms) else "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token taken apart."""
+
+    key_id: str
+    secret: str = field(repr=False)
+
+    @property
+    def secret_sha256(self) -> str:
+        """The hash that the key of this token holds."""
+        return hashlib.sha256(self.secret.encode()).hexdigest()
+
+    def text(self) -> str:
+        """Return it as it is handed out."""
+        return f"slk_{self.key_id}_{self.secret}"
+
+
+def make_token(id_entropy: bytes, secret_entropy: bytes) -> Token:
+    """Return the token of ID_BYTES and SECRET_BYTES random bytes."""
+    if len(id_entropy) != ID_BYTES or len(secret_entropy) != SECRET_BYTES:
+        raise ValueError("a token is made of 8 and 32 random bytes")
+    key_id = base64.b32encode(id_entropy).decode().lower()[:_ID_LETTERS]
+    return Token(key_id, base64.urlsafe_b64encode(secret_entropy).decode().rstrip("="))
+
+
+def parse_token(text: str) -> Token | None:
+    """Return the parts of a token, None for what is none."""
+    found = _TOKEN.fullmatch(text)
+    return None if found is None else Token(found[1], found[2])
+
+
+def scopes_of(words: Iterable[str]) -> frozenset[Scope]:
+    """Return `words` as scopes. Raises ValueError for one that is none."""
+    known = {scope: scope for scope in SCOPES}
+    unknown = sorted(set(words) - set(known))
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no scope; scopes are {', '.join(SCOPES)}")
+    return frozenset(known[word] for word in words if word in known)
+
+
+def key_body(key: ApiKey) -> str:
+    """Return the JSON body of the key's ControlRecord."""
+    return json.dumps(
+        {
+            "name": key.name,
+            "scopes": sorted(key.scopes),
+            "secret_sha256": key.secret_sha256,
+            "created_ms": key.created_ms,
+            "expires_ms": key.expires_ms,
+            "revoked": key.revoked,
+            "rate_per_second": key.rate_per_second,
+        }
+    )
+
+
+def key_of(key_id: str, body: str) -> ApiKey | None:
+    """Return the key that a ControlRecord of name `key_id` holds, None where it cannot be read.
+
+    A scope that this version does not know is left out: the key may do the rest.
+    """
+    try:
+        told: Any = json.loads(body)
+    except ValueError:
+        return None
+    match told:
+        case {"name": str(name), "scopes": list(scopes), "secret_sha256": str(secret_sha256), "created_ms": created_ms}:
+            expires_ms, rate, revoked = told.get("expires_ms"), told.get("rate_per_second"), told.get("revoked", False)
+        case _:
+            return None
+    if not (
+        _SHA256.fullmatch(secret_sha256)
+        and _is_time(created_ms)
+        and (expires_ms is None or _is_time(expires_ms))
+        and (rate is None or _is_rate(rate))
+        and isinstance(revoked, bool)
+    ):
+        return None
+    known = frozenset(scope for scope in SCOPES if scope in scopes)
+    return ApiKey(
+        key_id, name, known, secret_sha256, created_ms, expires_ms, revoked, None if rate is None else float(rate)
+    )
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0

@@ -1,0 +1,121 @@
+"""What people decide of flagged images: which of them wait, in which order, and what a decision says of labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal, TypeGuard
+
+from app.domain.policy.decide import FLAGGED
+from schemas.records import DecidedLabel, FlaggedImage, Label, ModerationDecision
+
+APPROVE: Final = "approve"
+REJECT: Final = "reject"
+SKIP: Final = "skip"
+Verb = Literal["approve", "reject", "skip"]
+# The source of labels that decisions make.
+MODERATOR: Final = "moderator"
+_AT_LEAST: Final = (">=", ">")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One image that waits for a decision. `weight`, 1 to 100, times its age is its place in the queue."""
+
+    bucket: str
+    key: str
+    flag_id: str
+    action: str
+    weight: int
+    since_ms: int
+
+
+def is_settled(decision: ModerationDecision | None) -> bool:
+    """Whether nobody needs to look any more: skipping, and taking a decision back, leave the image open."""
+    return decision is not None and decision.decision != SKIP
+
+
+def waits(
+    flag: FlaggedImage | None, decision: ModerationDecision | None, actions: Collection[str]
+) -> TypeGuard[FlaggedImage]:
+    """Whether an image with this flag in force and this latest decision on it waits for a moderator."""
+    return flag is not None and flag.state == FLAGGED and flag.action in actions and not is_settled(decision)
+
+
+def waiting(flag: FlaggedImage) -> Waiting:
+    """Return the place of a flagged image in the queue: severity × score, then older first."""
+    return Waiting(flag.bucket, flag.key, flag.flag_id, flag.action, weight(flag), flag.decided_at_ms)
+
+
+def weight(flag: FlaggedImage) -> int:
+    """Return severity (0 to 100) × score (0 to 1) of the weightiest rule, 1 to 100.
+
+    The score of a rule is the highest that one of its conditions found; a rule without scores (a rejected file) counts
+    as certain.
+    """
+    found = (
+        rule.severity * max((one.value for one in rule.conditions if one.op in _AT_LEAST), default=1.0)
+        for rule in flag.rules
+    )
+    return min(100, max(1, round(max(found, default=0.0))))
+
+
+def decision_id(moderator: str, client_id: str) -> str:
+    """Return the identity of the decision that a client names `client_id`."""
+    return hashlib.sha256("\x00".join(("decision", moderator, client_id)).encode()).hexdigest()[:32]
+
+
+def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -> tuple[DecidedLabel, ...]:
+    """Return what a decision says of the labels that brought the image before the moderator.
+
+    Approving says that none is true of the picture. Rejecting for the reason of one rule says that this rule's labels
+    are; rejecting for no or another reason says it of all rules together, each with its share of the weight. Skipping
+    says nothing, unless it takes a decision back: then it withdraws.
+    """
+    if decision == SKIP and not reverses:
+        return ()
+    named = [rule for rule in flag.rules if rule.rule == reason] if decision == REJECT else []
+    rules = named or list(flag.rules)
+    share = {APPROVE: 1.0, REJECT: 1.0 / max(1, len(rules)), SKIP: 0.0}[decision]
+    found: dict[tuple[str, str], DecidedLabel] = {}
+    for rule in rules:
+        for one in rule.conditions:
+            if one.op in _AT_LEAST:
+                value = 1.0 if decision == REJECT else 0.0
+                found.setdefault(
+                    (one.model, one.label), DecidedLabel(one.model, one.version, one.label, value, one.value, share)
+                )
+    return tuple(found.values())
+
+
+def labels_of(decision: ModerationDecision) -> tuple[Label, ...]:
+    """Return the labels for training that a decision makes; the same decision makes the same ones."""
+    return tuple(
+        Label(
+            label_id=_label_id(decision, one),
+            bucket=decision.bucket,
+            key=decision.key,
+            version_id=decision.version_id,
+            etag=decision.etag,
+            sha256=decision.sha256,
+            upload_id=decision.upload_id,
+            model=one.model,
+            version=one.version,
+            label=one.label,
+            value=one.value,
+            score=one.score,
+            source=MODERATOR,
+            author=decision.moderator,
+            reason=decision.reason,
+            weight=one.weight,
+            decision_id=decision.decision_id,
+            reverses=decision.reverses,
+            labelled_at_ms=decision.decided_at_ms,
+        )
+        for one in decision.labels
+    )
+
+
+def _label_id(decision: ModerationDecision, one: DecidedLabel) -> str:
+    return hashlib.sha256("\x00".join(("label", decision.decision_id, one.model, one.label)).encode()).hexdigest()[:32]
