@@ -159,6 +159,35 @@ class IndexUnavailable(Retryable):
     """
 
 
+class Overloaded(Retryable):
+    """The query service has as much work in hand as it can do in time; what it took on is not slowed down for more.
+
+    Operator: clients come again after `retry_after_seconds`; when it lasts, run more `./sightline api` processes.
+    """
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(Retryable):
+    """A caller's deadline passed before its picture was scored; the work was given up unless others wait for it.
+
+    Operator: nothing for single ones; when it lasts, the machine is too small for these deadlines.
+    """
+
+
+class ScoringUnavailable(Retryable):
+    """The query service has no models to score with: switched off, still loading, or broken.
+
+    Operator: `scoring_off` is SIGHTLINE_API_SCORE; `models_failed` is in the log with the folder to mend.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 class LakeUnavailable(Retryable):
     """The Iceberg catalog, its files or Kafka Connect do not answer.
 

@@ -91,6 +91,33 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_batch_members_total", "counter", "images", ("queue",), "members of those batches"),
     Metric("sightline_device_busy_seconds_total", "counter", "seconds", (), "time in which the device ran batches"),
     Metric("sightline_engine_waiting", "gauge", "images", ("queue",), "waiting for decoding or for a batch"),
+    # the query service: POST /v1/score and previews
+    Metric(
+        "sightline_api_scores_total",
+        "counter",
+        "pictures",
+        ("answer",),
+        "POST /v1/score by how it was answered: computed, joined to equal bytes in flight, cached, rejected (not a "
+        "picture of ours), refused (too much in hand), deadline (it passed), failed (the service ended or broke)",
+    ),
+    Metric(
+        "sightline_api_score_seconds", "histogram", "seconds", (), "from body to answer of POST /v1/score", _SECONDS
+    ),
+    Metric("sightline_api_score_in_flight", "gauge", "pictures", (), "pictures being computed for POST /v1/score"),
+    Metric(
+        "sightline_api_cache_failures_total",
+        "counter",
+        "calls",
+        ("what",),
+        "get or put that the shared cache of contents did not answer in time; the picture is scored all the same",
+    ),
+    Metric(
+        "sightline_api_previews_total",
+        "counter",
+        "previews",
+        ("answer",),
+        "previews: made, joined to an equal one in the making, kept, rejected, gone, refused, failed",
+    ),
     # identify
     Metric(
         "sightline_events_total",

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from app.domain.archive import FileRange
 from app.domain.claims import StoredClaim
+from app.domain.contents import ContentRow
 from app.domain.moderation import Waiting
 from app.domain.sessions import ConsoleSession
 from schemas.records import (
@@ -273,6 +274,25 @@ class Index(Sink, Protocol):
 
     async def content(self, sha256: str) -> ImagePrediction | None:
         """Return the latest outcome of these bytes under any key, None for nothing. Raises IndexUnavailable."""
+        ...
+
+
+class ContentCache(Protocol):
+    """What any process knows of a content, shared by all of them. Every wait is bounded.
+
+    Nothing depends on it: what it loses, or does not answer, is computed again.
+    """
+
+    async def get(self, sha256: str) -> ContentRow | None:
+        """Return what is known of these bytes, None for nothing. Raises IndexUnavailable."""
+        ...
+
+    async def put(self, sha256: str, row: ContentRow) -> None:
+        """Keep `row` in place of what was kept of these bytes. Raises IndexUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
         ...
 
 

@@ -16,12 +16,14 @@ from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
 from app.api.routes_decisions import router as decisions
 from app.api.routes_images import router as images
+from app.api.routes_preview import router as preview
 from app.api.routes_queue import router as queue
+from app.api.routes_score import router as score
 from app.api.routes_session import router as session
 from app.api.routes_system import router as system
 from app.api.security_headers import SecurityHeaders
 
-ROUTERS: Final = (images, decisions, queue, session, system)
+ROUTERS: Final = (images, preview, score, decisions, queue, session, system)
 
 
 def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:

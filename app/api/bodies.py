@@ -12,7 +12,7 @@ from app.api.problems import Problem, problem_answer
 
 _PLAIN_BYTES: Final = 1024 * 1024
 # Boundaries and part headers around the picture of a form.
-_FORM_BYTES: Final = 64 * 1024
+FORM_BYTES: Final = 64 * 1024
 
 
 class _TooLarge(HTTPException):
@@ -30,7 +30,7 @@ class BodyLimits:
 
     def __init__(self, app: ASGIApp, picture_bytes: int) -> None:
         self._app = app
-        self._score_bytes = picture_bytes + _FORM_BYTES
+        self._score_bytes = picture_bytes + FORM_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request, or refuse it."""

@@ -52,6 +52,7 @@ PROBLEMS: Final = {
     403: "The key lacks the scope, or this place is not served.",
     404: "Nothing is known of it; `code` says which kind of nothing.",
     409: "It does not fit what is known of the image.",
+    408: "The body did not come in time.",
     413: "The body is too large; it was not read.",
     415: "The content type is none that is understood.",
     422: "The request, or the picture in it, cannot be read.",

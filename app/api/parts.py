@@ -8,6 +8,7 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from app.api.pictures import PictureParts
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
 from app.metrics import Meters
@@ -34,6 +35,7 @@ class ApiParts:
     queue: ModerationQueue
     decision_log: DecisionLog
     decisions: Decisions
+    pictures: PictureParts | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service ends: what waits answers now."""
 

@@ -23,6 +23,7 @@ from app.adapters.redis_watch import RedisWatch
 from app.api.application import build_application
 from app.api.background import beside
 from app.api.parts import ApiParts
+from app.api.pictures import picture_parts
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
 from app.errors import StartupRefused
@@ -42,7 +43,7 @@ _KEYS_SECONDS = 10.0
 @asynccontextmanager
 async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
     """Yield the parts that the settings describe. Raises StartupRefused where the service could not work at all."""
-    codec, clock = Codec(), SystemClock()
+    codec, clock, meters = Codec(), SystemClock(), PrometheusMeters()
     async with AsyncExitStack() as stack:
         index = RedisIndex(settings.redis, codec)
         stack.push_async_callback(index.close)
@@ -66,6 +67,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             clock=clock,
             actions=settings.moderation.actions,
         )
+        pictures = await stack.enter_async_context(picture_parts(settings, index, clock, meters))
         keys = KeyRing(clock)
         rates = Rates(clock, settings.api.rate_per_second, use)
         await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
@@ -76,7 +78,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             clock=clock,
             codec=codec,
             index=index,
-            meters=PrometheusMeters(),
+            meters=meters,
             keys=keys,
             sessions=sessions,
             rates=rates,
@@ -85,6 +87,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             queue=queue,
             decision_log=log,
             decisions=decisions,
+            pictures=pictures,
         )
 
 

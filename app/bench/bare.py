@@ -1,7 +1,8 @@
 """The bare loop: the engine of the score worker without Kafka. Fetch, digest, decode, infer; nothing else.
 
 A process of its own, so that its memory and CPU are its own. It is told what to read by lines of JSON on its standard
-input and answers with one line each.
+input and answers with one line each: {"bucket", "objects"} are read from the object store, {"files"} from this machine,
+"in_flight" of them at once (else as many as a worker has in hand).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -52,28 +55,36 @@ async def serve(settings: Settings) -> None:
 
 async def _round(settings: Settings, engine: Engine, store: S3ObjectStore, asked: dict[str, Any]) -> BareRound:
     process = psutil.Process()
-    credits = asyncio.Semaphore(settings.engine.max_in_flight)
+    credits = asyncio.Semaphore(asked.get("in_flight", settings.engine.max_in_flight))
     moments: list[float] = []
     began = time.monotonic()
     before = process.cpu_times()
 
-    async def one(key: str, etag: str, size_bytes: int) -> None:
+    async def fetched(key: str, etag: str, size_bytes: int) -> bytes:
+        ref = ObjectRef(asked["bucket"], key, None, etag, size_bytes)
+        found = await store.fetch(ref, max_bytes=settings.limits.max_bytes)
+        if not isinstance(found, FetchedObject):
+            raise StartupRefused(f"the bare loop cannot read {key}: {found.reason}")
+        return found.body
+
+    async def one(name: str, body: Awaitable[bytes] | None) -> None:
         try:
-            ref = ObjectRef(asked["bucket"], key, None, etag, size_bytes)
-            fetched = await store.fetch(ref, max_bytes=settings.limits.max_bytes)
-            if not isinstance(fetched, FetchedObject):
-                raise StartupRefused(f"the bare loop cannot read {key}: {fetched.reason}")
-            hashlib.sha256(fetched.body).hexdigest()
-            if isinstance(await engine.score(fetched.body), Rejection):
-                raise StartupRefused(f"the bare loop cannot score {key}")
+            # Files were written a moment ago and come from memory, quicker than a thread would be asked.
+            content = Path(name).read_bytes() if body is None else await body
+            hashlib.sha256(content).hexdigest()
+            if isinstance(await engine.score(content), Rejection):
+                raise StartupRefused(f"the bare loop cannot score {name}")
             moments.append(time.monotonic() - began)
         finally:
             credits.release()
 
     async with asyncio.TaskGroup() as group:
-        for key, etag, size_bytes in asked["objects"]:
+        for key, etag, size_bytes in asked.get("objects", ()):
             await credits.acquire()
-            group.create_task(one(key, etag, size_bytes))
+            group.create_task(one(key, fetched(key, etag, size_bytes)))
+        for path in asked.get("files", ()):
+            await credits.acquire()
+            group.create_task(one(path, None))
     after = process.cpu_times()
     cpu_seconds = after.user + after.system - before.user - before.system
     return BareRound(tuple(sorted(moments)), cpu_seconds, process.memory_info().rss)

@@ -34,7 +34,7 @@ def bench_photographs(count: int, folder: Path | None, seed: int = 1) -> Iterato
     generator.shuffle(files)
     for number in range(count):
         body = files[number % len(files)].read_bytes()
-        yield body if number < len(files) else _commented(body, number)
+        yield body if number < len(files) else commented(body, f"bench {number}")
 
 
 def _made(count: int, generator: random.Random) -> Iterator[bytes]:
@@ -76,7 +76,8 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _commented(body: bytes, number: int) -> bytes:
+def commented(body: bytes, text: str) -> bytes:
+    """Return the same JPEG with a comment inside: other bytes, the same picture and the same work."""
     # A comment segment right after the start marker.
-    text = f"bench {number}".encode()
-    return body[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + body[2:]
+    comment = text.encode()
+    return body[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + body[2:]

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from schemas.records import LabelScore, ModelScores, Region
+from schemas.records import ImagePrediction, LabelScore, ModelScores, Region
 
 CONTENTS_TABLE = "contents"
 EMBEDDINGS_TABLE = "embeddings"
@@ -57,6 +57,13 @@ def merged(row: ContentRow | None, format_: str, width: int, height: int, new: I
     if row is not None and not format_:
         return replace(row, scores=tuple(scores))
     return ContentRow(format_, width, height, tuple(scores))
+
+
+def row_of(prediction: ImagePrediction) -> ContentRow | None:
+    """Return what an outcome tells of its bytes; None for one without scores."""
+    if not prediction.scores or not prediction.format:
+        return None
+    return ContentRow(prediction.format, prediction.width, prediction.height, prediction.scores)
 
 
 def content_key(sha256: str) -> bytes:

@@ -44,6 +44,11 @@ class Device:
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What a model raised; the device answers nothing else since."""
+        return self._failure
+
     def waiting(self) -> dict[str, int]:
         """Return how many wait in each queue."""
         return {name: len(queue) for name, queue in self._queues.items()}

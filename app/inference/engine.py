@@ -134,6 +134,11 @@ class Engine:
         """Batches and their members since the start."""
         return self._device.counts
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What a model raised; nothing can be computed since, and only a new process mends it."""
+        return self._device.failure
+
     def waiting(self) -> dict[str, int]:
         """Return how many wait for decoding and in each batch queue."""
         return {"decode": self._decode_gate.waiting, **self._device.waiting()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from app.domain.batching import Priority
 from app.domain.contents import ContentRow, merged
@@ -18,6 +20,8 @@ from schemas.records import ModelScores
 # Between an outcome and its row in the table lies a transaction; a burst of equal bytes meets this memory instead.
 # 4,096 rows of four models are about 10 MB, their embeddings 8 MB.
 _RECENT_ROWS = 4096
+# Hashing runs at about 1 GB/s; up to here it holds the event loop for less than a millisecond.
+_HASH_INLINE_BYTES: Final = 512 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +83,15 @@ class Contents:
             self._recent.move_to_end(sha256)
         return found
 
+    def learn(self, sha256: str, row: ContentRow) -> None:
+        """Keep what another process knows of this content, unless something is known here."""
+        if sha256 not in self._recent:
+            self._keep(sha256, Recent(row, {}))
+
+    def is_under_way(self, sha256: str, wanted: frozenset[str]) -> bool:
+        """Whether `compute` of these would join a computation; true until the next await."""
+        return any(wanted <= one.wanted for one in self._in_flight.get((sha256, False), ()))
+
     async def compute(
         self,
         sha256: str,
@@ -100,8 +113,10 @@ class Contents:
         found = next((one for one in self._in_flight.get(key, ()) if wanted <= one.wanted), None)
         joined = found is not None
         if found is None:
-            work = self._compute(sha256, content, wanted, known, embeddings, ticket, freed)
+            work = self._compute(sha256, content, wanted, known, embeddings, ticket)
             found = _InFlight(wanted, ticket, asyncio.create_task(work))
+            # A callback, since a task that is cancelled before its first step runs none of its own lines.
+            found.task.add_done_callback(lambda _: freed())
             self._in_flight.setdefault(key, []).append(found)
             self.counts.computed += 1
         else:
@@ -135,12 +150,8 @@ class Contents:
         known: Mapping[str, ModelScores],
         embeddings: Mapping[str, QuantisedEmbedding],
         ticket: Ticket,
-        freed: Callable[[], None],
     ) -> Computed | Rejection:
-        try:
-            found = await self.engine.score(content, wanted=wanted, known=known, embeddings=embeddings, ticket=ticket)
-        finally:
-            freed()
+        found = await self.engine.score(content, wanted=wanted, known=known, embeddings=embeddings, ticket=ticket)
         if isinstance(found, Rejection):
             return found
         return self.remember(sha256, found)
@@ -152,7 +163,17 @@ class Contents:
         before = self._recent.get(sha256)
         row = merged(before.row if before else None, format_, width, height, found.scores.values())
         if row.format:
-            self._recent[sha256] = Recent(row, {**(before.embeddings if before else {}), **found.embeddings})
-            while len(self._recent) > _RECENT_ROWS:
-                self._recent.popitem(last=False)
+            self._keep(sha256, Recent(row, {**(before.embeddings if before else {}), **found.embeddings}))
         return Computed(found.scores, format_, width, height, found.timings, found.embeddings)
+
+    def _keep(self, sha256: str, known: Recent) -> None:
+        self._recent[sha256] = known
+        while len(self._recent) > _RECENT_ROWS:
+            self._recent.popitem(last=False)
+
+
+async def sha256_of(body: bytes) -> str:
+    """Return the digest in hexadecimal; a large body is hashed beside the event loop."""
+    if len(body) <= _HASH_INLINE_BYTES:
+        return hashlib.sha256(body).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())

@@ -5,8 +5,6 @@ claimed? → known sha256: stored scores, stored embedding → fetch → sha256 
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,7 +30,7 @@ from app.errors import BucketUnavailable, ObjectUnavailable, Poison, StoreUnavai
 from app.inference.budget import Budget, Ticket
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import HELD_PIXEL_BYTES, EngineScores
-from app.pipeline.contents import Computed, Contents
+from app.pipeline.contents import Computed, Contents, sha256_of
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
 from app.ports import (
     Claim,
@@ -58,8 +56,6 @@ _CLAIMS_TABLE: Final = "uploads"
 # Waits while the store is away: full jitter up to 0.5 s doubled each time, 30 s at most, for as long as it takes.
 _STORE_WAIT_SECONDS: Final = 0.5
 _MAX_STORE_WAIT_SECONDS: Final = 30.0
-# Hashing runs at about 1 GB/s; up to here it holds the event loop for less than a millisecond.
-_HASH_INLINE_BYTES: Final = 512 * 1024
 
 
 @dataclass(slots=True)
@@ -242,7 +238,7 @@ class ScoreProcessor:
                 return found
             held.keep(len(found.body) + HELD_PIXEL_BYTES)
             work.fetched = found
-            work.sha256 = await _sha256(found.body)
+            work.sha256 = await sha256_of(found.body)
             return await self._content_outcome(work, found.body, work.sha256, held)
         finally:
             held.release()
@@ -505,12 +501,6 @@ def replace_header(computed: Computed, row: ContentRow | None) -> Computed:
     if not computed.format and row is not None:
         computed.format, computed.width, computed.height = row.format, row.width, row.height
     return computed
-
-
-async def _sha256(body: bytes) -> str:
-    if len(body) <= _HASH_INLINE_BYTES:
-        return hashlib.sha256(body).hexdigest()
-    return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
 
 
 def _ms(seconds: float) -> int:

@@ -1,0 +1,49 @@
+"""What the routes that touch bytes work with: the models, room for bodies, the object store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from app.adapters.redis_contents import RedisContents
+from app.adapters.s3 import S3ObjectStore
+from app.domain.filters import UploadFilter
+from app.metrics import Meters
+from app.ports import Clock, Index
+from app.services.admission import BodyRoom
+from app.services.previews import Previews
+from app.services.references import ReferencedObjects
+from app.services.scoring import Scoring
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PictureParts:
+    """One for each process."""
+
+    scoring: Scoring
+    bodies: BodyRoom
+    objects: ReferencedObjects
+    previews: Previews
+
+
+@asynccontextmanager
+async def picture_parts(settings: Settings, index: Index, clock: Clock, meters: Meters) -> AsyncIterator[PictureParts]:
+    """Yield the parts while the models are being loaded; afterwards everything is released."""
+    async with AsyncExitStack() as held:
+        contents = RedisContents(settings.redis, index)
+        held.push_async_callback(contents.close)
+        store = S3ObjectStore(settings.s3)
+        held.push_async_callback(store.close)
+        scoring = Scoring(settings, contents, clock, meters)
+        held.push_async_callback(scoring.close)
+        previews = Previews(store, settings, clock, meters)
+        held.push_async_callback(previews.close)
+        scoring.start()
+        yield PictureParts(
+            scoring=scoring,
+            bodies=BodyRoom(settings.api.body_bytes_in_flight),
+            objects=ReferencedObjects(store, UploadFilter.of(settings), settings.limits.max_bytes),
+            previews=previews,
+        )

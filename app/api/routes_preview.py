@@ -1,0 +1,79 @@
+"""GET /v1/images/{bucket}/{key}/preview: a small JPEG of the image that was scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from app.api.auth import Caller, allow
+from app.api.models import COMMON, problems
+from app.api.parts import parts_of
+from app.api.paths import image_key
+from app.api.problems import Problem
+from app.domain.images import Rejection
+from app.domain.outcomes import GONE
+from app.errors import Overloaded
+from app.ports import ObjectRef
+from app.services.previews import SIZES, Gone
+
+router = APIRouter()
+may_moderate = allow("moderate")
+_JPEG: Final = "image/jpeg"
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "the preview", "content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}}},
+    **problems(*COMMON, 400, 404),
+}
+
+
+@router.get(
+    "/v1/images/{bucket}/{key}/preview",
+    tags=["images"],
+    summary="Show an image",
+    responses=_RESPONSES,
+    response_class=Response,
+)
+async def preview(
+    request: Request,
+    image: Annotated[tuple[str, str], Depends(image_key)],
+    _caller: Annotated[Caller, Depends(may_moderate)],
+    size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = SIZES[1],
+) -> Response:
+    """The very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
+
+    404 `gone`: what was scored is no longer there. 422: why nothing can be shown, by the reasons of docs/images.md.
+    """
+    parts = parts_of(request)
+    bucket, key = image
+    known = await parts.index.image(bucket, key)
+    if known is None:
+        raise Problem(404, "unknown_image", "no outcome of this image is known")
+    if known.prediction is None:
+        raise Problem(404, "removed_image", "the image was removed", removed_ms=known.removed_at_ms)
+    if known.prediction.outcome == GONE:
+        raise Problem(404, "gone", "the image was deleted before it could be read")
+    if parts.pictures is None:
+        raise Problem(503, "unavailable", "this service reads no objects")
+    outcome = known.prediction
+    ref = ObjectRef(outcome.bucket, outcome.key, outcome.version_id, outcome.etag, outcome.size_bytes)
+    try:
+        found = await parts.pictures.previews.preview(ref, size)
+    except Overloaded as error:
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        raise Problem(429, "overloaded", str(error), headers=headers) from error
+    match found:
+        case Gone(detail):
+            raise Problem(404, "gone", f"what was scored is no longer there: {detail}")
+        case Rejection():
+            raise Problem(422, found.reason.value, found.detail)
+        case bytes():
+            return Response(found, 200, _headers(parts.settings.api.preview_seconds), _JPEG)
+
+
+def _headers(seconds: float) -> dict[str, str]:
+    return {
+        "Cache-Control": f"private, max-age={int(seconds)}, no-transform",
+        "Content-Disposition": 'inline; filename="preview.jpg"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }

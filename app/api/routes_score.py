@@ -1,0 +1,144 @@
+"""POST /v1/score: a picture in, its scores out, while the caller waits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Header, Request
+from starlette.responses import Response
+
+from app.api.answers import json_answer
+from app.api.auth import Caller, allow
+from app.api.models import COMMON, problems
+from app.api.parts import ApiParts, parts_of
+from app.api.pictures import PictureParts
+from app.api.problems import Problem
+from app.api.score_bodies import (
+    FORM,
+    JSON,
+    expected_bytes,
+    form_bytes,
+    kind_of,
+    read_bytes,
+    read_form,
+    read_reference,
+    receiving,
+    within,
+)
+from app.api.score_document import REQUEST_BODY, Score, score_view
+from app.domain.images import Rejection
+from app.errors import DeadlineExceeded, Overloaded, ScoringUnavailable
+from app.services.admission import Room
+from app.services.references import NOT_SERVED, Absent
+from app.services.score_content import ContentScorer
+
+router = APIRouter()
+may_score = allow("score")
+# Loading takes some seconds, once.
+_LOADING_RETRY_SECONDS: Final = 3
+
+
+@router.post(
+    "/v1/score",
+    tags=["score"],
+    summary="Score a picture",
+    response_model=Score,
+    responses=problems(*COMMON, 404, 408, 413, 415, 504),
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def score(
+    request: Request,
+    _caller: Annotated[Caller, Depends(may_score)],
+    deadline_ms: Annotated[
+        int | None,
+        Header(
+            alias="X-Deadline-Ms", ge=1, le=600_000, description="answer within so many milliseconds, or not at all"
+        ),
+    ] = None,
+) -> Response:
+    """All models and the policy on one picture: the same scores as an upload of the same bytes gets.
+
+    No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
+    404 `no_such_object` are said of references. 429 `overloaded`: too much in hand, or more than fits into the
+    deadline. 503: `models_loading`, `models_failed`, `scoring_off`, or `unavailable` where the object store is away.
+    """
+    parts = parts_of(request)
+    deadline = None if deadline_ms is None else parts.clock.monotonic() + deadline_ms / 1000
+    pictures = parts.pictures
+    if pictures is None:
+        raise Problem(503, "scoring_off", "this service scores nothing")
+    try:
+        scorer = pictures.scoring.scorer()
+        kind = kind_of(request)
+        if kind == JSON:
+            return await _referenced(request, parts, pictures, scorer, deadline)
+        return await _sent(request, parts, pictures, scorer, kind, deadline)
+    except ScoringUnavailable as error:
+        headers = {"Retry-After": str(_LOADING_RETRY_SECONDS)} if error.code == "models_loading" else {}
+        raise Problem(503, error.code, str(error), headers=headers) from error
+    except Overloaded as error:
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        raise Problem(429, "overloaded", str(error), headers=headers) from error
+    except DeadlineExceeded as error:
+        raise Problem(504, "deadline_exceeded", str(error)) from error
+
+
+async def _sent(
+    request: Request, parts: ApiParts, pictures: PictureParts, scorer: ContentScorer, kind: str, deadline: float | None
+) -> Response:
+    most = parts.settings.api.max_body_bytes
+    amount = expected_bytes(request, form_bytes(most) if kind == FORM else most)
+    room = await pictures.bodies.take(amount, _left(parts, deadline))
+    try:
+        async with within(deadline, parts.clock.monotonic), receiving():
+            body = await (read_form(request, most) if kind == FORM else read_bytes(request, most))
+        return await _answer(scorer, body, room, deadline)
+    finally:
+        room.release()
+
+
+async def _referenced(
+    request: Request, parts: ApiParts, pictures: PictureParts, scorer: ContentScorer, deadline: float | None
+) -> Response:
+    async with within(deadline, parts.clock.monotonic), receiving():
+        ref = await read_reference(request)
+    room = await pictures.bodies.take(pictures.objects.max_bytes, _left(parts, deadline))
+    try:
+        async with within(deadline, parts.clock.monotonic):
+            found = await pictures.objects.read(ref)
+        match found:
+            case Absent():
+                raise Problem(403 if found.code == NOT_SERVED else 404, found.code, found.detail)
+            case Rejection():
+                raise _no_picture(scorer, found)
+            case _:
+                return await _answer(scorer, found, room, deadline)
+    finally:
+        room.release()
+
+
+async def _answer(scorer: ContentScorer, body: bytes, room: Room, deadline: float | None) -> Response:
+    room.keep(len(body))
+    found = await scorer.score(body, deadline=deadline)
+    if isinstance(found, Rejection):
+        raise _no_picture(scorer, found)
+    return json_answer(score_view(found))
+
+
+def _no_picture(scorer: ContentScorer, rejection: Rejection) -> Problem:
+    """Return the stream's outcome `rejected` as a problem, with what the policy would do about it."""
+    verdict = scorer.judge(rejection)
+    return Problem(
+        422,
+        rejection.reason.value,
+        rejection.detail,
+        outcome="rejected",
+        format=rejection.format,
+        width=rejection.width,
+        height=rejection.height,
+        action=verdict.action if verdict is not None else "none",
+    )
+
+
+def _left(parts: ApiParts, deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - parts.clock.monotonic()

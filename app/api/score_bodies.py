@@ -1,0 +1,136 @@
+"""The bytes of POST /v1/score: a raw body, a form's file or a JSON reference, never more than the limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from app.api.bodies import FORM_BYTES
+from app.api.models import Key, Text
+from app.api.problems import Problem
+from app.errors import DeadlineExceeded
+from app.ports import ObjectRef
+
+# A body of 10 MB takes so long over 2 Mbit/s; a client that is slower holds bytes that others wait for.
+_BODY_SECONDS: Final = 45.0
+# Bucket and key, each byte of which may be written as six.
+_REFERENCE_BYTES: Final = 16 * 1024
+FORM: Final = "multipart/form-data"
+JSON: Final = "application/json"
+_BYTES: Final = "application/octet-stream"
+
+
+class _Reference(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
+    key: Key
+    version_id: Annotated[Text | None, Field(min_length=1, max_length=1024)] = None
+    etag: Annotated[Text | None, Field(min_length=1, max_length=200)] = None
+
+
+def kind_of(request: Request) -> str:
+    """Return the kind of body: FORM, JSON, or `image` for bytes. Raises Problem(415) for any other."""
+    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if named in (FORM, JSON):
+        return named
+    if named == _BYTES or named.startswith("image/"):
+        return "image"
+    detail = f"send image/*, {_BYTES}, {FORM} or {JSON}, not {named or 'a body without a content type'}"
+    raise Problem(415, "unsupported_media_type", detail)
+
+
+def expected_bytes(request: Request, most: int) -> int:
+    """Return how many bytes to make room for. Raises Problem(413) for a body that announces more than `most`."""
+    announced = request.headers.get("content-length", "")
+    if not announced.isdecimal():
+        return most
+    if int(announced) > most:
+        raise too_large(most)
+    return int(announced)
+
+
+def form_bytes(most: int) -> int:
+    """Return how large a form with a file of `most` bytes may be."""
+    return most + FORM_BYTES
+
+
+def too_large(most: int, *, closing: bool = False) -> Problem:
+    """Return the refusal of a body; `closing` where its end is not known and it must not be waited for."""
+    headers = {"Connection": "close"} if closing else {}
+    return Problem(413, "body_too_large", f"the body is larger than {most} bytes", headers=headers, most_bytes=most)
+
+
+async def read_bytes(request: Request, most: int) -> bytes:
+    """Return the body. Raises Problem(413) past `most` bytes."""
+    parts: list[bytes] = []
+    total = 0
+    async for part in request.stream():
+        total += len(part)
+        if total > most:
+            raise too_large(most, closing=True)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def read_form(request: Request, most: int) -> bytes:
+    """Return the one file of a form, its field `file`. Raises Problem."""
+    # How much may come at all, the form's own bytes among it, the middleware counts (app/api/bodies.py).
+    try:
+        async with request.form(max_files=1, max_fields=0) as form:
+            found = form.multi_items()
+            if len(found) != 1 or found[0][0] != "file" or not isinstance(found[0][1], UploadFile):
+                raise Problem(422, "invalid_request", "the form must hold one file, in the field `file`")
+            content = await found[0][1].read()
+    except HTTPException as error:
+        raise Problem(422, "invalid_request", f"this form cannot be read: {error.detail}") from error
+    if len(content) > most:
+        raise too_large(most)
+    return content
+
+
+async def read_reference(request: Request) -> ObjectRef:
+    """Return the object that a JSON body names. Raises Problem."""
+    body = await read_bytes(request, expected_bytes(request, _REFERENCE_BYTES))
+    try:
+        found = _Reference.model_validate_json(body)
+    except ValidationError as error:
+        errors = [{"where": ["body", *map(str, one["loc"])], "what": str(one["msg"])} for one in error.errors()]
+        detail = "; ".join(f"{'.'.join(one['where'])}: {one['what']}" for one in errors[:5])
+        raise Problem(422, "invalid_request", detail, errors=errors) from error
+    etag = found.etag.strip().strip('"').lower() if found.etag else None
+    return ObjectRef(found.bucket, found.key, found.version_id, etag or None, None)
+
+
+@asynccontextmanager
+async def within(deadline: float | None, now: Callable[[], float]) -> AsyncIterator[None]:
+    """End what is inside with DeadlineExceeded when the caller's deadline passes."""
+    try:
+        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now())) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded("the deadline passed before the picture was there") from error
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[None]:
+    """Bound how long a client may take to send a body. Raises Problem for one that takes longer, or leaves."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        detail = f"the body did not come within {_BODY_SECONDS:g} s"
+        raise Problem(408, "body_too_slow", detail, headers={"Connection": "close"}) from error
+    except ClientDisconnect as error:
+        raise Problem(400, "disconnected", "the client left before its body was there") from error

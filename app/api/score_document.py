@@ -1,0 +1,96 @@
+"""POST /v1/score in JSON: its bodies and its answer, for the OpenAPI document and for the answer itself."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from app.api.models import Region, Rule
+from app.api.views import rules_view, scores_view
+from app.services.score_content import ScoredContent
+
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+_REFERENCE_SCHEMA: Final = {
+    "type": "object",
+    "required": ["bucket", "key"],
+    "additionalProperties": False,
+    "properties": {
+        "bucket": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": 63},
+        "key": {"type": "string", "minLength": 1, "maxLength": 1024},
+        "version_id": {"type": ["string", "null"], "minLength": 1, "maxLength": 1024},
+        "etag": {"type": ["string", "null"], "minLength": 1, "maxLength": 200},
+    },
+}
+_FORM_SCHEMA: Final = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary"}},
+}
+REQUEST_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "description": "The picture itself, as a body or as the field `file` of a form, or the object that holds it.",
+    "content": {
+        "application/octet-stream": _BYTES,
+        "image/*": _BYTES,
+        "multipart/form-data": {"schema": _FORM_SCHEMA},
+        "application/json": {"schema": _REFERENCE_SCHEMA},
+    },
+}
+
+
+class ScoreTimings(BaseModel):
+    """Milliseconds: waiting for a thread or a batch, decoding, inference, and from body to answer."""
+
+    queued: int
+    decode: int
+    infer: int
+    total: int
+
+
+class Score(BaseModel):
+    """What the models and the policy say of a picture. `cached`: nothing was computed for this request.
+
+    `scores` is model → label → value, `skipped` why a cascade did not need to run (its labels then hold the value of
+    its condition), `reasons` the codes of labels over their threshold, `rules` those that flag the picture.
+    """
+
+    sha256: str
+    outcome: Literal["scored"]
+    cached: bool
+    format: str
+    width: int
+    height: int
+    size_bytes: int
+    scores: dict[str, dict[str, float]]
+    regions: dict[str, list[Region]]
+    skipped: dict[str, str]
+    models: dict[str, str]
+    reasons: list[str]
+    action: Literal["none", "advise", "notify", "review", "block"]
+    rules: list[Rule]
+    timings_ms: ScoreTimings
+
+
+def score_view(found: ScoredContent) -> dict[str, Any]:
+    """Return the body of a 200."""
+    timings = found.timings
+    return {
+        "sha256": found.sha256,
+        "outcome": "scored",
+        "cached": found.cached,
+        "format": found.format,
+        "width": found.width,
+        "height": found.height,
+        "size_bytes": found.size_bytes,
+        **scores_view(found.scores),
+        "reasons": found.reasons,
+        "action": found.action or "none",
+        "rules": rules_view(found.rules),
+        "timings_ms": {
+            "queued": timings.queued_ms,
+            "decode": timings.decode_ms,
+            "infer": timings.infer_ms,
+            "total": found.total_ms,
+        },
+    }

@@ -1,0 +1,94 @@
+"""One suite on the memory twin and on Redis: what the shared cache of contents promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from app.adapters.avro import Codec
+from app.adapters.memory_contents import MemoryContents
+from app.adapters.memory_index import MemoryIndex
+from app.adapters.redis import RedisIndex
+from app.adapters.redis_contents import RedisContents
+from app.domain.contents import ContentRow
+from app.errors import IndexUnavailable
+from app.ports import ContentCache, Index, IndexEntry
+from tests.support.outcomes import four_models, prediction
+from tests.support.redis_process import RedisProcess
+
+CODEC = Codec()
+SHA = "ab" * 32
+ROW = ContentRow("jpeg", 640, 480, tuple(replace(one, cached=True) for one in four_models()))
+
+
+@pytest_asyncio.fixture(params=["memory", "redis"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[ContentCache, Index]]:
+    if request.param == "memory":
+        twin = MemoryIndex()
+        yield MemoryContents(twin), twin
+        return
+    server = RedisProcess(tmp_path)
+    await server.start()
+    index = RedisIndex(server.settings(), CODEC)
+    cache = RedisContents(server.settings(), index)
+    try:
+        yield cache, index
+    finally:
+        await cache.close()
+        await index.close()
+        await server.close()
+
+
+async def test_a_row_comes_back_as_it_was_put(pair: tuple[ContentCache, Index]) -> None:
+    cache, _ = pair
+    assert await cache.get(SHA) is None
+    await cache.put(SHA, ROW)
+    assert await cache.get(SHA) == ROW
+    less = replace(ROW, scores=ROW.scores[:1])
+    await cache.put(SHA, less)
+    assert await cache.get(SHA) == less
+
+
+async def test_what_was_never_put_is_the_index_s_latest_outcome(pair: tuple[ContentCache, Index]) -> None:
+    cache, index = pair
+    outcome = prediction(sha256=SHA, scores=ROW.scores, format="jpeg", width=640, height=480)
+    await index.apply([IndexEntry(outcome, CODEC.encode(outcome))])
+    assert await cache.get(SHA) == ROW
+    better = replace(ROW, width=641)
+    await cache.put(SHA, better)
+    assert await cache.get(SHA) == better
+
+
+async def test_an_outcome_without_scores_tells_nothing(pair: tuple[ContentCache, Index]) -> None:
+    cache, index = pair
+    outcome = prediction(sha256=SHA, outcome="rejected", reason="undecodable", scores=(), format="jpeg")
+    await index.apply([IndexEntry(outcome, CODEC.encode(outcome))])
+    assert await cache.get(SHA) is None
+
+
+async def test_a_redis_that_is_away_is_said_within_the_bound(tmp_path: Path) -> None:
+    server = RedisProcess(tmp_path)
+    await server.start()
+    index = RedisIndex(server.settings(), CODEC)
+    cache = RedisContents(server.settings(), index)
+    try:
+        await cache.put(SHA, ROW)
+        server.freeze()
+        began = time.monotonic()
+        with pytest.raises(IndexUnavailable):
+            await cache.get(SHA)
+        assert time.monotonic() - began < 5
+        server.thaw()
+        assert await cache.get(SHA) == ROW
+        await server.kill()
+        with pytest.raises(IndexUnavailable, match="SIGHTLINE_REDIS_URL"):
+            await cache.put(SHA, ROW)
+    finally:
+        await cache.close()
+        await index.close()
+        await server.close()
