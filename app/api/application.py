@@ -7,6 +7,10 @@ from fastapi import FastAPI
 from app import __version__
 from app.api.parts import ApiParts
 from app.api.problems import add_handlers
+from app.api.routes_explain import router as explain
+from app.api.routes_models import router as models
+from app.api.routes_operations import router as operations
+from app.api.routes_stream import router as stream
 from app.api.routes_system import router as system
 
 
@@ -15,5 +19,6 @@ def build_application(parts: ApiParts) -> FastAPI:
     app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None)
     app.state.parts = parts
     add_handlers(app)
-    app.include_router(system)
+    for router in (system, explain, models, operations, stream):
+        app.include_router(router)
     return app

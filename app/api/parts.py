@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import HTTPConnection
 
-from app.metrics import Meters
+from app.adapters.prometheus import PrometheusMeters
+from app.api.live import LiveParts
+from app.api.readiness import Check
 from app.ports import Clock, Index, RecordCodec
 from app.settings import Settings
 
@@ -20,7 +22,10 @@ class ApiParts:
     clock: Clock
     codec: RecordCodec
     index: Index
-    meters: Meters
+    meters: PrometheusMeters
+    live: LiveParts
+    # What /readyz asks; whoever brings a part that requests need appends its check.
+    checks: list[Check] = field(default_factory=list)
 
 
 def parts_of(request: HTTPConnection) -> ApiParts:

@@ -14,6 +14,7 @@ from app.adapters.clock import SystemClock
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.redis import RedisIndex
 from app.api.application import build_application
+from app.api.live import live_parts
 from app.api.parts import ApiParts
 from app.errors import StartupRefused
 from app.settings import Settings
@@ -26,10 +27,11 @@ _DRAIN_SECONDS = 5
 @asynccontextmanager
 async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
     """Yield the parts that the settings describe. Raises StartupRefused where the service could not work at all."""
-    codec = Codec()
+    clock, codec, meters = SystemClock(), Codec(), PrometheusMeters()
     index = RedisIndex(settings.redis, codec)
     try:
-        yield ApiParts(settings, SystemClock(), codec, index, PrometheusMeters())
+        async with live_parts(settings, clock, codec, index, meters) as live:
+            yield ApiParts(settings, clock, codec, index, meters, live, list(live.checks))
     finally:
         await index.close()
 
@@ -48,7 +50,20 @@ async def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
-            await uvicorn.Server(config).serve(sockets=[listening])
+            await ApiServer(config, parts).serve(sockets=[listening])
+
+
+class ApiServer(uvicorn.Server):
+    """Ends what would never end by itself, streams, before it waits for requests to end."""
+
+    def __init__(self, config: uvicorn.Config, parts: ApiParts) -> None:
+        super().__init__(config)
+        self._parts = parts
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        self._parts.live.flags.close()
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
