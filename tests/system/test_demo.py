@@ -154,7 +154,7 @@ def test_json_is_one_object_with_the_ledger_and_the_story_goes_elsewhere(
     assert (told["ok"], told["failure"]) == (True, None)
     assert [told["ledger"][name] for name in ("uploads", "outcomes", "lost", "duplicated")] == [20, 20, 0, 0]
     assert told["scored"] + told["rejected"] + told["gone"] == 20
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/console(#key=slk_\w+)?", told["console"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/console(#key=slk_[\w-]+)?", told["console"])
     assert "its whole story" in done.stderr
 
 
@@ -164,7 +164,7 @@ def test_the_console_comes_first_of_what_to_try_and_answers(
 ) -> None:
     lines = demo.stdout.splitlines()
     address = lines[lines.index("Try next") + 1].strip()
-    found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/console(#key=slk_\w+)?", address)
+    found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/console(#key=slk_[\w-]+)?", address)
     assert found, address
     described = json.loads(sightline.run("stack", "status", "--json").stdout)
     assert found[1] == described["api"]
