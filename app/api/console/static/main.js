@@ -5,7 +5,7 @@ import { h, isTyping, put } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { announce, message } from "./messages.js";
 import { emptyState } from "./parts.js";
-import { chooseTheme, chosenTheme } from "./storage.js";
+import { chooseTheme, chosenTheme, remember, remembered } from "./storage.js";
 import { problemWords } from "./words.js";
 import { flaggedPage } from "./page_flagged.js";
 import { imagePageOf } from "./page_image.js";
@@ -60,6 +60,7 @@ function leave() {
 async function signIn(key) {
   await api.signIn(key);
   caller = await api.session();
+  remember("signed-in", true);
 }
 
 async function signOut() {
@@ -71,6 +72,7 @@ async function signOut() {
     message(`Signing out did not reach the service, so the session may live on. ${problemWords(error, "signing out")}`, { tone: "bad" });
   }
   caller = null;
+  remember("signed-in", false);
   navigate("/console");
 }
 
@@ -186,8 +188,10 @@ function keyOfFragment() {
 async function start() {
   const key = keyOfFragment();
   try {
+    // Nobody has signed in with this browser, so the start page need not ask who it is.
+    const stranger = !remembered("signed-in", false) && location.pathname.replace(/\/+$/, "") === "/console";
     if (key) await signIn(key);
-    else caller = await api.session();
+    else if (!stranger) caller = await api.session();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     caller = null;

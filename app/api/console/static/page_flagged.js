@@ -133,7 +133,7 @@ class Tile {
         { class: "tile-text" },
         h("div", { class: "tile-head" }, actionBadge(image.flag?.action ?? "none"), severityMeter(image.flag?.severity ?? 0), this.age),
         h("p", { class: "tile-rule", text: rule ? plain(rule.rule.replace(/-/g, " ")) : "" }),
-        h("p", { class: "tile-key", title: image.key }, h("bdi", { text: image.key })),
+        h("p", { class: "tile-key", title: image.key }, h("bdi", { text: image.key.split("/").pop() || image.key })),
         this.leased,
       ),
     );

@@ -107,7 +107,7 @@ export function imagePageOf({ main, has, signal, params }) {
       veil.follow(preview, fetchIt);
     };
     fetchIt();
-    const stage = h("section", { class: "stage stage-image", "aria-label": "The picture", tabindex: "0" }, veil.node, h("p", { class: "stage-hint", "aria-hidden": "true" }, icon("eye"), "Hold ", keyCap("Space"), " or press here"));
+    const stage = h("section", { class: "stage stage-image", "aria-label": "The picture", tabindex: "0" }, veil.node, h("p", { class: "stage-hint", "aria-hidden": "true" }, icon("eye"), h("span", { class: "for-keys" }, "Hold ", keyCap("Space"), " or press here"), h("span", { class: "for-touch", text: "Press and hold to show" })));
     const show = (on) => {
       veil.show(on);
       stage.classList.toggle("is-shown", veil.shown);
@@ -254,10 +254,11 @@ function story(told) {
   if (told.known === false) return h("p", { class: "note", text: "Nothing is known of it: no outcome, no removal, no dead letter." });
   const outcome = told.outcome ?? {};
   const block = (title, ...children) => h("section", { class: "story-block" }, h("h3", { text: title }), children);
+  const wide = (title, ...children) => h("section", { class: "story-block story-wide" }, h("h3", { text: title }), children);
   const raw = (title, value) => value !== null && value !== undefined && h("details", { class: "more" }, h("summary", {}, title), h("pre", { class: "raw", tabindex: "0", text: typeof value === "string" ? value : JSON.stringify(value, null, 2) }));
   const rules = told.rules ?? [];
   return [
-    (told.notes ?? []).map((one) => h("p", { class: "note", text: one })),
+    (told.notes ?? []).map((one) => h("p", { class: "note story-wide", text: one })),
     told.outcome &&
       block("Event", facts([
         ["What", [outcome.dialect, outcome.event_name].filter(Boolean).join(" ")], ["At", clock(outcome.event_time_ms)], ["Order", outcome.order_key ? h("span", { class: "mono", text: outcome.order_key }) : null],
@@ -270,7 +271,7 @@ function story(told) {
       ])),
     told.outcome && block("Times", workTimes(outcome.timings), h("p", { class: "quiet small", text: outcome.cached ? "Answered from what was known of these bytes." : "Computed afresh." })),
     told.policy &&
-      block(
+      wide(
         `Rules of policy ${told.policy.name} ${shortVersion(told.policy.version)}`,
         h("p", { class: "quiet small" }, `${plain(told.policy.found)}; together: `, actionBadge(told.policy.action), told.policy.agrees_with_flag === false ? " This is not the action of then." : ""),
         h(
@@ -286,6 +287,6 @@ function story(told) {
     told.removals?.length > 0 && block("Removals", h("ul", { class: "plain-list" }, told.removals.map((one) => h("li", { text: clock(one.event_time_ms) })))),
     told.dead_letters?.length > 0 && block("Dead letters", h("ul", { class: "plain-list" }, told.dead_letters.map((one) => h("li", {}, `${clock(one.dead_at_ms)}: ${one.agent}, ${plain(one.reason)}. `, h("span", { class: "quiet", text: one.detail }))))),
     told.outcome && block("Versions", facts(Object.entries(outcome.model_versions ?? {}).map(([model, version]) => [modelWords(model), version]))),
-    raw("All of it, as ./sightline explain --json prints it", told),
+    told.known !== false && h("div", { class: "story-wide" }, raw("All of it, as ./sightline explain --json prints it", told)),
   ];
 }

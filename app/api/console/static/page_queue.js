@@ -85,7 +85,6 @@ export function queuePage({ main, signal }) {
     "div",
     { class: "actions", role: "toolbar", "aria-label": "Decide" },
     h("div", { class: "actions-side" }, undo, next, skip),
-    hold,
     h("div", { class: "actions-main" }, h("div", { class: "split" }, reject, because), approve),
   );
   const quick = h(
@@ -100,7 +99,7 @@ export function queuePage({ main, signal }) {
 
   const stage = h("section", { class: "stage", "aria-label": "The picture", "data-testid": "queue-image" });
   const side = h("aside", { class: "side", "aria-label": "Why it was flagged" });
-  const desktop = h("div", { class: "work", "data-space": "show" }, h("div", { class: "work-main" }, stage, bar, quick), side);
+  const desktop = h("div", { class: "work", "data-space": "show" }, h("div", { class: "work-main" }, stage, hold, bar, quick), side);
   const nothing = h("div", { class: "work-none", hidden: true });
   append(main, strip, desktop, nothing);
 
@@ -108,7 +107,7 @@ export function queuePage({ main, signal }) {
   const show = (on) => {
     if (!view?.veil) return;
     view.veil.show(on);
-    stage.classList.toggle("is-shown", view.veil.shown);
+    desktop.classList.toggle("is-shown", view.veil.shown);
   };
   const holds = [holdable(stage, { start: () => show(true), end: () => show(false) }), holdable(hold, { start: () => show(true), end: () => show(false) })];
 
@@ -127,7 +126,7 @@ export function queuePage({ main, signal }) {
     }
     if (item === null) {
       view = null;
-      stage.classList.remove("is-shown");
+      desktop.classList.remove("is-shown");
       put(stage, h("div", { class: "veil veil-stage is-loading" }, h("div", { class: "veil-inner" })));
       put(side, h("p", { class: "quiet", role: "status", text: "Fetching the next image …" }));
       return;
@@ -137,11 +136,11 @@ export function queuePage({ main, signal }) {
       return;
     }
     // A new picture is always veiled, even if the key is still down: showing is a decision for each one.
-    stage.classList.remove("is-shown");
+    desktop.classList.remove("is-shown");
     const veil = new Veil({ use: "stage", width: item.image.width, height: item.image.height, alt: `Flagged picture ${item.image.key}`, testid: "queue-preview", regions: regionsOf(item.image) });
     view = { item, veil, notices: h("div", { class: "notices" }) };
     put(view.notices, notices(item));
-    put(stage, veil.node, h("p", { class: "stage-hint", "aria-hidden": "true" }, icon("eye"), "Hold ", key("Space"), " or press here"));
+    put(stage, veil.node);
     const follow = () => veil.follow(item.preview, () => (item.reload(), follow()));
     follow();
     put(side, view.notices, sidePanel(item));
@@ -182,7 +181,7 @@ export function queuePage({ main, signal }) {
       h(
         "section",
         { class: "panel" },
-        h("div", { class: "panel-head" }, h("h2", { text: "Why it was flagged" }), image.flag && actionBadge(image.flag.action)),
+        h("div", { class: "panel-head" }, h("h2", { text: "Why it was flagged" }), image.flag?.rules?.length > 1 && actionBadge(image.flag.action)),
         flagRules(image.flag),
       ),
       h(

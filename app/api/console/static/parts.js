@@ -30,30 +30,30 @@ export function address(bucket, objectKey) {
 export const severityMeter = (severity) =>
   h("span", { class: "severity", title: `severity ${severity} of 100` }, h("span", { class: "visually-hidden" }, "severity "), String(severity));
 
-/** How a rule compares, read as a person says it. */
-const OPERATOR_WORDS = { ">=": "at or above", ">": "above", "<=": "at or below", "<": "below" };
-
 /**
- * One score as a bar from 0 to 1; the mark stands at the threshold. `tone` colours a bar that is over its threshold.
+ * One score as a bar from 0 to 1; the marks stand at its threshold and, for a band, at the threshold that it is below. `tone`
+ * colours a bar that is over its threshold, or that a rule matched.
  */
-export function scoreBar({ label, value, threshold = null, tone = "plain", testid, note = "" }) {
+export function scoreBar({ label, value, threshold = null, below = null, matched = false, tone = "plain", testid }) {
   const known = Number.isFinite(value);
-  const over = known && threshold !== null && value >= threshold;
+  const over = matched || (known && threshold !== null && value >= threshold);
   const track = h("span", { class: "bar-track", "aria-hidden": "true" });
   const filled = h("span", { class: `bar-fill ${over ? `tone-${tone}` : ""}` });
   filled.style.width = `${known ? Math.max(0, Math.min(1, value)) * 100 : 0}%`;
   track.append(filled);
-  if (threshold !== null) {
+  for (const at of [threshold, below]) {
+    if (at === null) continue;
     const mark = h("span", { class: "bar-mark" });
-    mark.style.left = `${threshold * 100}%`;
+    mark.style.left = `${at * 100}%`;
     track.append(mark);
   }
+  const limits = threshold === null ? (below === null ? "" : `below ${below}`) : below === null ? `/ ${threshold}` : `/ ${threshold} to ${below}`;
   return h(
     "div",
     { class: `bar ${over ? "is-over" : ""}`, "data-testid": testid },
-    h("span", { class: "bar-label" }, plain(label), note && h("small", { text: ` ${note}` })),
+    h("span", { class: "bar-label", title: plain(label) }, plain(label)),
     track,
-    h("span", { class: "bar-value" }, scoreText(value), threshold !== null && h("span", { class: "bar-threshold" }, ` / ${threshold}`)),
+    h("span", { class: "bar-value" }, scoreText(value), limits && h("span", { class: "bar-threshold", title: "threshold" }, ` ${limits}`)),
   );
 }
 
@@ -64,22 +64,30 @@ export function ruleCard(rule) {
     { class: `rule rule-${rule.action}`, "data-testid": `rule-${rule.rule}` },
     h("div", { class: "rule-head" }, actionBadge(rule.action), h("strong", { text: plain(String(rule.rule).replace(/-/g, " ")) }), severityMeter(rule.severity)),
     h("p", { class: "rule-words", text: rule.explanation }),
-    (rule.conditions ?? []).map((condition) => conditionRow(condition, rule.action)),
+    scoresOfRule(rule.conditions ?? []).map((one) => conditionRow(one, rule.action)),
   );
 }
 
-function conditionRow(condition, tone) {
-  if (!condition.model) return null;
+/** The conditions of a rule by score: two of one label are the band between two thresholds. */
+function scoresOfRule(conditions) {
+  const found = new Map();
+  for (const condition of conditions) {
+    if (!condition.model) continue;
+    const name = `${condition.model} ${condition.label}`;
+    const one = found.get(name) ?? { ...condition, threshold: null, below: null };
+    if (String(condition.op).startsWith("<")) one.below = condition.threshold;
+    else one.threshold = condition.threshold;
+    found.set(name, one);
+  }
+  return [...found.values()];
+}
+
+function conditionRow({ model, version, label, value, threshold, below, cached }, tone) {
   return h(
     "div",
     { class: "condition" },
-    scoreBar({ label: condition.label, value: condition.value, threshold: condition.threshold, tone, testid: `condition-${condition.model}` }),
-    h(
-      "p",
-      { class: "condition-words" },
-      `${modelWords(condition.model)} ${condition.version}: ${scoreText(condition.value)} is ${OPERATOR_WORDS[condition.op] ?? condition.op} ${condition.threshold}`,
-      condition.cached ? ", from cache" : "",
-    ),
+    scoreBar({ label, value, threshold, below, matched: true, tone, testid: `condition-${model}` }),
+    h("p", { class: "condition-words" }, `Model ${model} ${version}, ${cached ? "from cache" : "computed afresh"}`),
   );
 }
 

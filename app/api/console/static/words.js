@@ -113,7 +113,7 @@ export const percent = (value) => (Number.isFinite(value) ? `${one.format(value 
 /** A score, with a third digit only where two would hide on which side of a threshold it is. */
 export function scoreText(value) {
   if (!Number.isFinite(value)) return "–";
-  return (value > 0.9 && value < 1) || (value > 0 && value < 0.01) ? value.toFixed(3) : two.format(value);
+  return (value > 0.9 && value < 1) || (value >= 0.0005 && value < 0.01) ? value.toFixed(3) : two.format(value);
 }
 
 export function bytes(value) {
