@@ -23,6 +23,7 @@ const PAGES = {
 };
 
 const THEMES = ["system", "light", "dark"];
+const AGAIN_MS = 4000;
 const THEME_ICONS = { system: "auto", light: "sun", dark: "moon" };
 
 const app = document.getElementById("app");
@@ -196,11 +197,28 @@ async function start() {
     if (!(error instanceof Problem)) throw error;
     caller = null;
     const wrongKey = key !== null && error.status === 401;
+    if (key === null && error.passing) {
+      showWaiting(error);
+      return;
+    }
     const said = wrongKey ? "The key in the link is not known, has expired or was revoked." : error.status === 401 ? "" : problemWords(error, "signing in");
     render({ said });
     return;
   }
   render();
+}
+
+/** No answer yet to who is signed in: wait for the service instead of asking for a key that may not be needed. */
+function showWaiting(error) {
+  leave();
+  document.title = "Sightline";
+  delete app.dataset.page;
+  const timer = setTimeout(start, Math.max(AGAIN_MS, error.retryAfterMs ?? 0));
+  const now = () => (clearTimeout(timer), start());
+  put(
+    app,
+    h("main", { id: "main", class: "main", tabindex: "-1" }, emptyState({ iconName: "alert", title: "The service does not answer", words: problemWords(error, "the console"), testid: "no-service", actions: [h("button", { type: "button", class: "button button-primary", on: { click: now } }, "Try now")] })),
+  );
 }
 
 document.addEventListener("click", (event) => {

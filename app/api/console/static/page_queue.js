@@ -101,7 +101,8 @@ export function queuePage({ main, signal }) {
   const side = h("aside", { class: "side", "aria-label": "Why it was flagged" });
   const desktop = h("div", { class: "work", "data-space": "show" }, h("div", { class: "work-main" }, stage, hold, bar, quick), side);
   const nothing = h("div", { class: "work-none", hidden: true });
-  append(main, strip, desktop, nothing);
+  const notices = h("div", { class: "notices" });
+  append(main, strip, notices, desktop, nothing);
 
   // --- showing the picture
   const show = (on) => {
@@ -118,6 +119,7 @@ export function queuePage({ main, signal }) {
     for (const node of work) node.disabled = item === null;
     for (const node of quick.children) node.disabled = item === null;
     undo.disabled = !desk.canUndo;
+    put(notices, item && noticesOf(item));
     if (!nothing.hidden) {
       view = null;
       put(stage);
@@ -131,19 +133,15 @@ export function queuePage({ main, signal }) {
       put(side, h("p", { class: "quiet", role: "status", text: "Fetching the next image …" }));
       return;
     }
-    if (view?.item === item) {
-      put(view.notices, notices(item));
-      return;
-    }
+    if (view?.item === item) return;
     // A new picture is always veiled, even if the key is still down: showing is a decision for each one.
     desktop.classList.remove("is-shown");
     const veil = new Veil({ use: "stage", width: item.image.width, height: item.image.height, alt: `Flagged picture ${item.image.key}`, testid: "queue-preview", regions: regionsOf(item.image) });
-    view = { item, veil, notices: h("div", { class: "notices" }) };
-    put(view.notices, notices(item));
+    view = { item, veil };
     put(stage, veil.node);
     const follow = () => veil.follow(item.preview, () => (item.reload(), follow()));
     follow();
-    put(side, view.notices, sidePanel(item));
+    put(side, sidePanel(item));
     side.scrollTop = 0;
     announce(spoken(item));
   }
@@ -199,7 +197,7 @@ export function queuePage({ main, signal }) {
     ];
   }
 
-  function notices(item) {
+  function noticesOf(item) {
     const found = [];
     if (item.error) found.push(note("bad", `“${decisionWords(item.error.decision)}” was not taken. ${problemWords(item.error.problem, "this decision")} Decide again, or go on with N.`, "decision-failed"));
     if (item.lost) found.push(note("bad", "Your hold on this image ran out, and someone else may be looking at it. You can still decide, or go on with N.", "lease-lost"));
@@ -227,14 +225,15 @@ export function queuePage({ main, signal }) {
 
   desk.addEventListener("change", draw);
   desk.addEventListener("said", ({ detail }) => {
-    if (detail.kind === "sent") refreshCounts();
+    if (detail.kind === "sent") signal.aborted || refreshCounts();
     else if (detail.kind === "failed") {
-      const back = desk.items.includes(detail.item) && detail.decision !== "undo";
-      const what = detail.decision === "undo" ? "The last decision could not be taken back." : `“${decisionWords(detail.decision)}” was not taken${back ? ", the image is back" : ""}.`;
-      message(`${what} ${problemWords(detail.problem, "this decision")}`, { tone: "bad" });
-      refreshCounts();
-    } else if (detail.kind === "lost") message("A lease ran out while the image was open. Someone else may have it.", { tone: "bad" });
-    else if (detail.kind === "undone") announce(`Taken back: ${decisionWords(detail.decision)}.`);
+      // An image that is back in front carries the words itself.
+      if (desk.front !== detail.item) {
+        const what = detail.decision === "undo" ? "The last decision could not be taken back" : `“${decisionWords(detail.decision)}” was not taken`;
+        message(`${what}, for ${detail.item.image.key}. ${problemWords(detail.problem, "this decision")}`, { tone: "bad" });
+      }
+      if (!signal.aborted) refreshCounts();
+    } else if (detail.kind === "undone") announce(`Taken back: ${decisionWords(detail.decision)}.`);
   });
   const told = () => {
     say(sending, outbox.stuck ? `${outbox.size} ${outbox.size === 1 ? "decision waits" : "decisions wait"} to be sent` : "");
