@@ -104,6 +104,12 @@ export function queuePage({ main, signal }) {
   const notices = h("div", { class: "notices" });
   append(main, strip, notices, desktop, nothing);
 
+  // A button that was clicked must not keep the focus: the next Space is meant for the picture.
+  const giveFocusBack = (event) => {
+    if (event.detail > 0 && event.target instanceof Element && event.target.closest("button, summary")) main.focus({ preventScroll: true });
+  };
+  main.addEventListener("click", giveFocusBack, true);
+
   // --- showing the picture
   const show = (on) => {
     if (!view?.veil) return;

@@ -33,6 +33,10 @@ export class Veil {
   }
 
   picture(url) {
+    if (!styleIsHere()) {
+      this.placeholder("The console’s style sheet did not load, so pictures stay hidden. Load the page again.");
+      return;
+    }
     const image = h("img", { class: "veil-picture", alt: this.alt, draggable: "false", decoding: "async", "data-testid": this.testid });
     image.addEventListener("error", () => this.placeholder("This browser cannot show a picture of this format."));
     image.src = url;
@@ -72,6 +76,11 @@ export class Veil {
     this.#shown = on && this.#ready;
     this.node.classList.toggle("is-shown", this.#shown);
   }
+}
+
+/** Whether the style sheet that veils is in force. */
+function styleIsHere() {
+  return getComputedStyle(document.documentElement).getPropertyValue("--veiled").trim() === "yes";
 }
 
 function box(region) {
