@@ -14,6 +14,7 @@ from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.parts import ApiParts
 from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
+from app.api.routes_console import router as console
 from app.api.routes_decisions import router as decisions
 from app.api.routes_explain import router as explain
 from app.api.routes_images import router as images
@@ -29,7 +30,7 @@ from app.api.security_headers import SecurityHeaders
 
 ROUTERS: Final = (
     *(images, preview, explain, score, decisions, queue, stream),
-    *(operations, models, session, system),
+    *(operations, models, session, system, console),
 )
 
 

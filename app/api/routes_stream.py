@@ -34,6 +34,7 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
     tags=["stream"],
     summary="Flagged images as they are decided (server-sent events)",
     response_class=EventStream,
+    status_code=200,
     response_model=None,
     responses=guarded(
         "read",
