@@ -24,8 +24,8 @@ _KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/sv
 _CACHE: Final = {"Cache-Control": "no-cache"}
 # Swagger UI writes styles into its elements and draws icons from data: addresses.
 _DOCS_CSP: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
