@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from app.adapters.kafka_admin import topic_partitions
+from app.adapters.kafka_stop import stop_client
 from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable, StartupRefused
 from app.ports import SourceRecord
@@ -52,10 +53,10 @@ class TopicFollower:
             for part, end in (await consumer.end_offsets(parts)).items():
                 consumer.seek(part, end)
         except (KafkaError, OSError) as error:
-            await consumer.stop()
+            await stop_client(consumer)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         except BaseException:
-            await consumer.stop()
+            await stop_client(consumer)
             raise
         self._consumer = consumer
         return self
@@ -63,7 +64,7 @@ class TopicFollower:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        await stop_client(self._consumer)
 
     async def poll(self, wait_seconds: float) -> list[SourceRecord]:
         """Return what is new, waiting at most `wait_seconds` for the first record; order holds within a partition.
