@@ -301,6 +301,11 @@ class ApiSettings:
     max_streams: int = setting(100, "subscribers of /v1/stream/flagged at once", least=1)
     explain_seconds: float = setting(10.0, "for how long /explain reads the topics at most", least=1, most=300)
     preview_seconds: float = setting(60.0, "a browser may show a preview again so long", least=0, most=3600)
+    access_log: str = setting(
+        "failed",
+        "which requests get a line in the log: those answered with 400 and above, all or none",
+        choices=("failed", "all", "none"),
+    )
     session_hours: float = setting(12.0, "a console session ends after so long", least=0.01, most=720)
     secure_cookies: bool = setting(False, "session cookies over HTTPS only; set it behind a TLS proxy")
     cors_origins: tuple[str, ...] = setting((), "web origins that may call the API (comma list); empty: none")

@@ -158,13 +158,29 @@ def _to_wire(kind: Any) -> Callable[[Any], Any]:
 def _from_wire(kind: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        fields = [(field.name, _from_wire(hints[field.name])) for field in dataclasses.fields(kind)]
+        found = [(field.name, _from_wire(hints[field.name])) for field in dataclasses.fields(kind)]
+        nested = [(name, convert) for name, convert in found if convert is not _as_it_is]
         make = typing.cast("Callable[..., Any]", kind)
-        return lambda value: make(**{name: convert(value[name]) for name, convert in fields})
+
+        def build(value: Any) -> Any:
+            # What was just read belongs to nobody else: changed in place, as most fields need no change at all.
+            for name, convert in nested:
+                value[name] = convert(value[name])
+            return make(**value)
+
+        return build
     if isinstance(kind, types.UnionType):
         inner = _from_wire(next(part for part in typing.get_args(kind) if part is not type(None)))
+        if inner is _as_it_is:
+            return _as_it_is
         return lambda value: None if value is None else inner(value)
     if typing.get_origin(kind) is tuple:
         each = _from_wire(typing.get_args(kind)[0])
-        return lambda value: tuple(each(part) for part in value)
-    return lambda value: value
+        if each is _as_it_is:
+            return tuple
+        return lambda value: tuple(map(each, value))
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

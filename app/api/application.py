@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import Sequence
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
@@ -20,14 +23,16 @@ from app.api.routes_session import router as session
 from app.api.routes_system import router as system
 from app.api.security_headers import SecurityHeaders
 
+ROUTERS: Final = (images, preview, score, decisions, queue, session, system)
 
-def build_application(parts: ApiParts) -> FastAPI:
-    """Return the ASGI application on `parts`. Has no effect but that."""
+
+def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
+    """Return the ASGI application on `parts`, with these routes. Has no effect but that."""
     # A redirect to another spelling of a path would lead to another key.
     app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
     add_handlers(app)
-    for router in (images, preview, score, decisions, queue, session, system):
+    for router in routers:
         app.include_router(router)
     _add_middleware(app, parts)
     return app
@@ -46,5 +51,5 @@ def _add_middleware(app: FastAPI, parts: ApiParts) -> None:
             allow_headers=["Authorization", "X-Api-Key", "Content-Type", "X-Deadline-Ms", "Idempotency-Key"],
             expose_headers=[REQUEST_ID_HEADER, "Retry-After", "ETag"],
         )
-    app.add_middleware(Observed, clock=parts.clock, meters=parts.meters)
+    app.add_middleware(Observed, clock=parts.clock, meters=parts.meters, lines=settings.access_log)
     app.add_middleware(SecurityHeaders)

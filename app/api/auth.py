@@ -43,6 +43,9 @@ class Allow:
         return caller
 
 
+READ: Final = Allow("read")
+
+
 def allow(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """Return the dependency that lets keys with `scope` in and gives their Caller; others get 401, 403 or 429.
 

@@ -80,7 +80,7 @@ def _decoded(what: str, raw: bytes, most_bytes: int) -> str:
         raise Problem(400, "invalid_key", f"the {what} is not UTF-8") from error
 
 
-def image_key(
+async def image_key(
     request: Request,
     bucket: Annotated[str, Path(description="Bucket of the image.")],
     key: Annotated[

@@ -49,6 +49,12 @@ def problem_answer(problem: Problem, request_id: str) -> Response:
     return Response(orjson.dumps(body), problem.status, problem.headers, PROBLEM_JSON)
 
 
+def invalid(where: str, what: str) -> Problem:
+    """Return what a client is told whose request cannot be read; `where` is as in `query.wait`."""
+    errors = [{"where": where.split("."), "what": what}]
+    return Problem(422, "invalid_request", f"{where}: {what}", errors=errors)
+
+
 def unavailable(error: Retryable) -> Problem:
     """Return what a client is told while something that we need is away."""
     return Problem(503, "unavailable", str(error), headers={"Retry-After": str(RETRY_SECONDS)})

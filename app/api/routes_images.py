@@ -7,25 +7,59 @@ import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from app.api.answers import json_answer, tagged_answer
-from app.api.auth import allow
+from app.api.auth import READ, allow
+from app.api.hand_made import HandMade, served_by
 from app.api.models import COMMON, Batch, BatchRequest, Content, History, Image, Sha256, UnderWay, problems
 from app.api.parts import ApiParts, parts_of
-from app.api.paths import image_key
-from app.api.problems import Problem
+from app.api.paths import exact_image, image_key
+from app.api.problems import Problem, invalid
 from app.api.views import content_view, decision_view, image_view, outcome_view
 from app.ports import IndexedImage
 
 router = APIRouter(tags=["images"], dependencies=[Depends(allow("read"))])
-_WAIT: Final = r"^\d{1,6}(\.\d{1,3})?(s|ms)?$"
+_WAIT: Final = r"^(\d{1,6}(\.\d{1,3})?)(s|ms)?$"
+_ETAG: Final = 200
 # A change that was not heard is seen after so long.
 _LOOK_AGAIN_SECONDS: Final = 1.0
 
 
-@router.get(
+async def _serve_image(request: Request) -> Response:
+    await READ(request)
+    parts, image = parts_of(request), exact_image(request)
+    etag, seconds = None, 0.0
+    if request.url.query:
+        etag, seconds = _asked(request.query_params, parts.settings.api.max_wait_seconds)
+    found = await parts.index.image(*image)
+    if seconds > 0 and not _is_answer(found, etag):
+        found = await _awaited(parts, image, etag, seconds)
+    return _answer(request, parts, image, found, etag)
+
+
+@served_by(_serve_image)
+async def get_image(
+    image: Annotated[tuple[str, str], Depends(image_key)],
+    wait: Annotated[
+        str, Query(pattern=_WAIT, description="Wait so long for the outcome: `5s`, `500ms`; at most what is set.")
+    ] = "0",
+    etag: Annotated[
+        str | None, Query(max_length=_ETAG, description="Only the outcome of this upload: the ETag that S3 answered.")
+    ] = None,
+) -> None:
+    """Tell what is known of an image: its latest outcome, all models' scores, flag and decision.
+
+    With `wait` the answer comes when the outcome does. An image whose later upload is under way is told with `pending`.
+    """
+
+
+router.add_api_route(
     "/v1/images/{bucket}/{key}",
+    get_image,
+    methods=["GET"],
+    route_class_override=HandMade,
     response_model=Image,
     responses={
         202: {"model": UnderWay, "description": "The upload is known, its outcome is still to come."},
@@ -33,27 +67,18 @@ _LOOK_AGAIN_SECONDS: Final = 1.0
         **problems(*COMMON, 400, 404),
     },
 )
-async def get_image(
-    request: Request,
-    image: Annotated[tuple[str, str], Depends(image_key)],
-    wait: Annotated[
-        str, Query(pattern=_WAIT, description="Wait so long for the outcome: `5s`, `500ms`; at most what is set.")
-    ] = "0",
-    etag: Annotated[
-        str | None, Query(max_length=200, description="Only the outcome of this upload: the ETag that S3 answered.")
-    ] = None,
-) -> Response:
-    """Tell what is known of an image: its latest outcome, all models' scores, flag and decision.
 
-    With `wait` the answer comes when the outcome does. An image whose later upload is under way is told with `pending`.
-    """
-    parts = parts_of(request)
-    wanted = None if etag is None else etag.strip('"').lower()
-    found = await parts.index.image(*image)
-    seconds = min(_seconds(wait), parts.settings.api.max_wait_seconds)
-    if seconds > 0 and not _is_answer(found, wanted):
-        found = await _awaited(parts, image, wanted, seconds)
-    return _answer(request, parts, image, found, wanted)
+
+def _asked(query: QueryParams, most_seconds: float) -> tuple[str | None, float]:
+    """Return ETag and seconds to wait, as `get_image` describes them. Raises Problem 422."""
+    wait, etag = query.get("wait", "0"), query.get("etag")
+    found = re.fullmatch(_WAIT, wait)
+    if found is None:
+        raise invalid("query.wait", "must be a time such as 5s or 500ms")
+    if etag is not None and len(etag) > _ETAG:
+        raise invalid("query.etag", f"must have at most {_ETAG} characters")
+    seconds = float(found[1]) / (1000 if found[3] == "ms" else 1)
+    return None if etag is None else etag.strip('"').lower(), min(seconds, most_seconds)
 
 
 def _answer(
@@ -102,11 +127,6 @@ async def _awaited(parts: ApiParts, image: tuple[str, str], etag: str | None, se
             finally:
                 for one in waiting:
                     one.cancel()
-
-
-def _seconds(wait: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(s|ms)?", wait).groups()  # type: ignore[union-attr]  # _WAIT admitted it
-    return float(number) / (1000 if unit == "ms" else 1)
 
 
 @router.get("/v1/images/{bucket}/{key}/history", response_model=History, responses={**problems(*COMMON, 400, 404)})

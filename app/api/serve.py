@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 
@@ -101,6 +102,8 @@ async def run_api(settings: Settings) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Addresses matter to failed sign-ins alone, and a header could claim any.
+                proxy_headers=False,
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
@@ -113,6 +116,14 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
         super().__init__(config)
         self._stopping = stopping
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End at SIGTERM and SIGINT and return then; uvicorn's own would let the signal end the process afterwards."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order."""

@@ -27,8 +27,9 @@ def _serve(
     """Serve /v1 and /console until SIGTERM; the address is logged."""
     if context.invoked_subcommand is not None:
         return
-    import asyncio
     import dataclasses
+
+    import uvloop
 
     from app import logs
     from app.api.serve import run_api
@@ -38,4 +39,4 @@ def _serve(
         settings.api, port=settings.api.port if port is None else port, score=settings.api.score and score
     )
     logs.set_up(settings.worker)
-    asyncio.run(run_api(dataclasses.replace(settings, api=chosen)))
+    uvloop.run(run_api(dataclasses.replace(settings, api=chosen)))

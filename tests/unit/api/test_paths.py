@@ -31,7 +31,7 @@ async def _explain(where: Where) -> Response:
 
 
 def _application() -> FastAPI:
-    app = build_application(memory_parts())
+    app = build_application(memory_parts(), routers=())
     app.add_api_route("/v1/images/{bucket}/{key}", _image)
     app.add_api_route("/v1/images/{bucket}/{key}/explain", _explain)
     return app
