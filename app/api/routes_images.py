@@ -31,7 +31,7 @@ async def _serve_image(request: Request) -> Response:
     await READ(request)
     parts, image = parts_of(request), exact_image(request)
     etag, seconds = None, 0.0
-    if request.url.query:
+    if request.scope["query_string"]:
         etag, seconds = _asked(request.query_params, parts.settings.api.max_wait_seconds)
     found = await parts.index.image(*image)
     if seconds > 0 and not _is_answer(found, etag):

@@ -134,7 +134,7 @@ async def test_a_failure_after_the_answer_began_is_logged_once_and_cuts_it(caplo
 
 async def test_one_line_says_what_happened(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "app.api.access")
-    parts = memory_parts()
+    parts = memory_parts(Settings(api=ApiSettings(access_log="all")))
     token, key = give_key(parts, ["read"])
     async with client_of(application(parts)) as client:
         await client.post("/console/session", json={"key": token.text()}, headers={"X-Request-Id": "r1"})
