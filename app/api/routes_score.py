@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
@@ -38,6 +38,14 @@ MAY_SCORE: Final = allow("score")
 router = APIRouter(tags=["score"], dependencies=[Depends(MAY_SCORE)])
 _DEADLINE: Final = "X-Deadline-Ms"
 _MOST_DEADLINE_MS: Final = 600_000
+# Written out: FastAPI would describe an optional header as one that may be null, which no header can be.
+_DEADLINE_PARAMETER: Final = {
+    "name": _DEADLINE,
+    "in": "header",
+    "required": False,
+    "description": "Answer within so many milliseconds, or not at all.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": _MOST_DEADLINE_MS},
+}
 # Loading takes some seconds, once.
 _LOADING_RETRY_SECONDS: Final = 3
 
@@ -66,17 +74,7 @@ async def _serve(request: Request) -> Response:
 
 
 @served_by(_serve)
-async def score(
-    deadline_ms: Annotated[
-        int | None,
-        Header(
-            alias=_DEADLINE,
-            ge=1,
-            le=_MOST_DEADLINE_MS,
-            description="Answer within so many milliseconds, or not at all.",
-        ),
-    ] = None,
-) -> None:
+async def score() -> None:
     """Score a picture with all models and the policy: as an upload of the same bytes would be.
 
     No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
@@ -92,12 +90,12 @@ router.add_api_route(
     route_class_override=HandMade,
     response_model=Score,
     responses=problems(*COMMON, 404, 408, 413, 415, 504),
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [_DEADLINE_PARAMETER]},
 )
 
 
 def _deadline(request: Request, now: float) -> float | None:
-    """Return the moment that the header asks for, as `score` describes it. Raises Problem 422."""
+    """Return the moment that the header asks for, as the document describes it. Raises Problem 422."""
     asked = request.headers.get(_DEADLINE)
     if asked is None:
         return None
