@@ -178,6 +178,16 @@ METRICS: Final[tuple[Metric, ...]] = (
         "from a request's head to the last byte of its answer; long polls and streams count whole",
         (0.0005, 0.001, 0.002, *_SECONDS),
     ),
+    # the query service: the stream of flagged images (app/services/flag_stream.py)
+    Metric("sightline_stream_subscribers", "gauge", "streams", (), "open streams of flagged images"),
+    Metric("sightline_stream_flags_total", "counter", "flags", (), "flags sent, to all subscribers together"),
+    Metric(
+        "sightline_stream_ended_total",
+        "counter",
+        "streams",
+        ("why",),
+        "streams that ended: gone (the client left), slow, broker (away while catching up), closing (the service ends)",
+    ),
     Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
 )
 

@@ -316,6 +316,11 @@ class _Reader:
             await _stop(consumer)
             await _stop(prober)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
+        except asyncio.CancelledError:
+            # Of a caller with less patience; its connections must not stay.
+            await _stop(consumer)
+            await _stop(prober)
+            raise
         self._consumer, self._prober = consumer, prober
         return self
 

@@ -6,10 +6,11 @@ Topic and group names here are without the installation's prefix.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.adapters.kafka import AtTime
 from app.adapters.kafka_admin import topic_partitions
 from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable, StartupRefused
@@ -19,15 +20,28 @@ from app.settings import KafkaSettings
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _POLL_RECORDS: Final = 5_000
 _REACH_SECONDS: Final = 5.0
+# What a consumer still does when it is stopped is worth nothing to us.
+_CLOSE_SECONDS: Final = 10.0
+
+# A partition of a topic; and where following begins: at what is committed next (None), at a time, or at an offset for
+# each partition (one that is not named counts from its start).
+Part = tuple[str, int]
+Since = AtTime | Mapping[Part, int] | None
 
 
 class TopicFollower:
-    """Every record that is committed to `topics` after the `async with` was entered, outside of any group."""
+    """Every record that is committed to `topics`, from `since` on, outside of any group.
 
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str]) -> None:
+    Without `since` these are the records that are committed after the `async with` was entered.
+    """
+
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str], since: Since = None) -> None:
         self._settings = settings
         self._topics = topics
+        self._since = since
         self._consumer: Any = None
+        self._begins: dict[Part, int] = {}
+        self._ends: dict[Any, int] = {}
 
     async def __aenter__(self) -> Self:
         from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -49,8 +63,10 @@ class TopicFollower:
             parts = [TopicPartition(name, number) for name in names for number in range(counts[name])]
             consumer.assign(parts)
             # Fixed by number, not by "end": what is committed from here on is seen, whenever the first fetch happens.
-            for part, end in (await consumer.end_offsets(parts)).items():
-                consumer.seek(part, end)
+            self._ends = dict(await consumer.end_offsets(parts))
+            for part, offset in (await self._first_offsets(consumer, parts)).items():
+                consumer.seek(part, offset)
+                self._begins[part.topic.removeprefix(self._settings.prefix), part.partition] = offset
         except (KafkaError, OSError) as error:
             await consumer.stop()
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
@@ -63,14 +79,48 @@ class TopicFollower:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._consumer.stop()
+        except TimeoutError:
+            return
+
+    @property
+    def begins(self) -> Mapping[Part, int]:
+        """The offset in each partition at which following began."""
+        return self._begins
+
+    async def caught_up(self) -> bool:
+        """Whether everything was polled that was committed when following began."""
+        while self._ends:
+            part, end = next(iter(self._ends.items()))
+            if await self._consumer.position(part) < end:
+                return False
+            del self._ends[part]
+        return True
+
+    async def _first_offsets(self, consumer: Any, parts: Sequence[Any]) -> Mapping[Any, int]:
+        if self._since is None:
+            return self._ends
+        if isinstance(self._since, AtTime):
+            found = await consumer.offsets_for_times({part: max(0, self._since.unix_ms) for part in parts})
+            return {part: self._ends[part] if found.get(part) is None else found[part].offset for part in parts}
+        starts = await consumer.beginning_offsets(parts)
+        names = {part: (part.topic.removeprefix(self._settings.prefix), part.partition) for part in parts}
+        # No upper bound: just after its start a broker may tell an end that lies before what it had given out.
+        return {part: max(start, self._since.get(names[part], start)) for part, start in starts.items()}
 
     async def poll(self, wait_seconds: float) -> list[SourceRecord]:
         """Return what is new, waiting at most `wait_seconds` for the first record; order holds within a partition.
 
-        While the broker is away nothing comes and nothing is raised.
+        While the broker is away nothing comes and nothing is raised. Raises BrokerUnavailable where it refuses.
         """
-        batches = await self._consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=_POLL_RECORDS)
+        from aiokafka.errors import KafkaError
+
+        try:
+            batches = await self._consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=_POLL_RECORDS)
+        except KafkaError as error:
+            raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         return [
             SourceRecord(
                 message.topic.removeprefix(self._settings.prefix),

@@ -21,16 +21,31 @@ def kafka_unreachable(bootstrap: str, error: BaseException) -> str:
     return unreachable("Kafka", bootstrap, "SIGHTLINE_KAFKA_BOOTSTRAP", error)
 
 
+class _Hush:
+    """Several may keep it at once; the level comes back with the last of them."""
+
+    def __init__(self) -> None:
+        self.kept_by = 0
+        self.level = logging.NOTSET
+
+
+_hush = _Hush()
+
+
 @contextmanager
 def said_once() -> Iterator[None]:
-    """Keep the Kafka client from logging what is raised as one sentence. For steps at a start, when nothing else runs.
+    """Keep the Kafka client from logging what is raised as one sentence: it logs an ERROR for each broker and try.
 
-    It logs an ERROR for each broker and try.
+    What else in the process uses the client is silent meanwhile, so only for steps of a moment.
     """
     client = logging.getLogger("aiokafka")
-    before = client.level
-    client.setLevel(logging.CRITICAL)
+    if not _hush.kept_by:
+        _hush.level = client.level
+        client.setLevel(logging.CRITICAL)
+    _hush.kept_by += 1
     try:
         yield
     finally:
-        client.setLevel(before)
+        _hush.kept_by -= 1
+        if not _hush.kept_by:
+            client.setLevel(_hush.level)

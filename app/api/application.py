@@ -14,16 +14,24 @@ from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.parts import ApiParts
 from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
+from app.api.routes_console import router as console
 from app.api.routes_decisions import router as decisions
+from app.api.routes_explain import router as explain
 from app.api.routes_images import router as images
+from app.api.routes_models import router as models
+from app.api.routes_operations import router as operations
 from app.api.routes_preview import router as preview
 from app.api.routes_queue import router as queue
 from app.api.routes_score import router as score
 from app.api.routes_session import router as session
+from app.api.routes_stream import router as stream
 from app.api.routes_system import router as system
 from app.api.security_headers import SecurityHeaders
 
-ROUTERS: Final = (images, preview, score, decisions, queue, session, system)
+ROUTERS: Final = (
+    *(images, preview, explain, score, decisions, queue, stream),
+    *(operations, models, session, system, console),
+)
 
 
 def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:

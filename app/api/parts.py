@@ -8,10 +8,12 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from app.adapters.prometheus import PrometheusMeters
+from app.api.live import LiveParts
 from app.api.pictures import PictureParts
 from app.api.rates import Rates
+from app.api.readiness import Check
 from app.api.sign_ins import FailedSignIns
-from app.metrics import Meters
 from app.ports import Clock, DecisionLog, ImageWatch, Index, ModerationQueue, RecordCodec, Sessions
 from app.services.api_keys import KeyRing
 from app.services.decisions import Decisions
@@ -26,7 +28,7 @@ class ApiParts:
     clock: Clock
     codec: RecordCodec
     index: Index
-    meters: Meters
+    meters: PrometheusMeters
     keys: KeyRing
     sessions: Sessions
     rates: Rates
@@ -35,7 +37,10 @@ class ApiParts:
     queue: ModerationQueue
     decision_log: DecisionLog
     decisions: Decisions
+    live: LiveParts
     pictures: PictureParts | None = None
+    checks: list[Check] = field(default_factory=list)
+    """What /readyz asks; whoever brings a part that requests need appends its check."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service ends: what waits answers now."""
 

@@ -59,6 +59,7 @@ router.add_api_route(
     "/v1/images/{bucket}/{key}",
     get_image,
     methods=["GET"],
+    status_code=200,
     route_class_override=HandMade,
     response_model=Image,
     responses={

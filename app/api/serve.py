@@ -22,6 +22,7 @@ from app.adapters.redis_sessions import RedisSessions, RedisUse
 from app.adapters.redis_watch import RedisWatch
 from app.api.application import build_application
 from app.api.background import beside
+from app.api.live import live_parts
 from app.api.parts import ApiParts
 from app.api.pictures import picture_parts
 from app.api.rates import Rates
@@ -68,6 +69,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             actions=settings.moderation.actions,
         )
         pictures = await stack.enter_async_context(picture_parts(settings, index, clock, meters))
+        live = await stack.enter_async_context(live_parts(settings, clock, codec, index, meters))
         keys = KeyRing(clock)
         rates = Rates(clock, settings.api.rate_per_second, use)
         await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
@@ -87,7 +89,9 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             queue=queue,
             decision_log=log,
             decisions=decisions,
+            live=live,
             pictures=pictures,
+            checks=list(live.checks),
         )
 
 
@@ -107,15 +111,15 @@ async def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
-            await _Server(config, parts.stopping).serve(sockets=[listening])
+            await _Server(config, parts).serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Tells those that wait, before it waits for them."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, parts: ApiParts) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._parts = parts
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -127,7 +131,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order."""
-        self._stopping.set()
+        self._parts.stopping.set()
+        self._parts.live.flags.close()
         await super().shutdown(sockets)
 
 

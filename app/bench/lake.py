@@ -26,12 +26,12 @@ from app.adapters.iceberg_read import TableReader
 from app.adapters.kafka import KafkaProducer
 from app.bench.rig import Report
 from app.bench.spread import rounded
-from app.demo.processes import run_verb
 from app.domain.lake import table_named
 from app.errors import StartupRefused
 from app.settings import Settings, load_settings
 from app.stack.local import CONNECT, LocalStack
 from app.stack.options import StackOptions, StoreKind
+from app.stack.verbs import run_verb
 from app.topics import DAY_MS, PREDICTIONS
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Position, Timings
 

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from app.bench.photographs import bench_photographs
 from app.bench.rig import Report, Rig, StoredObject, usage
 from app.bench.spread import Spread, rounded, slope, sustained
-from app.demo.processes import shown
+from app.demo.screen import shown
 from app.errors import StartupRefused
 from app.stack.processes import ServerProcess
 from schemas.records import ImagePrediction

@@ -24,8 +24,9 @@ from app.adapters.http_health import PORT_FILE
 from app.adapters.kafka import KafkaProducer
 from app.adapters.kafka_follow import TopicFollower
 from app.adapters.s3_put import Uploader
+from app.bench.children import Children
 from app.bench.notifications import put_notification
-from app.demo.processes import Children, shown
+from app.demo.screen import shown
 from app.errors import StartupRefused
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack

@@ -23,10 +23,18 @@ def _serve(
     context: typer.Context,
     port: Annotated[int | None, typer.Option(help="Port instead of SIGHTLINE_API_PORT; 0: a free one.")] = None,
     score: Annotated[bool, typer.Option(help="Load the models for POST /v1/score.")] = True,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start it again when it dies, after 1 s, doubled up to 30 s.")
+    ] = False,
 ) -> None:
     """Serve /v1 and /console until SIGTERM; the address is logged."""
     if context.invoked_subcommand is not None:
         return
+    if restart:
+        from app.cli.supervise import Child, supervise
+
+        words = (*(() if port is None else ("--port", str(port))), "--score" if score else "--no-score")
+        raise typer.Exit(supervise([Child(("api", *words), "api")]))
     import dataclasses
 
     import uvloop

@@ -26,6 +26,9 @@ def _sqs(
     receivers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Receive loops; SIGHTLINE_SQS_RECEIVERS when left out.")
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start it again when it dies, after 1 s, doubled up to 30 s.")
+    ] = False,
 ) -> None:
     """Copy every message of the queue SIGHTLINE_SQS_QUEUE_URL to s3.uploads, until SIGTERM or Ctrl-C.
 
@@ -35,6 +38,11 @@ def _sqs(
     import asyncio
 
     settings = load_settings(os.environ)
+    if restart:
+        from app.cli.supervise import Child, supervise
+
+        words = () if receivers is None else ("--receivers", str(receivers))
+        raise typer.Exit(supervise([Child(("bridge", "sqs", *words), "bridge")]))
     asyncio.run(_bridge(settings, receivers or settings.sqs.receivers))
 
 

@@ -29,7 +29,7 @@ def register(cli: typer.Typer) -> None:
             ),
         ] = None,
         down: Annotated[
-            bool, typer.Option("--down/--keep", help="End the servers afterwards, or keep them for `explain`.")
+            bool, typer.Option("--down/--keep", help="End the servers afterwards, or keep them and the console.")
         ] = False,
         lake: Annotated[
             bool, typer.Option("--lake", help="With Kafka Connect and Iceberg tables: counts rows, and asks by SQL.")
@@ -43,8 +43,9 @@ def register(cli: typer.Typer) -> None:
         """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.
 
         Starts Kafka, a schema registry, Redis and S3 on loopback (a first start downloads about 190 MB), one process
-        for each agent, and ends the agents when done. The servers stay unless --down is given, so that `explain` can
-        ask them; `./sightline stack down` ends them. Exit code 1 when the ledger does not add up.
+        for each agent, and the API with its console, as `stack up --agents` does; a stack of that kind that runs is
+        used. All of it goes on running unless --down is given: open the console at the address that is printed last.
+        `./sightline stack down` ends it. Exit code 1 when the ledger does not add up.
         """
         import asyncio
         import os

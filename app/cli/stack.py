@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from app.cli.patience import patiently
+from app.cli.stack_status import print_state, print_status
 from app.errors import StartupRefused
-from app.settings import ROOT, Settings, load_settings
+from app.settings import ROOT, load_settings
 
 if TYPE_CHECKING:
     from app.stack.options import StackOptions
-    from app.stack.state import StackState
 
 _DETACH_SECONDS = 1200.0  # a first start may download 190 MB and build versitygw
-_DOWN_SECONDS = 40.0
+# Agents, Connect and the servers each have 20 s, one after the other; as a rule all are gone in 5.
+_DOWN_SECONDS = 60.0
 
 
 def register(cli: typer.Typer) -> None:
     """Add the verb."""
-    stack = typer.Typer(no_args_is_help=True, help="The local stack of real servers: Kafka, registry, Redis, S3.")
+    stack = typer.Typer(no_args_is_help=True, help="The local stack of real servers (Kafka, registry, Redis, S3).")
     stack.command("up")(_up)
     stack.command("down")(_down)
-    stack.command("status")(_status)
+    stack.command("status")(print_status)
     stack.command("init")(_init)
     stack.command("bucket")(_bucket)
     stack.command("lock")(_lock)
@@ -48,16 +49,30 @@ def _up(
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of earlier runs first.")] = False,
     lake: Annotated[bool, typer.Option("--lake", help="With Kafka Connect and the Iceberg tables it fills.")] = False,
+    agents: Annotated[
+        bool, typer.Option("--agents", help="With every agent, the bridge, and the API with its console, kept alive.")
+    ] = False,
+    score: Annotated[
+        bool, typer.Option(help="With --agents: the API also loads the models (1 GB), for POST /v1/score.")
+    ] = True,
     kafka_port: _Port = None,
     registry_port: _Port = None,
     redis_port: _Port = None,
     s3_port: _Port = None,
     connect_port: _Port = None,
+    api_port: Annotated[
+        int | None, typer.Option(help="Port of the API; 8080 or any free one when left out.", show_default=False)
+    ] = None,
 ) -> None:
     """Start the servers on loopback, create topics, register schemas, and run until Ctrl-C (or `stack down`).
 
     Data lie under var/stack, logs under var/log. A first start downloads about 190 MB, with the lake 400 MB.
+
+    With --agents uploads are scored from then on. An agent that dies is started again; one that stopped for good (too
+    many dead letters) leaves the rest running, `stack status` shows it, and `worker NAME --restart` runs it again. The
+    user's API key, with every scope, is made once and kept in var/stack/api-key.
     """
+    from agents import PIPELINE
     from app.stack.options import LOCAL_LAKE, StackOptions, StoreKind
 
     settings = load_settings(os.environ)
@@ -78,6 +93,10 @@ def _up(
         connect_port=connect_port,
         with_lake=lake,
         lake=load_settings({**LOCAL_LAKE, **os.environ}).lake,
+        agents=PIPELINE if agents else (),
+        # What the caller set himself wins in every verb, so the API has to be there.
+        api_port=api_port or (settings.api.port if "SIGHTLINE_API_PORT" in os.environ else None) or None,
+        api_score=score and settings.api.score,
     )
     if detach:
         _start_in_background(options.var_dir, [word for word in sys.argv[1:] if word != "--detach"])
@@ -111,7 +130,7 @@ async def _run(options: StackOptions) -> None:
         report("up; Ctrl-C or `./sightline stack down` ends it")
         state = load_state(options.var_dir)
         if state is not None:
-            _print_state(state)
+            print_state(state, options.var_dir)
         sys.stdout.flush()
         failing = asyncio.create_task(stack.wait_for_exit())
         await asyncio.wait({asking, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,8 +146,6 @@ async def _run(options: StackOptions) -> None:
 
 
 def _start_in_background(var_dir: Path, arguments: list[str]) -> None:
-    from app.stack.state import load_state
-
     log_file = var_dir / "log" / "stack.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
@@ -140,6 +157,18 @@ def _start_in_background(var_dir: Path, arguments: list[str]) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # Who gives up waiting does not want it to go on starting.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        _wait_until_ready(child, var_dir, log_file)
+    except BaseException:
+        child.terminate()
+        raise
+
+
+def _wait_until_ready(child: subprocess.Popen[bytes], var_dir: Path, log_file: Path) -> None:
+    from app.stack.state import load_state
+
     deadline = time.monotonic() + _DETACH_SECONDS
     with log_file.open() as lines:
         while time.monotonic() < deadline:
@@ -148,10 +177,12 @@ def _start_in_background(var_dir: Path, arguments: list[str]) -> None:
                 print(lines.read(), end="", flush=True)
                 raise typer.Exit(child.returncode or 1)
             state = load_state(var_dir)
-            if state is not None and state.owner.pid == child.pid:
-                return
+            ready = state is not None and state.owner.pid == child.pid and state.ready
+            # What it says last may come a moment after its state.
             _wait_a_little(child)
-    child.terminate()
+            if ready:
+                print(lines.read(), end="", flush=True)
+                return
     raise StartupRefused(f"the stack was not up after {_DETACH_SECONDS:.0f} s; see {log_file}")
 
 
@@ -183,77 +214,6 @@ def _down() -> None:
 
     done = asyncio.run(down())
     print(f"ended: {', '.join(done)}" if done else "no stack runs")
-
-
-def _status(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    as_environment: Annotated[
-        bool, typer.Option("--env", help='Lines for a shell: eval "$(./sightline stack status --env)"')
-    ] = False,
-) -> None:
-    """Print the endpoints of the running stack; exit code 1 when none runs or a server of it does not."""
-    import psutil
-
-    from app.stack.state import load_state
-
-    state = load_state(_settings().stack.var_dir.resolve())
-    running = state is not None and all(psutil.pid_exists(server.pid) for server in state.servers)
-    if as_json:
-        print(json.dumps(_described(state), indent=1))
-    elif state is None:
-        print("no stack runs; start one with `./sightline stack up`", file=sys.stderr)
-    elif as_environment:
-        for name, value in state.environment.items():
-            print(f"export {name}={value}")
-    else:
-        _print_state(state)
-    raise typer.Exit(0 if running else 1)
-
-
-def _settings() -> Settings:
-    return load_settings(os.environ)
-
-
-def _described(state: StackState | None) -> dict[str, Any]:
-    import psutil
-
-    if state is None:
-        return {"running": False}
-    servers = []
-    for server in state.servers:
-        try:
-            rss_bytes = int(psutil.Process(server.pid).memory_info().rss)
-        except psutil.NoSuchProcess:
-            rss_bytes = 0
-        servers.append(
-            {
-                "name": server.name,
-                "running": rss_bytes > 0,
-                "endpoint": server.endpoint,
-                "pid": server.pid,
-                "rss_bytes": rss_bytes,
-                "log_file": server.log_file,
-            }
-        )
-    return {
-        "running": all(server["running"] for server in servers),
-        "pid": state.owner.pid,
-        "s3": state.s3_kind,
-        "servers": servers,
-        "environment": dict(state.environment),
-    }
-
-
-def _print_state(state: StackState) -> None:
-    for server in _described(state)["servers"]:
-        condition = f"{server['rss_bytes'] / 1e6:4.0f} MB" if server["running"] else "not running"
-        print(f"  {server['name']:<10} {server['endpoint']:<46} pid {server['pid']:<7} {condition}")
-    for name, value in state.environment.items():
-        print(f"  {name}={value}")
-    if state.s3_kind == "ministack":
-        from app.stack.store_servers import MINISTACK_NOTICE
-
-        print(f"  note: {MINISTACK_NOTICE}")
 
 
 def _init(

@@ -1,4 +1,4 @@
-"""Restarting workers that died, on one machine or in one container; systemd or Kubernetes do it elsewhere."""
+"""Restarting processes that died, on one machine or in one container; systemd or Kubernetes do it elsewhere."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One worker process to keep alive: its agent, what it is called in messages, and its own variables."""
+    """One process to keep alive: its verb with arguments, what it is called in messages, and its own variables."""
 
-    agent: str
+    words: tuple[str, ...]
     title: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ def child_of_each_gpu(settings: Settings, agent: str, gpus: int) -> tuple[Child,
             variables["SIGHTLINE_WORKER_HTTP_PORT"] = str(settings.worker.http_port + index)
         if settings.worker.id:
             variables["SIGHTLINE_WORKER_ID"] = f"{settings.worker.id}-gpu{index}"
-        children.append(Child(agent, f"{agent} on GPU {index}", variables))
+        children.append(Child(("worker", agent), f"{agent} on GPU {index}", variables))
     return tuple(children)
 
 
@@ -67,14 +67,16 @@ def worth_restarting(code: int) -> bool:
 
 
 def supervise(
-    children: Sequence[Child], ceiling_exit: int = EXIT_CEILING, command: Callable[[str], list[str]] | None = None
+    children: Sequence[Child],
+    ceiling_exit: int = EXIT_CEILING,
+    command: Callable[[tuple[str, ...]], list[str]] | None = None,
 ) -> int:
-    """Run the workers, again and again. Blocks; SIGTERM and SIGINT are passed on.
+    """Run the children, again and again. Blocks; SIGTERM and SIGINT are passed on.
 
     Returns when one of them has ended in a way that is not worth a restart (the others are ended too): its exit code,
     or `ceiling_exit` after too many dead letters.
     """
-    supervisor = _Supervisor(command or (lambda agent: [sys.executable, "-m", "app", "worker", agent]))
+    supervisor = _Supervisor(command or (lambda words: [sys.executable, "-m", "app", *words]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: supervisor.end(number))
     # One thread for each child, which lives as long as the child needs a parent (see die_with_parent).
@@ -92,7 +94,7 @@ def supervise(
 class _Supervisor:
     """What the threads share. `code` is the exit code of the first child that ended for good."""
 
-    def __init__(self, command: Callable[[str], list[str]]) -> None:
+    def __init__(self, command: Callable[[tuple[str, ...]], list[str]]) -> None:
         self.code = 0
         self._command = command
         self._ending = threading.Event()
@@ -130,7 +132,7 @@ class _Supervisor:
             if self._ending.is_set():
                 return None
             process = subprocess.Popen(
-                self._command(child.agent), preexec_fn=die_with_parent, env={**os.environ, **child.variables}
+                self._command(child.words), preexec_fn=die_with_parent, env={**os.environ, **child.variables}
             )
             self._running[child.title] = process
             return process

@@ -57,7 +57,7 @@ def _worker(
 
         if name not in AGENTS:
             raise ConfigurationError(f"no agent is called {name!r}; choose one of {', '.join(AGENTS)}")
-        children: tuple[Child, ...] = (Child(name, name),)
+        children: tuple[Child, ...] = (Child(("worker", name), name),)
         if per_gpu:
             if name != "score":
                 raise ConfigurationError(f"--per-gpu goes with score, the agent that uses a GPU, not with {name}")

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from app.adapters.avro import Codec
 from app.adapters.kafka import KafkaProducer
-from app.demo.processes import run_verb
 from app.demo.screen import Screen
 from app.demo.tally import Tally
 from app.settings import Settings
+from app.stack.verbs import run_verb
 from app.topics import DECISIONS
 from schemas.records import FlaggedImage, ModerationDecision
 

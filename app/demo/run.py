@@ -1,35 +1,33 @@
-"""The demo's course: servers up, agents on, pictures in, outcomes counted, the ledger, and what to try next."""
+"""The demo's course: servers and agents up, pictures in, outcomes counted, the ledger, and what to try next."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agents import PIPELINE
 from app.adapters.avro import Codec
 from app.adapters.kafka_follow import TopicFollower, committed_offsets
 from app.adapters.s3_put import Uploader
+from app.demo.afterwards import BUCKET, Service, tell_next
 from app.demo.lake import LakeAnswers, ask_lake, decide
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import Picture, folder_pictures, made_pictures
-from app.demo.processes import Children, run_verb, shown
-from app.demo.screen import Screen
+from app.demo.screen import Screen, shown
+from app.demo.servers import DemoStack
 from app.demo.tally import Tally
 from app.errors import StartupRefused
-from app.settings import ROOT, Settings, load_settings
-from app.stack.state import StackState, load_state
+from app.settings import Settings, load_settings
+from app.stack.state import StackState
+from app.stack.verbs import run_verb
 from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction
 
-BUCKET: Final = "images"
 # Loading and checking four models took 10 s here on two idle cores; four times that without an outcome is a failure.
 _SILENCE_SECONDS: Final = 120.0
 # moderate and index are some hundred milliseconds behind score.
@@ -56,8 +54,8 @@ class DemoOptions:
 async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
     """Run the demo and return the exit code: 0 when the ledger adds up, 1 when not.
 
-    Raises StartupRefused when something cannot start. Whatever happens, the agents it started are ended; the servers
-    stay unless `down` is set or the demo is interrupted.
+    Raises StartupRefused when something cannot start, or ends for good. The stack goes on running with its agents;
+    one that was started here ends with the demo when `down` is set, or when the demo fails or is interrupted.
     """
     screen = Screen(on_stderr=options.as_json)
     var_dir = load_settings(environment).stack.var_dir.resolve()
@@ -66,55 +64,30 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    mine = False
+    stack = DemoStack(environment, screen, var_dir)
     kept = False
     try:
-        state = load_state(var_dir)
-        if state is None:
-            mine = True
-            state = await _stack_up(options, environment, screen, var_dir)
-        elif options.s3 and options.s3 != state.s3_kind:
-            raise StartupRefused(
-                f"a stack with {state.s3_kind} runs; end it with `./sightline stack down`, or leave --s3 out"
-            )
-        else:
-            if options.lake and "SIGHTLINE_LAKE_CONNECT_URL" not in state.environment:
-                raise StartupRefused("the stack that runs has no lake; end it with `./sightline stack down`")
-            screen.step(f"the stack that runs already is used (Kafka, registry, Redis, {state.s3_kind})")
-        code = await _run(options, {**environment, **_beneath(state, environment)}, screen, state)
+        state = await stack.begin(options.s3, lake=options.lake)
+        code = await _run(options, {**environment, **_beneath(state, environment)}, screen, stack)
         kept = not options.down
         return code
     except asyncio.CancelledError:
         screen.line("interrupted; everything that the demo started is being ended")
         return 130
     finally:
-        if mine and not kept:
-            await run_verb(environment, "stack", "down")
-            screen.line("the servers were ended; their data and logs stay in " + shown(var_dir))
+        if not kept:
+            await stack.end()
 
 
-async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Screen, state: StackState) -> int:
+async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Screen, stack: DemoStack) -> int:
     settings = load_settings(environment)
-    folder = settings.stack.var_dir.resolve() / "demo"
     prefix = time.strftime("demo/%Y%m%d-%H%M%S/", time.gmtime())
-    async with Children(folder, environment) as children:
-        # Tables lie beside the servers' data, so that a fresh stack begins with fresh tables.
-        data_dir = settings.stack.var_dir.resolve() / "stack" / "workers"
-        for agent in PIPELINE:
-            children.start(
-                agent, "worker", agent, "--restart", environment={"SIGHTLINE_WORKER_DATA_DIR": str(data_dir)}
-            )
-        if settings.sqs.queue_url:
-            children.start("bridge", "bridge", "sqs")
-        screen.step(
-            f"agents started: {', '.join(PIPELINE)}" + (" and the SQS bridge" if settings.sqs.queue_url else "")
-        )
-        screen.step(f"their logs: {shown(folder / 'log')}; scoring begins when the models are loaded and checked")
-        tally = Tally(_count(options))
-        failure = await _score_all(options, settings, prefix, children, tally, screen)
-        if failure is None:
-            await _followers(settings, tally, children)
-    screen.step("agents ended")
+    screen.step("uploading; scoring begins when the models are loaded and checked")
+    tally = Tally(_count(options))
+    failure = await _score_all(options, settings, prefix, stack, tally, screen)
+    if failure is None:
+        await _followers(settings, tally, stack)
+        await stack.ready()
     if failure is not None:
         screen.line(f"NOT COMPLETE: {failure}")
     _tell_outcomes(tally, screen)
@@ -137,13 +110,15 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
         screen.step("waiting until Kafka Connect has brought everything into the lake's tables")
         lake = await ask_lake(environment)
         good = good and lake.agrees
+    service = None if options.down and stack.mine else Service(stack.api_url, settings.stack.var_dir.resolve())
     if options.as_json:
         more = {"lake": lake.counts} if lake is not None else {}
-        print(json.dumps({"ok": good, "failure": failure, "place": where, "ledger": found, **tally.summary(), **more}))
+        told = {"ok": good, "failure": failure, "place": where, "ledger": found, **tally.summary(), **more}
+        print(json.dumps({**told, "console": service.console if service is not None else None}))
     screen.result(ledger or f"the audit gave no ledger (exit code {ledger_code}): {text.strip()[-500:]}", good=good)
     if lake is not None:
         lake.tell(screen)
-    _tell_next(tally, options, screen, where)
+    tell_next(tally, screen, where, service, lake=options.lake)
     return 0 if good else 1
 
 
@@ -168,7 +143,7 @@ def _ledger_line(found: dict[str, Any]) -> str:
 
 
 async def _score_all(
-    options: DemoOptions, settings: Settings, prefix: str, children: Children, tally: Tally, screen: Screen
+    options: DemoOptions, settings: Settings, prefix: str, stack: DemoStack, tally: Tally, screen: Screen
 ) -> str | None:
     """Upload everything and follow the outcomes; return None, or why it was given up."""
     codec = Codec()
@@ -185,20 +160,20 @@ async def _score_all(
                         if isinstance(record, (ImagePrediction, FlaggedImage)) and record.bucket == BUCKET:
                             tally.see(record, source.partition, source.offset)
                     screen.show(tally)
-                    children.check()
+                    stack.check()
                     if uploading.done():
                         uploading.result()
                     if len(tally.outcomes) != seen:
                         news_at, seen = loop.time(), len(tally.outcomes)
                     if loop.time() - news_at > _SILENCE_SECONDS:
-                        return f"no outcome for {_SILENCE_SECONDS:.0f} s; see {shown(children.log_file('score'))}"
+                        return f"no outcome for {_SILENCE_SECONDS:.0f} s; see {stack.log_file('score')}"
                     if loop.time() > deadline:
-                        return f"not done after {options.limit_seconds:.0f} s; see {shown(children.log_file('score'))}"
+                        return f"not done after {options.limit_seconds:.0f} s; see {stack.log_file('score')}"
             screen.step(f"all {tally.total} uploads have an outcome")
             # Flags come from moderate, which reads what score has just written.
             await asyncio.wait_for(_catch_flags(settings, follower, codec, tally), _FOLLOWERS_SECONDS)
         except TimeoutError:
-            return f"moderate did not catch up; see {shown(children.log_file('moderate'))}"
+            return f"moderate did not catch up; see {stack.log_file('moderate')}"
         finally:
             uploading.cancel()
             await asyncio.gather(uploading, return_exceptions=True)
@@ -214,14 +189,14 @@ async def _catch_flags(settings: Settings, follower: TopicFollower, codec: Codec
             tally.see(record, source.partition, source.offset)
 
 
-async def _followers(settings: Settings, tally: Tally, children: Children) -> None:
+async def _followers(settings: Settings, tally: Tally, stack: DemoStack) -> None:
     """Wait until the index holds everything, so that `explain` finds it."""
     try:
         async with asyncio.timeout(_FOLLOWERS_SECONDS):
             while not await _passed(settings, "index", tally):
-                children.check()
+                stack.check()
     except TimeoutError as error:
-        raise StartupRefused(f"index did not catch up; see {shown(children.log_file('index'))}") from error
+        raise StartupRefused(f"index did not catch up; see {stack.log_file('index')}") from error
 
 
 async def _passed(settings: Settings, agent: str, tally: Tally) -> bool:
@@ -274,35 +249,6 @@ def _count(options: DemoOptions) -> int:
     return count
 
 
-async def _stack_up(options: DemoOptions, environment: Mapping[str, str], screen: Screen, var_dir: Path) -> StackState:
-    servers, megabytes = ("Redis, S3 and Kafka Connect", 400) if options.lake else ("Redis and S3", 190)
-    screen.step(f"starting Kafka, schema registry, {servers} (a first start downloads about {megabytes} MB)")
-    more = (*(("--s3", options.s3) if options.s3 else ()), *(("--lake",) if options.lake else ()))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app", "stack", "up", "--detach", *more),
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    try:
-        async for line in process.stdout:
-            text = line.decode(errors="replace").rstrip()
-            # Its own clock and the list of endpoints are for `stack status`.
-            if text.startswith("["):
-                screen.step(text.partition("] ")[2])
-            elif text.startswith("sightline:"):
-                screen.line(text)
-        code = await process.wait()
-    except asyncio.CancelledError:
-        process.terminate()
-        raise
-    state = load_state(var_dir)
-    if code != 0 or state is None:
-        raise StartupRefused(f"the stack did not start (exit code {code}); see {shown(var_dir / 'log' / 'stack.log')}")
-    return state
-
-
 def _beneath(state: StackState, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in state.environment.items() if name not in environment}
 
@@ -328,30 +274,3 @@ def _tell_outcomes(tally: Tally, screen: Screen) -> None:
         screen.line(f"  {flag.key.rpartition('/')[2]}: {flag.action}, severity {flag.severity}")
         for match in flag.rules[:2]:
             screen.line(f"    {match.explanation}")
-
-
-def _tell_next(tally: Tally, options: DemoOptions, screen: Screen, where: str) -> None:
-    screen.title("Try next")
-    # A scored one that was flagged has the longest story.
-    scored = [key for key, record in tally.outcomes.items() if record.outcome == "scored"]
-    told = [flag.key for flag in tally.examples(len(tally.flags)) if flag.key in scored] or scored
-    tries = [
-        (f"./sightline audit {where}", "count again"),
-        ("DEMO_IMAGES=DIR make demo", "with your own pictures"),
-    ]
-    if options.lake:
-        tries.append(("./sightline lake sql 'select outcome, count(*) from predictions group by 1'", "ask the lake"))
-        tries.append(("./sightline lake status", "its connectors and tables"))
-    if told:
-        tries.insert(0, (f"./sightline explain {shlex.quote(f's3://{BUCKET}/{told[0]}')}", "the whole story of one"))
-    if options.down:
-        screen.line("(the servers end with this demo; run it without --down to ask them afterwards)")
-        tries = tries[-1:]
-    else:
-        tries.append(
-            ("./sightline stack down", "the servers still run, so that `explain` can ask them; this ends them")
-        )
-    for command, meaning in tries:
-        screen.line(command)
-        screen.line(f"    {meaning}")
-    screen.console.print()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group
@@ -94,3 +96,9 @@ def _panel(tally: Tally, sending: float, scoring: float) -> Group:
         f"rejected {tally.count('rejected')}   flagged {len(tally.flags)}"
     )
     return Group(bars, Text(counts))
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person would type it from here."""
+    here = Path(os.path.relpath(path))
+    return str(path) if here.parts[:2] == ("..", "..") else str(here)

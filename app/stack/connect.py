@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from app.adapters.connect_config import CONNECT_DIR
-from app.settings import ROOT
 from app.stack import jars, jvm
 from app.stack.options import StackOptions
 from app.stack.processes import ServerCommand
+from app.stack.verbs import verb_server
 
 _HEAP_MEGABYTES: Final = 768
 # What the converter's jar lacks: with it Connect finds the class without reading all of them.
@@ -75,13 +74,7 @@ def connect_command(
 
 def watch_command(options: StackOptions, environment: Mapping[str, str]) -> ServerCommand:
     """Return how to start `lake watch` beside a worker."""
-    return ServerCommand(
-        "lake-watch",
-        (sys.executable, "-m", "app", "lake", "watch"),
-        options.log_dir / "lake-watch.log",
-        ROOT,
-        {**environment, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
-    )
+    return verb_server("lake-watch", ("lake", "watch"), options.log_dir / "lake-watch.log", environment)
 
 
 def _lay_out(folder: Path, files: tuple[Path, ...]) -> None:

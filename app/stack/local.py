@@ -28,7 +28,7 @@ from app.adapters.s3_admin import StoreAccess, create_bucket, notify_queue
 from app.domain.filters import place_of
 from app.errors import Retryable, StartupRefused
 from app.settings import load_settings
-from app.stack import connect, kafka, probes, redis_server, registry_server, store_servers
+from app.stack import agents, connect, kafka, probes, redis_server, registry_server, store_servers
 from app.stack.jars import Report
 from app.stack.options import ACCESS_KEY, REGION, SECRET_KEY, StackOptions, StoreKind
 from app.stack.ports import HOST, PortLease, lease_port
@@ -40,6 +40,7 @@ from app.stack.processes import (
     living_owner,
 )
 from app.stack.state import ServerState, StackState, remove_state, save_state
+from app.stack.user_key import ensure_key
 from app.topics import TOPICS, UPLOADS, TopicSpec, topics_of
 
 KAFKA: Final = "kafka"
@@ -57,6 +58,8 @@ class _Server:
     answers: Callable[[], Awaitable[bool]]
     furnish: Callable[[], Awaitable[None]]
     leases: tuple[PortLease, ...]
+    # Whether the stack ends with it.
+    vital: bool = True
 
 
 def _silent(_line: str) -> None:
@@ -75,6 +78,8 @@ class LocalStack:
         self._servers: dict[str, _Server] = {}
         self._lock: IO[str] | None = None
         self._queue_url = ""
+        self._ready = False
+        self._api_lease: PortLease | None = None
         self._topics_made = asyncio.Event()
 
     # Endpoints
@@ -160,6 +165,9 @@ class LocalStack:
         if self._queue_url:
             found["SIGHTLINE_SQS_ENDPOINT"] = self.sqs_endpoint
             found["SIGHTLINE_SQS_QUEUE_URL"] = self._queue_url
+        if self._api_lease is not None:
+            found["SIGHTLINE_API_PORT"] = str(self._api_lease.port)
+            found["SIGHTLINE_WORKER_DATA_DIR"] = str(agents.workers_dir(self.options))
         return found
 
     @property
@@ -178,6 +186,9 @@ class LocalStack:
         try:
             await self._prepare()
             await self._start_all()
+            if self.options.agents:
+                await self._start_agents()
+            self._ready = True
             self._save()
         except BaseException:
             await self._end_all()
@@ -190,12 +201,18 @@ class LocalStack:
         await self._end_all()
 
     async def wait_for_exit(self) -> str:
-        """Wait until a server ends by itself and return a sentence about it."""
+        """Wait until a server ends by itself and return a sentence about it; agents that end are only reported."""
+        told: set[str] = set()
         while True:
             for name, server in self._servers.items():
-                if server.process.exit_code is not None:
-                    log_file = server.process.how.log_file
-                    return f"{name} ended by itself (exit code {server.process.exit_code}); see {log_file}"
+                code, log_file = server.process.exit_code, server.process.how.log_file
+                if code is None or name in told:
+                    continue
+                if server.vital:
+                    return f"{name} ended by itself (exit code {code}); see {log_file}"
+                told.add(name)
+                self._report(agents.why_ended(name, code, log_file))
+                self._save()
             await asyncio.sleep(0.5)
 
     # Faults
@@ -303,13 +320,7 @@ class LocalStack:
             steps.append(self._start_registry())
         if options.with_s3:
             steps.append(self._start_store(options.s3))
-        tasks = [asyncio.create_task(step) for step in steps]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await _together(*steps)
         if options.with_lake:
             await self._start_connect(with_tables=True)
             await self._start_watch()
@@ -351,6 +362,33 @@ class LocalStack:
             return await probes.http_answers(lease.port, "/metrics")
 
         await self._launch(WATCH, how, f"http://{HOST}:{lease.port}/metrics", answers, _nothing, lease)
+
+    async def _start_agents(self) -> None:
+        """Start the agents and, once they serve, the API: both load models, and the agents' work is waited for.
+
+        The stack is published as soon as they run, so that uploads may come while models are loaded.
+        """
+        options = self.options
+        self._api_lease = agents.api_lease(options)
+        words = agents.agent_words(options, with_queue=bool(self._queue_url))
+        started = [self._begin_agent(name, verb, lease_port(None, name)) for name, verb in words.items()]
+        self._save()
+        self._report(f"agents started: {', '.join(words)}; their logs: {options.log_dir}")
+        await _together(*(self._until_ready(name, self._servers[name]) for name in started))
+        api = self._begin_agent(agents.API, agents.api_words(options), self._api_lease)
+        self._save()
+        await _together(
+            self._until_ready(api, self._servers[api]),
+            ensure_key(options.var_dir, {**os.environ, **self.environment}, self._report),
+        )
+
+    def _begin_agent(self, name: str, words: tuple[str, ...], lease: PortLease) -> str:
+        how = agents.agent_command(self.options, name, words, self.environment, lease.port)
+        endpoint = f"http://{HOST}:{lease.port}"
+        self._begin(
+            name, how, endpoint, lambda: probes.http_answers(lease.port, "/healthz"), _nothing, lease, vital=False
+        )
+        return name
 
     def _refuse_tables_elsewhere(self) -> None:
         """Refuse a catalog whose tables lie in the other S3 server: the topics' offsets say that they are written."""
@@ -458,10 +496,22 @@ class LocalStack:
         furnish: Callable[[], Awaitable[None]],
         *leases: PortLease,
     ) -> None:
-        server = _Server(ServerProcess(how, self.options.pid_dir), endpoint, answers, furnish, leases)
+        await self._until_ready(name, self._begin(name, how, endpoint, answers, furnish, *leases))
+
+    def _begin(
+        self,
+        name: str,
+        how: ServerCommand,
+        endpoint: str,
+        answers: Callable[[], Awaitable[bool]],
+        furnish: Callable[[], Awaitable[None]],
+        *leases: PortLease,
+        vital: bool = True,
+    ) -> _Server:
+        server = _Server(ServerProcess(how, self.options.pid_dir), endpoint, answers, furnish, leases, vital)
         self._servers[name] = server
         server.process.start()
-        await self._until_ready(name, server)
+        return server
 
     async def _until_ready(self, name: str, server: _Server) -> None:
         started = time.monotonic()
@@ -484,29 +534,47 @@ class LocalStack:
 
     def _save(self) -> None:
         servers = tuple(
-            ServerState(name, server.process.pid or 0, server.endpoint, str(server.process.how.log_file))
+            ServerState(
+                name,
+                server.process.pid or 0,
+                server.endpoint,
+                str(server.process.how.log_file),
+                None if server.vital else server.process.exit_code,
+            )
             for name, server in self._servers.items()
         )
         owner = identify_process(os.getpid())
-        save_state(self.options.var_dir, StackState(owner, self.options.s3, self.environment, servers))
+        save_state(self.options.var_dir, StackState(owner, self.options.s3, self.environment, servers, self._ready))
 
     async def _end_all(self) -> None:
         if self._lock is None:
             return  # refused before anything began: what runs there is another stack's
         with suppress(OSError):
             remove_state(self.options.var_dir)
-        for name in (WATCH, CONNECT):
-            # First and alone: Connect without a broker would wait for its tasks in vain.
-            if name in self._servers:
-                await self._servers[name].process.stop()
-        names = list(reversed(self._servers))
-        await asyncio.gather(*(self._servers[name].process.stop() for name in names))
+        # Agents finish what they hold while there is a broker; Connect without one would wait for its tasks in vain.
+        mine = [name for name, server in self._servers.items() if not server.vital]
+        for names in (mine, [WATCH], [CONNECT], list(reversed(self._servers))):
+            await asyncio.gather(*(self._servers[name].process.stop() for name in names if name in self._servers))
         for server in self._servers.values():
             for lease in server.leases:
                 lease.release()
+        if self._api_lease is not None:
+            self._api_lease.release()
+            self._api_lease = None
         self._servers.clear()
         self._lock.close()
         self._lock = None
+
+
+async def _together(*steps: Coroutine[Any, Any, None]) -> None:
+    """Do all of them; when one fails the others are ended before its error is raised."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _nothing() -> None:

@@ -52,6 +52,10 @@ class StackOptions:
     with_redis: bool = True
     with_s3: bool = True
     with_lake: bool = False
+    # The agents to run, and with any of them the bridge and the API; in the order in which they are shown.
+    agents: tuple[str, ...] = ()
+    api_port: int | None = None
+    api_score: bool = True
 
     @property
     def data_dir(self) -> Path:

@@ -116,13 +116,20 @@ class ServerProcess:
         if self.pid is not None:
             os.kill(self.pid, signal_number)
 
+    def _kill(self) -> None:
+        if self.pid is not None:
+            kill_group(self.pid)
+
     async def stop(self, *, kill: bool = False) -> None:
         """End the process (TERM and, past the deadline, KILL; or KILL at once) and wait until it is gone."""
         if self.pid is not None:
             self.send(signal.SIGCONT)
-            self.send(signal.SIGKILL if kill else signal.SIGTERM)
+            if kill:
+                self._kill()
+            else:
+                self.send(signal.SIGTERM)
             if not await ended(lambda: self.pid is None, _TERMINATE_SECONDS):
-                self.send(signal.SIGKILL)
+                self._kill()
                 await ended(lambda: self.pid is None, _TERMINATE_SECONDS)
             elif not kill and self.how.after_orderly_stop is not None:
                 self.how.after_orderly_stop()
@@ -135,6 +142,14 @@ class ServerProcess:
         except FileNotFoundError:
             return ""
         return " | ".join(line.strip() for line in tail.splitlines()[-count:] if line.strip())
+
+
+def kill_group(pid: int) -> None:
+    """Kill a running process and, where it leads a group as our servers do, those that it started there."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)
 
 
 async def ended(condition: Callable[[], bool], within_seconds: float) -> bool:
@@ -187,7 +202,7 @@ async def end_stale(pid_folder: Path) -> tuple[str, ...]:
             process, owner = found
             if owner.alive():
                 continue
-            os.kill(process.pid, signal.SIGKILL)
+            kill_group(process.pid)
             await ended(lambda gone=process: not gone.alive(), _TERMINATE_SECONDS)  # type: ignore[misc]
             names.append(path.stem)
         path.unlink(missing_ok=True)

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.settings import ROOT
+from app.stack.ports import HOST
 from app.stack.processes import ProcessIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """One server of the running stack."""
+    """One server of the running stack; `exit_code` once one has ended without which the stack goes on."""
 
     name: str
     pid: int
     endpoint: str
     log_file: str
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """A running stack. `environment` holds defaults for settings, beneath the caller's own environment."""
+    """A running stack. `environment` holds defaults for settings, beneath the caller's own environment.
+
+    Its servers serve; `ready` says whether its agents do too.
+    """
 
     owner: ProcessIdentity
     s3_kind: str
     environment: Mapping[str, str]
     servers: tuple[ServerState, ...]
+    ready: bool = True
+
+    @property
+    def api_url(self) -> str | None:
+        """The address of the API, where the stack runs agents."""
+        port = self.environment.get("SIGHTLINE_API_PORT")
+        return f"http://{HOST}:{port}" if port else None
 
 
 def state_file(var_dir: Path) -> Path:
@@ -45,6 +57,7 @@ def load_state(var_dir: Path) -> StackState | None:
             s3_kind=str(body["s3_kind"]),
             environment={str(name): str(value) for name, value in body["environment"].items()},
             servers=tuple(ServerState(**server) for server in body["servers"]),
+            ready=bool(body["ready"]),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -57,10 +70,8 @@ def save_state(var_dir: Path, state: StackState) -> None:
         "owner": {"pid": state.owner.pid, "started": state.owner.started},
         "s3_kind": state.s3_kind,
         "environment": dict(state.environment),
-        "servers": [
-            {"name": server.name, "pid": server.pid, "endpoint": server.endpoint, "log_file": server.log_file}
-            for server in state.servers
-        ],
+        "servers": [asdict(server) for server in state.servers],
+        "ready": state.ready,
     }
     partial = state_file(var_dir).with_suffix(".partial")
     partial.touch(mode=0o600)

@@ -16,6 +16,7 @@ import pytest
 
 from app.errors import StartupRefused
 from app.settings import ROOT
+from app.stack.agents import api_lease
 from app.stack.local import REDIS, LocalStack
 from app.stack.options import StackOptions
 from app.stack.ports import HOST, lease_port
@@ -152,6 +153,21 @@ async def test_leased_ports_are_not_given_twice() -> None:
         lease_port(first.port)
     first.release()
     lease_port(first.port).release()
+
+
+async def test_the_api_takes_the_port_that_is_asked_for_or_a_free_one() -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupRefused, match=f"port {port} for the API is in use"):
+            api_lease(StackOptions(api_port=port))
+    first, second = api_lease(StackOptions()), api_lease(StackOptions())
+    try:
+        assert first.port != second.port, "the usual port is given once"
+    finally:
+        first.release()
+        second.release()
 
 
 async def test_too_little_disk_is_refused_in_one_sentence(tmp_path: Path) -> None:

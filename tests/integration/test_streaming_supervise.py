@@ -28,13 +28,13 @@ threading.Event().wait(60)
 PARENT = """
 import sys
 from app.cli.supervise import Child, supervise
-sys.exit(supervise([Child("identify", "identify")], command=lambda _: [sys.executable, "-c", sys.argv[2], sys.argv[1]]))
+sys.exit(supervise([Child(("one",), "one")], command=lambda _: [sys.executable, "-c", sys.argv[2], sys.argv[1]]))
 """
 # Of two children the first to be started ends as it is told; the other one would stay.
 PAIR = """
 import sys
 from app.cli.supervise import Child, supervise
-children = [Child("score", "one", {"CODE": sys.argv[2]}), Child("score", "two", {"CODE": ""})]
+children = [Child(("one",), "one", {"CODE": sys.argv[2]}), Child(("two",), "two", {"CODE": ""})]
 child = "import os, sys, threading; c = os.environ['CODE']; sys.exit(int(c)) if c else threading.Event().wait(60)"
 sys.exit(supervise(children, int(sys.argv[1]), lambda _: [sys.executable, "-c", child]))
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import cast
 
 import httpx
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from app.adapters.memory_index import MemoryIndex
 from app.adapters.memory_moderation import MemoryDecisionLog, MemoryQueue
 from app.adapters.memory_sessions import MemorySessions, MemoryUse
 from app.adapters.prometheus import PrometheusMeters
+from app.api.live import LiveParts
 from app.api.parts import ApiParts
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
@@ -53,6 +55,8 @@ def memory_parts(settings: Settings | None = None, clock: Clock | None = None) -
         queue=queue,
         decision_log=log,
         decisions=decisions,
+        # The live side stands on a broker; tests/support/live_api.py has it.
+        live=cast("LiveParts", None),
         meters=PrometheusMeters(),
         keys=keys,
         sessions=MemorySessions(clock),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 60
@@ -151,15 +154,75 @@ def test_json_is_one_object_with_the_ledger_and_the_story_goes_elsewhere(
     assert (told["ok"], told["failure"]) == (True, None)
     assert [told["ledger"][name] for name in ("uploads", "outcomes", "lost", "duplicated")] == [20, 20, 0, 0]
     assert told["scored"] + told["rejected"] + told["gone"] == 20
-    assert "the whole story of one" in done.stderr
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/console(#key=slk_[\w-]+)?", told["console"])
+    assert "its whole story" in done.stderr
 
 
 @pytest.mark.timeout(600)
-def test_the_agents_end_with_the_demo_and_the_servers_with_stack_down(
+def test_the_console_comes_first_of_what_to_try_and_answers(
+    sightline: Sightline, demo: subprocess.CompletedProcess[str]
+) -> None:
+    lines = demo.stdout.splitlines()
+    address = lines[lines.index("Try next") + 1].strip()
+    found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/console(#key=slk_[\w-]+)?", address)
+    assert found, address
+    described = json.loads(sightline.run("stack", "status", "--json").stdout)
+    assert found[1] == described["api"]
+    with urllib.request.urlopen(f"{found[1]}/healthz", timeout=10) as answer:
+        assert json.load(answer) == {"healthy": True}
+    curl = [line.strip() for line in lines if line.strip().startswith("curl ")]
+    assert len(curl) == 1 and f"{found[1]}/v1/images/images/demo/" in curl[0]
+    if found[2]:
+        key_file = Path(described["api_key_file"])
+        assert key_file.read_text().strip() == found[2].removeprefix("#key=")
+        assert key_file.stat().st_mode & 0o077 == 0
+        assert str(key_file) in sightline.run("stack", "status").stdout
+
+
+@pytest.mark.timeout(600)
+def test_a_new_upload_is_scored_after_the_demo(sightline: Sightline, demo: subprocess.CompletedProcess[str]) -> None:
+    """Any S3 client will do: MiniStack asks for no signature."""
+    assert demo.returncode == 0
+    described = json.loads(sightline.run("stack", "status", "--json").stdout)
+    buffer = io.BytesIO()
+    Image.effect_mandelbrot((640, 480), (-2.0, -1.2, 0.8, 1.2), 80).save(buffer, "JPEG")
+    address = f"{described['environment']['SIGHTLINE_S3_ENDPOINT']}/images/by-hand/fractal.jpg"
+    put = urllib.request.Request(address, data=buffer.getvalue(), method="PUT")
+    with urllib.request.urlopen(put, timeout=30) as answer:
+        assert answer.status == 200
+    for _ in range(30):
+        asked = sightline.run("index", "get", "s3://images/by-hand/fractal.jpg")
+        if asked.returncode == 0:
+            break
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert asked.stdout.startswith("s3://images/by-hand/fractal.jpg: scored, sha256 ")
+
+
+@pytest.mark.timeout(600)
+def test_the_agents_go_on_after_the_demo_and_all_ends_with_stack_down(
     sightline: Sightline, demo: subprocess.CompletedProcess[str]
 ) -> None:
     assert demo.returncode == 0
-    assert [line for line in sightline.processes() if " worker " in line or " bridge " in line] == []
+    running = " | ".join(sightline.processes())
+    for verb in ("identify", "score", "retry", "moderate", "index"):
+        assert f" worker {verb} --restart" in running
+    assert " bridge sqs --restart" in running
+    assert " api --restart" in running
     assert sightline.run("stack", "status").returncode == 0
-    assert sightline.run("stack", "down").returncode == 0
+    assert sightline.run("stack", "down", timeout_seconds=90).returncode == 0
     assert sightline.processes() == []
+
+
+@pytest.mark.timeout(600)
+def test_a_stack_without_agents_is_refused_in_one_sentence(
+    sightline: Sightline, demo: subprocess.CompletedProcess[str]
+) -> None:
+    """Last: after the stack of the demo has ended."""
+    assert demo.returncode == 0
+    assert sightline.run("stack", "up", "--detach", timeout_seconds=240).returncode == 0
+    refused = sightline.run("demo", "--images", "5")
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == (
+        "sightline: the stack that runs has no agents (`stack up --agents` has); end it with `./sightline stack down`"
+    )
+    assert sightline.run("stack", "down", timeout_seconds=90).returncode == 0

@@ -24,6 +24,7 @@ from app.topics import UPLOADS
 
 SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
 WORKERS = ("identify", "score", "retry", "moderate", "index", "archive")
+API = "api"
 JOBS = ("init", "bucket", "lake-init", "lake-bucket", "lake-up", "lake")
 
 
@@ -34,7 +35,7 @@ def compose() -> dict[str, Any]:
 
 
 def _ours(compose: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in (*WORKERS, *JOBS):
+    for name in (*WORKERS, API, *JOBS):
         yield name, compose["services"][name]
 
 
@@ -83,6 +84,18 @@ def test_every_worker_runs_and_has_settings_that_load(compose: dict[str, Any]) -
             assert service["restart"] == "on-failure"
             assert f":{settings.worker.http_port}/healthz" in service["healthcheck"]["test"][-1]
             assert float(service["stop_grace_period"].removesuffix("s")) > settings.lane.drain_seconds
+
+
+def test_the_api_listens_in_its_container_and_is_published_on_loopback(compose: dict[str, Any]) -> None:
+    service = compose["services"][API]
+    settings: Settings = load_settings(service["environment"])
+    assert settings.api.host == "0.0.0.0"
+    assert service["ports"] == [f"127.0.0.1:8080:{settings.api.port}"]
+    assert f":{settings.api.port}/healthz" in service["healthcheck"]["test"][-1]
+    assert (service["command"], service["image"]) == (["api"], compose["services"]["score"]["image"])
+    assert service["restart"] == "unless-stopped"
+    # Keys and decisions lie in Kafka, outcomes in the index.
+    assert {"init", "valkey"} <= set(service["depends_on"])
 
 
 def test_versions_are_those_of_the_local_stack(compose: dict[str, Any]) -> None:

@@ -1,0 +1,66 @@
+"""Server-sent events: their form, and a response that gives its place back whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+EVENT_STREAM: Final = "text/event-stream"
+# A client that takes nothing for so long is cut off; what it missed it gets by its last id.
+_SEND_SECONDS: Final = 60.0
+
+
+def server_event(
+    *, event_id: str = "", event: str = "", data: bytes = b"", comment: str = "", retry_ms: int | None = None
+) -> bytes:
+    """Return one block of the stream. `data` and `comment` hold no line breaks.
+
+    A block without data is no event for a browser; its id counts all the same.
+    """
+    lines = []
+    if comment:
+        lines.append(b": " + " ".join(comment.split()).encode())
+    if retry_ms is not None:
+        lines.append(b"retry: %d" % retry_ms)
+    if event_id:
+        lines.append(b"id: " + event_id.encode())
+    if event:
+        lines.append(b"event: " + event.encode())
+    if data:
+        lines.append(b"data: " + data)
+    return b"\n".join(lines) + b"\n\n"
+
+
+class EventStream(StreamingResponse):
+    """The blocks of `blocks` as they come. `close` is called once, when they end, the client goes or takes nothing."""
+
+    def __init__(self, blocks: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+        # `no` keeps nginx and its like from gathering what must arrive at once.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(blocks, headers=headers, media_type=EVENT_STREAM)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the stream to its end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
+
+    async def stream_response(self, send: Send) -> None:
+        """Send everything; return where the client takes nothing any more, which closes the connection."""
+
+        async def patient(message: Message) -> None:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await send(message)
+
+        try:
+            await super().stream_response(patient)
+        except TimeoutError:
+            logger.info("a subscriber took nothing for %g s and is cut off", _SEND_SECONDS)

@@ -1,0 +1,91 @@
+"""The live side of the query service: stream, operators' figures, models, policies; made from Settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from agents import PIPELINE
+from app.adapters.avro import Codec
+from app.adapters.kafka import TopicScanner
+from app.adapters.kafka_follow import TopicFollower
+from app.api.readiness import Check
+from app.metrics import Meters
+from app.ports import Clock, Index
+from app.services.flag_stream import FlagHub
+from app.services.following import Following
+from app.services.model_views import model_views, policy_view, recorded_policies
+from app.services.monitor import WATCHED, Monitor
+from app.services.operations import Operations, operations_on
+from app.services.remembered import Remembered
+from app.settings import Settings
+from app.topics import FLAGGED
+
+# Each reads partitions of several topics from their beginning: more at once would take the broker from the pipeline.
+_MOST_STORIES: Final = 2
+_FILES_SECONDS: Final = 30.0
+_RECORDED_SECONDS: Final = 60.0
+_PATIENCE_SECONDS: Final = 8.0
+# Below what a readiness check may take, so that its words say what is away.
+_PROBE_SECONDS: Final = 5.0
+_PROBE_PATIENCE_SECONDS: Final = 1.5
+# A digest that no bytes have: only whether the index answers counts.
+_NO_CONTENT: Final = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParts:
+    """What the routes of this side use. `explaining` bounds how many stories are read at once."""
+
+    flags: FlagHub
+    operations: Operations
+    models: Remembered[list[dict[str, Any]]]
+    policy: Remembered[dict[str, Any]]
+    recorded: Remembered[list[dict[str, Any]]]
+    checks: tuple[Check, ...]
+    explaining: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_STORIES))
+
+
+@asynccontextmanager
+async def live_parts(
+    settings: Settings, clock: Clock, codec: Codec, index: Index, meters: Meters
+) -> AsyncIterator[LiveParts]:
+    """Yield the parts. A broker that is away is waited for, beside everything else."""
+    kafka = settings.kafka
+    async with TopicScanner(kafka) as scanner:
+        following = Following(partial(TopicFollower, kafka, (FLAGGED,)), clock)
+        flags = FlagHub(following, scanner, codec, meters, most=settings.api.max_streams)
+        monitor = Monitor(partial(TopicFollower, kafka, WATCHED), codec.fields, clock)
+        probe = Remembered(
+            partial(scanner.ends, FLAGGED), clock, seconds=_PROBE_SECONDS, patience_seconds=_PROBE_PATIENCE_SECONDS
+        )
+
+        async def broker() -> str:
+            await probe.get()
+            return "answers"
+
+        async def index_answers() -> str:
+            await index.content(_NO_CONTENT)
+            return "answers"
+
+        async def read_models() -> list[dict[str, Any]]:
+            return await asyncio.to_thread(model_views, settings.inference)
+
+        async def read_policy() -> dict[str, Any]:
+            return await asyncio.to_thread(policy_view, settings.policy.path)
+
+        remembered = partial(Remembered, clock=clock, patience_seconds=_PATIENCE_SECONDS)
+        parts = LiveParts(
+            flags=flags,
+            operations=operations_on(kafka, scanner, codec, monitor, clock, PIPELINE),
+            models=remembered(read_models, seconds=_FILES_SECONDS),
+            policy=remembered(read_policy, seconds=_FILES_SECONDS),
+            recorded=remembered(partial(recorded_policies, scanner, codec), seconds=_RECORDED_SECONDS),
+            checks=(Check("index", index_answers), Check("kafka", broker)),
+        )
+        async with flags.running(), monitor.running():
+            yield parts

@@ -1,0 +1,111 @@
+"""`./sightline stack status`: what runs, where it answers, and where the user's API key lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.stack.state import ServerState, StackState
+
+
+def print_status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_environment: Annotated[
+        bool, typer.Option("--env", help='Lines for a shell: eval "$(./sightline stack status --env)"')
+    ] = False,
+) -> None:
+    """Print the endpoints of the running stack; exit code 1 when none runs, or a server or agent of it does not."""
+    from app.stack.state import load_state
+
+    var_dir = load_settings(os.environ).stack.var_dir.resolve()
+    state = load_state(var_dir)
+    described = _described(state, var_dir)
+    if as_json:
+        print(json.dumps(described, indent=1))
+    elif state is None:
+        print("no stack runs; start one with `./sightline stack up`", file=sys.stderr)
+    elif as_environment:
+        for name, value in state.environment.items():
+            print(f"export {name}={value}")
+    else:
+        print_state(state, var_dir)
+    raise typer.Exit(0 if described["running"] else 1)
+
+
+def print_state(state: StackState, var_dir: Path) -> None:
+    """Print what `stack status` says of a running stack."""
+    described = _described(state, var_dir)
+    for server in described["servers"]:
+        print(f"  {server['name']:<10} {server['endpoint']:<46} pid {server['pid']:<7} {_condition(server)}")
+    for name, value in state.environment.items():
+        print(f"  {name}={value}")
+    if described["api_key_file"]:
+        print(f"  the API key for {state.api_url}/console lies in {described['api_key_file']}")
+    if state.s3_kind == "ministack":
+        from app.stack.store_servers import MINISTACK_NOTICE
+
+        print(f"  note: {MINISTACK_NOTICE}")
+
+
+def _condition(server: dict[str, Any]) -> str:
+    if server["running"]:
+        return f"{server['rss_bytes'] / 1e6:4.0f} MB"
+    if server["exit_code"] is None:
+        return f"not running; see {server['log_file']}"
+    return f"ended for good (exit code {server['exit_code']}); see {server['log_file']}"
+
+
+def _described(state: StackState | None, var_dir: Path) -> dict[str, Any]:
+    from app.stack.user_key import key_file
+
+    if state is None:
+        return {"running": False}
+    servers = []
+    for server in state.servers:
+        rss_bytes = _rss_bytes(server)
+        servers.append(
+            {
+                "name": server.name,
+                "running": rss_bytes > 0,
+                "exit_code": server.exit_code,
+                "endpoint": server.endpoint,
+                "pid": server.pid,
+                "rss_bytes": rss_bytes,
+                "log_file": server.log_file,
+            }
+        )
+    path = key_file(var_dir)
+    return {
+        "running": all(server["running"] for server in servers),
+        "ready": state.ready,
+        "pid": state.owner.pid,
+        "s3": state.s3_kind,
+        "servers": servers,
+        "environment": dict(state.environment),
+        "api": state.api_url,
+        "api_key_file": str(path) if state.api_url and path.exists() else None,
+    }
+
+
+def _rss_bytes(server: ServerState) -> int:
+    """Return the memory of a server and of what it keeps alive; 0 when it does not run."""
+    import psutil
+
+    if server.exit_code is not None:
+        return 0
+    found = 0
+    try:
+        process = psutil.Process(server.pid)
+        for each in (process, *process.children(recursive=True)):
+            found += int(each.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return found
+    return found

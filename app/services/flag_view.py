@@ -1,0 +1,36 @@
+"""A flag as the query service tells it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from schemas.records import FlaggedImage
+
+
+def flag_view(flag: FlaggedImage) -> dict[str, Any]:
+    """Return what is told of a flag besides its image; times in Unix milliseconds."""
+    return {
+        "flag_id": flag.flag_id,
+        "state": flag.state,
+        "action": flag.action,
+        "severity": flag.severity,
+        "policy": flag.policy,
+        "policy_version": flag.policy_version,
+        "decided_ms": flag.decided_at_ms,
+        "rules": [dataclasses.asdict(rule) for rule in flag.rules],
+    }
+
+
+def flagged_image_view(flag: FlaggedImage) -> dict[str, Any]:
+    """Return what the stream of flagged images tells: the image and the flag, and what it was before a rescoring."""
+    return {
+        "bucket": flag.bucket,
+        "key": flag.key,
+        "version_id": flag.version_id,
+        "upload_id": flag.upload_id,
+        "sha256": flag.sha256,
+        **flag_view(flag),
+        "previous_action": flag.previous_action or None,
+        "job_id": flag.job_id,
+    }

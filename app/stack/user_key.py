@@ -1,0 +1,51 @@
+"""The API key of the stack's user, made once and kept with the stack's data: a fresh stack makes another one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from app.stack.jars import Report
+from app.stack.verbs import run_verb
+
+_NAME: Final = "demo"
+_SCOPES: Final = ("read", "score", "moderate", "admin")
+
+
+def key_file(var_dir: Path) -> Path:
+    """Return where the key lies, for its user alone; absent when none was made."""
+    return var_dir / "stack" / "api-key"
+
+
+def read_key(var_dir: Path) -> str | None:
+    """Return the key, or None where there is none."""
+    path = key_file(var_dir)
+    return path.read_text().strip() if path.exists() else None
+
+
+async def ensure_key(var_dir: Path, environment: Mapping[str, str], report: Report) -> None:
+    """Make the key where there is none. A failure is reported: without a key the API merely lets nobody in."""
+    path = key_file(var_dir)
+    if path.exists():
+        return
+    key, told = await _create(environment)
+    if key is None:
+        report(f"no API key was made: {told}")
+        return
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key + "\n")
+    partial.replace(path)
+    report(f"an API key with every scope lies in {path}")
+
+
+async def _create(environment: Mapping[str, str]) -> tuple[str | None, str]:
+    """Return the new key, or None and what the verb said."""
+    scopes = (word for scope in _SCOPES for word in ("--scope", scope))
+    code, text = await run_verb(environment, "api", "keys", "create", "--name", _NAME, *scopes, "--json")
+    found: dict[str, str] = next((json.loads(line) for line in text.splitlines() if line.startswith("{")), {})
+    return (found["key"], "") if code == 0 and "key" in found else (None, " ".join(text.split())[-300:])
