@@ -318,8 +318,8 @@ class _Reader:
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         except asyncio.CancelledError:
             # Of a caller with less patience; its connections must not stay.
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
             raise
         self._consumer, self._prober = consumer, prober
         return self

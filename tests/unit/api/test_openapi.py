@@ -11,6 +11,7 @@ from app.api.answers import json_answer
 from app.api.application import build_application
 from app.api.auth import Caller, allow
 from app.api.paths import image_key
+from app.api.routes_system import router as system
 from tests.support.api import client_of, memory_parts
 
 
@@ -23,7 +24,7 @@ async def _image(
 
 
 async def test_an_image_route_is_told_whole() -> None:
-    app = build_application(memory_parts())
+    app = build_application(memory_parts(), routers=(system,))
     app.add_api_route("/v1/images/{bucket}/{key}/explain", _image)
     async with client_of(app) as client:
         document = (await client.get("/openapi.json")).json()
