@@ -22,6 +22,7 @@ from schemas.records import Position
 _DELIVERY_SECONDS: Final = 30.0
 _REQUEST_TIMEOUT_MS: Final = 20_000
 _CLOSE_SECONDS: Final = 10.0
+_NUDGE_SECONDS: Final = 0.2
 _COORDINATOR_SECONDS: Final = 0.3
 # Records of 1 MiB and their frame; the broker has the last word (message.max.bytes).
 _MAX_REQUEST_BYTES: Final = 2 * 1024 * 1024
@@ -56,7 +57,7 @@ class KafkaProducer:
     async def close(self) -> None:
         """See Producer. Returns within 10 s also when the broker is away."""
         producer, self._producer = self._producer, None
-        await _stop(producer)
+        await stop_client(producer)
 
     async def _send(self, records: Sequence[tuple[str, bytes | None, bytes]]) -> list[Any]:
         from aiokafka.errors import KafkaError
@@ -74,7 +75,7 @@ class KafkaProducer:
                 future.cancel()
             if producer is not None and producer is self._producer:
                 self._producer = None
-                await _stop(producer)
+                await stop_client(producer)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
     async def _connected(self) -> Any:
@@ -84,7 +85,7 @@ class KafkaProducer:
                 try:
                     await producer.start()
                 except BaseException:
-                    await _stop(producer)
+                    await stop_client(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -115,7 +116,7 @@ class TransactionalProducer:
             async with asyncio.timeout(_DELIVERY_SECONDS):
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stop(producer)
+            await stop_client(producer)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         self._producer = producer
         return self
@@ -124,7 +125,7 @@ class TransactionalProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         producer, self._producer = self._producer, None
-        await _stop(producer)
+        await stop_client(producer)
 
     async def publish(self, records: Sequence[tuple[str, bytes | None, bytes]]) -> None:
         """Publish `records` (topic, key, value) in one transaction and return after its commit.
@@ -227,8 +228,8 @@ class TopicScanner:
     ) -> None:
         idle, self._idle = self._idle or [], None
         for consumer, prober in idle:
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Return the end of each partition, open transactions included. Raises as `scan` does."""
@@ -305,21 +306,21 @@ class _Reader:
                     await prober.start()
                 cluster = await consumer._client.fetch_all_metadata()
                 if self._name not in cluster.topics():
-                    await _stop(consumer)
-                    await _stop(prober)
+                    await stop_client(consumer)
+                    await stop_client(prober)
                     raise StartupRefused(
                         f"topic {self._name} does not exist at {self._settings.bootstrap}; run `./sightline stack init`"
                     )
                 partitions = sorted(cluster.partitions_for_topic(self._name))
                 consumer.assign([TopicPartition(self._name, number) for number in partitions])
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         except asyncio.CancelledError:
             # Of a caller with less patience; its connections must not stay.
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
             raise
         self._consumer, self._prober = consumer, prober
         return self
@@ -333,8 +334,8 @@ class _Reader:
             consumer.unsubscribe()
             self._idle.append((consumer, prober))
         else:
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
 
     async def resolve(self, bound: Bound | None, *, at_start: bool) -> dict[int, int]:
         """Return the offset of each partition that `bound` means; None is the very start or the very end."""
@@ -420,14 +421,23 @@ def _producer(settings: KafkaSettings, client_id: str, **options: Any) -> Any:
     )
 
 
-async def _stop(client: Any) -> None:
+async def stop_client(client: Any) -> None:
     """Stop a producer or consumer; one whose broker is away is abandoned after a while."""
     from aiokafka.errors import KafkaError
 
     if client is None:
         return
+    stopping = asyncio.ensure_future(client.stop())
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
-            await client.stop()
+            while not stopping.done():
+                await asyncio.wait({stopping}, timeout=_NUDGE_SECONDS)
+                fetcher = getattr(client, "_fetcher", None)
+                if not stopping.done() and fetcher is not None:
+                    # It takes a cancelling that meets it while it cancels its own fetches for theirs, and goes on.
+                    fetcher._fetch_task.cancel()
+            await stopping
     except (KafkaError, OSError, TimeoutError):
         return
+    finally:
+        stopping.cancel()

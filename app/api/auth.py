@@ -20,10 +20,17 @@ class Caller:
     scopes: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The dependency that lets keys with `scope` in and gives their Caller; others get 401 or 403."""
+
+    scope: Scope
+
+    async def __call__(self, request: Request) -> Caller:
+        """Return the caller."""
+        raise NotImplementedError(self.scope)
+
+
 def allow(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """Return the dependency that lets keys with `scope` in and gives their Caller; others get 401 or 403."""
-
-    async def caller(request: Request) -> Caller:
-        raise NotImplementedError(scope)
-
-    return caller
+    return Allow(scope)
