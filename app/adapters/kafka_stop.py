@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Final
 
 _CLOSE_SECONDS: Final = 10.0
+_NUDGE_SECONDS: Final = 0.2
 
 
 async def stop_client(client: Any) -> None:
@@ -21,11 +22,18 @@ async def stop_client(client: Any) -> None:
         return
     stopping = asyncio.ensure_future(client.stop())
     try:
-        done, _ = await asyncio.wait((stopping,), timeout=_CLOSE_SECONDS)
+        for _ in range(round(_CLOSE_SECONDS / _NUDGE_SECONDS)):
+            await asyncio.wait((stopping,), timeout=_NUDGE_SECONDS)
+            if stopping.done():
+                break
+            fetcher = getattr(client, "_fetcher", None)
+            if fetcher is not None:
+                # A cancellation that meets it while it cancels its own fetches is taken for theirs, and it goes on.
+                fetcher._fetch_task.cancel()
     except asyncio.CancelledError:
         stopping.cancel()
         raise
-    if not done:
+    if not stopping.done():
         stopping.cancel()
     elif stopping.cancelled():
         connections = getattr(client, "_client", None)
