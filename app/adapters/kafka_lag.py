@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.adapters.kafka import group_offsets, stop_client
+from app.adapters.kafka import group_offsets
+from app.adapters.kafka_stop import stop_client
 from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable
 from app.settings import KafkaSettings

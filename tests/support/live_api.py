@@ -14,9 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import build_application
-from app.api.auth import Caller, Scope, allow
+from app.api.auth import Caller, allow
 from app.api.parts import ApiParts
 from app.api.serve import ApiServer, api_parts, listen
+from app.domain.api_keys import Scope
 from app.settings import ApiSettings, KafkaSettings, RedisSettings, Secret, Settings
 from app.stack.local import LocalStack
 from tests.support.eventually import eventually
