@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
+
 
 def _text(value: str) -> str:
     # JSON can hold half of a surrogate pair, which is no text that a store or a topic could keep.
@@ -14,15 +16,20 @@ def _text(value: str) -> str:
     return value
 
 
-def _key_bytes(value: str) -> str:
-    if len(value.encode()) > 1024:
-        raise ValueError("is longer than 1024 bytes in UTF-8")
-    return value
+def _at_most(most_bytes: int) -> AfterValidator:
+    def checked(value: str) -> str:
+        if len(value.encode()) > most_bytes:
+            raise ValueError(f"is longer than {most_bytes} bytes in UTF-8")
+        return value
+
+    return AfterValidator(checked)
 
 
 Text = Annotated[str, AfterValidator(_text)]
-Bucket = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_text)]
-Key = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_text), AfterValidator(_key_bytes)]
+Bucket = Annotated[
+    str, Field(min_length=1, max_length=MAX_BUCKET_BYTES), AfterValidator(_text), _at_most(MAX_BUCKET_BYTES)
+]
+Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY_BYTES), AfterValidator(_text), _at_most(MAX_KEY_BYTES)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Action = Literal["notify", "review", "block"]
 # A list of actions in a query.
