@@ -35,7 +35,6 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
     summary="Flagged images as they are decided (server-sent events)",
     status_code=200,
     response_class=EventStream,
-    status_code=200,
     response_model=None,
     responses=guarded(
         "read",
