@@ -19,7 +19,8 @@ from app.ports import SourceRecord
 from app.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
-_POLL_RECORDS: Final = 5_000
+# Taken apart in one step of the event loop: some milliseconds.
+_POLL_RECORDS: Final = 1_000
 _REACH_SECONDS: Final = 5.0
 
 # A partition of a topic; and where following begins: at what is committed next (None), at a time, or at an offset for

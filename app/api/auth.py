@@ -39,6 +39,12 @@ class Allow(SecurityBase):
         self.scheme_name = scope
         self.model = HTTPBearer()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Allow) and other.scope == self.scope
+
+    def __hash__(self) -> int:
+        return hash(self.scope)
+
     async def __call__(self, request: Request) -> Caller:
         """Return the caller. Raises Problem 401, 403 or 429; Retryable where keys or sessions cannot be looked up."""
         caller = await caller_of(request)

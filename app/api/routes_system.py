@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from app.api.answers import json_answer
 from app.api.documents import SWITCH, TEXT, answer, listed, problem, record
@@ -55,8 +55,9 @@ async def get_readiness(request: Request) -> Response:
     "/metrics",
     tags=["system"],
     summary="Metrics of this process",
+    response_class=PlainTextResponse,
     response_model=None,
-    responses={200: answer("metrics of this process (docs/metrics.md)", TEXT, _PROMETHEUS)},
+    responses={200: answer("metrics of this process (docs/metrics.md)", TEXT, "text/plain")},
 )
 async def get_metrics(request: Request) -> Response:
     """Metrics in the text form of Prometheus."""

@@ -91,7 +91,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             decisions=decisions,
             live=live,
             pictures=pictures,
-            checks=list(live.checks),
+            checks=[*live.checks, pictures.check],
         )
 
 
