@@ -25,11 +25,10 @@ def _at_most(most_bytes: int) -> AfterValidator:
     return AfterValidator(checked)
 
 
-Text = Annotated[str, AfterValidator(_text)]
-Bucket = Annotated[
-    str, Field(min_length=1, max_length=MAX_BUCKET_BYTES), AfterValidator(_text), _at_most(MAX_BUCKET_BYTES)
-]
-Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY_BYTES), AfterValidator(_text), _at_most(MAX_KEY_BYTES)]
+# The pattern is for the document; it lets surrogates by, which few languages can put into one.
+Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": "^[^\\x00]*$"})]
+Bucket = Annotated[Text, Field(min_length=1, max_length=MAX_BUCKET_BYTES), _at_most(MAX_BUCKET_BYTES)]
+Key = Annotated[Text, Field(min_length=1, max_length=MAX_KEY_BYTES), _at_most(MAX_KEY_BYTES)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Action = Literal["notify", "review", "block"]
 # A list of actions in a query.
@@ -285,13 +284,13 @@ class History(BaseModel):
 class DecideRequest(_Wire):
     """A decision on an image. The same `decision_id` again is the same decision, made once."""
 
-    decision_id: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_text)]
+    decision_id: Annotated[Text, Field(min_length=1, max_length=100)]
     bucket: Bucket
     key: Key
     decision: Literal["approve", "reject", "skip"]
-    reason: Annotated[str, Field(max_length=200), AfterValidator(_text)] = ""
-    flag_id: Annotated[str, Field(max_length=100), AfterValidator(_text)] = ""
-    reverses: Annotated[str, Field(max_length=100), AfterValidator(_text)] = ""
+    reason: Annotated[Text, Field(max_length=200)] = ""
+    flag_id: Annotated[Text, Field(max_length=100)] = ""
+    reverses: Annotated[Text, Field(max_length=100)] = ""
 
 
 class LeaseRequest(_Wire):
@@ -321,7 +320,7 @@ class Leases(BaseModel):
 class LeaseIds(_Wire):
     """Leases by their ids."""
 
-    lease_ids: Annotated[list[Annotated[str, Field(max_length=100), AfterValidator(_text)]], Field(max_length=50)]
+    lease_ids: Annotated[list[Annotated[Text, Field(max_length=100)]], Field(max_length=50)]
 
 
 class Renewed(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request
@@ -27,7 +27,8 @@ _SIGN_IN: Final = {
     "required": ["key"],
     "properties": {"key": {"type": "string", "description": "an API key, `slk_…`"}},
 }
-_BY_COOKIE: Final = {"security": [{"session": []}]}
+_BY_COOKIE: Final[dict[str, Any]] = {"security": [{"session": []}]}
+_BY_COOKIE_OR_NONE: Final[dict[str, Any]] = {"security": [{"session": []}, {}]}
 
 
 @router.post(
@@ -90,7 +91,7 @@ async def who_is_signed_in(request: Request) -> Response:
         403: problem("`forbidden`: a request by session cookie needs the header X-Sightline-Console: 1"),
         503: problem("`unavailable`: sessions cannot be looked up", retry=True),
     },
-    openapi_extra=_BY_COOKIE,
+    openapi_extra=_BY_COOKIE_OR_NONE,
 )
 async def sign_out(request: Request) -> Response:
     """End the session; without one there is nothing to end."""

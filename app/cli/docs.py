@@ -16,7 +16,7 @@ def register(cli: typer.Typer) -> None:
             bool, typer.Option("--check", help="Change nothing; exit 1 when a page is not up to date.")
         ] = False,
     ) -> None:
-        """Write docs/configuration.md, topics.md, metrics.md, lake-tables.md and openapi.json from what declares them."""
+        """Write configuration.md, topics.md, metrics.md, lake-tables.md and openapi.json from what declares them."""
         from app.api.application import openapi_page
         from app.services.docs import DOCS_DIR, generated_pages, stale_pages
 
