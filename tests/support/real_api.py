@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from app.adapters.clock import SystemClock
 from app.adapters.avro import Codec
+from app.adapters.clock import SystemClock
 from app.adapters.kafka import KafkaProducer
 from app.api.parts import ApiParts
 from app.api.serve import ApiServer, api_parts, api_server, listen
