@@ -42,7 +42,7 @@ format: .venv/.dev ## format and sort
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-docs: .venv/.dev ## regenerate docs/configuration.md, topics.md, metrics.md and lake-tables.md
+docs: .venv/.dev ## regenerate docs/configuration.md, topics.md, metrics.md, lake-tables.md and openapi.json
 	$(PY) -m app docs
 
 schema-ids: .venv/.dev ## number schemas that schemas/ids.lock does not name yet, by a fresh registry

@@ -74,7 +74,7 @@ async def _serve(request: Request) -> Response:
 
 
 @served_by(_serve)
-async def score() -> None:
+async def score_picture() -> None:
     """Score a picture with all models and the policy: as an upload of the same bytes would be.
 
     No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
@@ -85,7 +85,7 @@ async def score() -> None:
 
 router.add_api_route(
     "/v1/score",
-    score,
+    score_picture,
     methods=["POST"],
     route_class_override=HandMade,
     response_model=Score,
