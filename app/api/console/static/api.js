@@ -90,7 +90,7 @@ export function isLeft(error) {
  * The path of an image. The key travels as one segment, so that slashes, dots and question marks in it stay part of it. Two keys
  * cannot be asked for by any browser: "." and "..", which it folds away even when encoded.
  */
-export function imagePath(bucket, key) {
+function imagePath(bucket, key) {
   if (!bucket || !key) throw new Problem(404, { code: "unknown_image", detail: "an image has a bucket and a key" });
   if (key === "." || key === "..") {
     throw new Problem(404, { code: "unaskable_key", detail: `a browser cannot ask for the key ${key}; ./sightline explain can` });

@@ -1,7 +1,7 @@
 // Find an image by its key, or score a file that is not uploaded yet.
 
 import { api, imagePage, isLeft, Problem } from "./api.js";
-import { append, h, put, say } from "./dom.js";
+import { append, h, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { announce } from "./messages.js";
 import { knownThresholds } from "./models.js";
@@ -17,7 +17,7 @@ const USUAL_LIMIT = 10 * 1024 * 1024;
 const STRONG = ["block", "review"];
 
 /** Read `s3://bucket/key` or `bucket/key`; null when it is neither. */
-export function parsePlace(text) {
+function parsePlace(text) {
   const bare = text.trim().replace(/^s3:\/\//i, "");
   const cut = bare.indexOf("/");
   return cut > 0 && cut < bare.length - 1 ? { bucket: bare.slice(0, cut), key: bare.slice(cut + 1) } : null;

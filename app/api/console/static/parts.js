@@ -34,7 +34,7 @@ export const severityMeter = (severity) =>
  * One score as a bar from 0 to 1; the marks stand at its threshold and, for a band, at the threshold that it is below. `tone`
  * colours a bar that is over its threshold, or that a rule matched.
  */
-export function scoreBar({ label, value, threshold = null, below = null, matched = false, tone = "plain", testid }) {
+function scoreBar({ label, value, threshold = null, below = null, matched = false, tone = "plain", testid }) {
   const known = Number.isFinite(value);
   const over = matched || (known && threshold !== null && value >= threshold);
   const track = h("span", { class: "bar-track", "aria-hidden": "true" });
@@ -148,7 +148,7 @@ export function adviceList(reasons) {
 }
 
 /** The category that was guessed, with its score. */
-export function categoryGuess(view) {
+function categoryGuess(view) {
   const entries = Object.entries(view.scores?.category ?? {}).sort(([, one], [, other]) => other - one);
   if (!entries.length) return null;
   const [label, value] = entries[0];

@@ -3,6 +3,9 @@
 import { h, put } from "./dom.js";
 import { icon } from "./icons.js";
 
+/** A frame is at most four times as wide as it is high, or as high as it is wide. */
+const NARROWEST = 0.25;
+
 /**
  * One veiled frame. The veil is the resting state of the style sheet, so that a picture which has only just arrived can never
  * be seen without it; `show(true)` lifts it and `show(false)` lets it fall.
@@ -18,14 +21,18 @@ export class Veil {
     this.boxes = h("div", { class: "veil-boxes", "aria-hidden": "true" }, regions.map(box));
     this.inner = h("div", { class: "veil-inner" });
     this.node = h("div", { class: `veil veil-${use} is-loading` }, this.inner, this.boxes);
-    const ratio = width > 0 && height > 0 ? Math.min(4, Math.max(0.25, width / height)) : 1;
-    this.node.style.setProperty("--ratio", String(ratio));
+    this.#fit(width > 0 && height > 0 ? width / height : 1);
     // A tiny picture is enlarged no further than three times: more shows blocks, not more.
     if (width > 0) this.node.style.setProperty("--widest", `${Math.max(240, width * 3)}px`);
   }
 
-  get canShow() {
-    return this.#ready;
+  /** Give the frame the picture's shape, within reason, and lay the boxes over the picture, not over the frame. */
+  #fit(shape) {
+    const ratio = Math.min(NARROWEST ** -1, Math.max(NARROWEST, shape));
+    this.node.style.setProperty("--ratio", String(ratio));
+    const wide = Math.min(1, shape / ratio);
+    const high = Math.min(1, ratio / shape);
+    this.boxes.style.inset = `${((1 - high) / 2) * 100}% ${((1 - wide) / 2) * 100}%`;
   }
 
   get shown() {
@@ -39,6 +46,8 @@ export class Veil {
     }
     const image = h("img", { class: "veil-picture", alt: this.alt, draggable: "false", decoding: "async", "data-testid": this.testid });
     image.addEventListener("error", () => this.placeholder("This browser cannot show a picture of this format."));
+    // The picture itself knows its shape best: what was told of it may be missing or of an earlier upload.
+    image.addEventListener("load", () => image.naturalWidth > 0 && this.#fit(image.naturalWidth / image.naturalHeight));
     image.src = url;
     put(this.inner, image);
     this.#ready = true;
