@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.adapters.kafka_stop import stop_client
 from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable, Fenced, StartupRefused
 from app.ports import SourceRecord
@@ -21,7 +22,6 @@ from schemas.records import Position
 # An idempotent producer of aiokafka repeats a batch for ever; after so long without an answer the caller is told.
 _DELIVERY_SECONDS: Final = 30.0
 _REQUEST_TIMEOUT_MS: Final = 20_000
-_CLOSE_SECONDS: Final = 10.0
 _COORDINATOR_SECONDS: Final = 0.3
 # Records of 1 MiB and their frame; the broker has the last word (message.max.bytes).
 _MAX_REQUEST_BYTES: Final = 2 * 1024 * 1024
@@ -56,7 +56,7 @@ class KafkaProducer:
     async def close(self) -> None:
         """See Producer. Returns within 10 s also when the broker is away."""
         producer, self._producer = self._producer, None
-        await _stop(producer)
+        await stop_client(producer)
 
     async def _send(self, records: Sequence[tuple[str, bytes | None, bytes]]) -> list[Any]:
         from aiokafka.errors import KafkaError
@@ -74,7 +74,7 @@ class KafkaProducer:
                 future.cancel()
             if producer is not None and producer is self._producer:
                 self._producer = None
-                await _stop(producer)
+                await stop_client(producer)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 
     async def _connected(self) -> Any:
@@ -84,7 +84,7 @@ class KafkaProducer:
                 try:
                     await producer.start()
                 except BaseException:
-                    await _stop(producer)
+                    await stop_client(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -115,7 +115,7 @@ class TransactionalProducer:
             async with asyncio.timeout(_DELIVERY_SECONDS):
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stop(producer)
+            await stop_client(producer)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         self._producer = producer
         return self
@@ -124,7 +124,7 @@ class TransactionalProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         producer, self._producer = self._producer, None
-        await _stop(producer)
+        await stop_client(producer)
 
     async def publish(self, records: Sequence[tuple[str, bytes | None, bytes]]) -> None:
         """Publish `records` (topic, key, value) in one transaction and return after its commit.
@@ -227,8 +227,8 @@ class TopicScanner:
     ) -> None:
         idle, self._idle = self._idle or [], None
         for consumer, prober in idle:
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Return the end of each partition, open transactions included. Raises as `scan` does."""
@@ -305,21 +305,21 @@ class _Reader:
                     await prober.start()
                 cluster = await consumer._client.fetch_all_metadata()
                 if self._name not in cluster.topics():
-                    await _stop(consumer)
-                    await _stop(prober)
+                    await stop_client(consumer)
+                    await stop_client(prober)
                     raise StartupRefused(
                         f"topic {self._name} does not exist at {self._settings.bootstrap}; run `./sightline stack init`"
                     )
                 partitions = sorted(cluster.partitions_for_topic(self._name))
                 consumer.assign([TopicPartition(self._name, number) for number in partitions])
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         except asyncio.CancelledError:
             # Of a caller with less patience; its connections must not stay.
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
             raise
         self._consumer, self._prober = consumer, prober
         return self
@@ -333,8 +333,8 @@ class _Reader:
             consumer.unsubscribe()
             self._idle.append((consumer, prober))
         else:
-            await _stop(consumer)
-            await _stop(prober)
+            await stop_client(consumer)
+            await stop_client(prober)
 
     async def resolve(self, bound: Bound | None, *, at_start: bool) -> dict[int, int]:
         """Return the offset of each partition that `bound` means; None is the very start or the very end."""
@@ -418,16 +418,3 @@ def _producer(settings: KafkaSettings, client_id: str, **options: Any) -> Any:
         max_batch_size=128 * 1024,
         **options,
     )
-
-
-async def _stop(client: Any) -> None:
-    """Stop a producer or consumer; one whose broker is away is abandoned after a while."""
-    from aiokafka.errors import KafkaError
-
-    if client is None:
-        return
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await client.stop()
-    except (KafkaError, OSError, TimeoutError):
-        return

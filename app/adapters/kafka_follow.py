@@ -12,16 +12,16 @@ from typing import Any, Final, Self
 
 from app.adapters.kafka import AtTime
 from app.adapters.kafka_admin import topic_partitions
+from app.adapters.kafka_stop import stop_client
 from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable, StartupRefused
 from app.ports import SourceRecord
 from app.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
-_POLL_RECORDS: Final = 5_000
+# Taken apart in one step of the event loop: some milliseconds.
+_POLL_RECORDS: Final = 1_000
 _REACH_SECONDS: Final = 5.0
-# What a consumer still does when it is stopped is worth nothing to us.
-_CLOSE_SECONDS: Final = 10.0
 
 # A partition of a topic; and where following begins: at what is committed next (None), at a time, or at an offset for
 # each partition (one that is not named counts from its start).
@@ -68,10 +68,10 @@ class TopicFollower:
                 consumer.seek(part, offset)
                 self._begins[part.topic.removeprefix(self._settings.prefix), part.partition] = offset
         except (KafkaError, OSError) as error:
-            await consumer.stop()
+            await stop_client(consumer)
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
         except BaseException:
-            await consumer.stop()
+            await stop_client(consumer)
             raise
         self._consumer = consumer
         return self
@@ -79,11 +79,7 @@ class TopicFollower:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._consumer.stop()
-        except TimeoutError:
-            return
+        await stop_client(self._consumer)
 
     @property
     def begins(self) -> Mapping[Part, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.adapters.kafka import group_offsets
+from app.adapters.kafka_stop import stop_client
 from app.adapters.unreachable import kafka_unreachable
 from app.errors import BrokerUnavailable
 from app.settings import KafkaSettings
@@ -68,7 +69,7 @@ async def read_backlogs(settings: KafkaSettings, pairs: Sequence[tuple[str, str]
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(kafka_unreachable(settings.bootstrap, error)) from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
 
 
 async def _behind(

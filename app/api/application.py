@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app import __version__
 from app.api.bodies import BodyLimits
 from app.api.middleware import REQUEST_ID_HEADER, Observed
+from app.api.openapi import DocumentedApi
 from app.api.parts import ApiParts
 from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
@@ -37,7 +38,7 @@ ROUTERS: Final = (
 def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
     """Return the ASGI application on `parts`, with these routes. Has no effect but that."""
     # A redirect to another spelling of a path would lead to another key.
-    app = FastAPI(title="Sightline", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = DocumentedApi(title="Sightline", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
     add_handlers(app)
     for router in routers:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from app.api.parts import ApiParts, parts_of
 from app.api.problems import Problem
@@ -29,11 +31,19 @@ class Caller:
     scopes: frozenset[Scope]
 
 
-@dataclass(frozen=True, slots=True)
-class Allow:
-    """The dependency that lets keys with `scope` in; also tells the OpenAPI document which scope that is."""
+class Allow(SecurityBase):
+    """The dependency that lets keys with `scope` in; as a scheme it tells the OpenAPI document which scope that is."""
 
-    scope: Scope
+    def __init__(self, scope: Scope) -> None:
+        self.scope: Scope = scope
+        self.scheme_name = scope
+        self.model = HTTPBearer()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Allow) and other.scope == self.scope
+
+    def __hash__(self) -> int:
+        return hash(self.scope)
 
     async def __call__(self, request: Request) -> Caller:
         """Return the caller. Raises Problem 401, 403 or 429; Retryable where keys or sessions cannot be looked up."""

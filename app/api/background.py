@@ -13,9 +13,7 @@ from app.streaming.failstop import fail_stop
 @asynccontextmanager
 async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run `works` until the body is left. One that raises ends the process: its restarter brings all of it back."""
-    tasks = [asyncio.create_task(work) for work in works]
-    for task in tasks:
-        task.add_done_callback(_ended)
+    tasks = [asyncio.create_task(_kept(work)) for work in works]
     try:
         yield
     finally:
@@ -24,6 +22,12 @@ async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        fail_stop(error)
+async def _kept(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except BaseException as error:
+        # A library that lets the cancellation of a task of its own out must not end ours unseen.
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            fail_stop(error)
+        raise

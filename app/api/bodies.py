@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Final
 
@@ -13,6 +14,9 @@ from app.api.problems import Problem, problem_answer
 _PLAIN_BYTES: Final = 1024 * 1024
 # Boundaries and part headers around the picture of a form.
 FORM_BYTES: Final = 64 * 1024
+# Most clients read an answer only when they have sent their body, and closing a connection on which something unread
+# lies takes the answer away from them. For so long what they send is thrown away.
+_LINGER_SECONDS: Final = 2.0
 
 
 class _TooLarge(HTTPException):
@@ -25,7 +29,7 @@ class _TooLarge(HTTPException):
 class BodyLimits:
     """ASGI middleware: POST /v1/score takes a picture of `picture_bytes`, every other route 1 MiB.
 
-    More is 413 `body_too_large` and the end of the connection: what the client still sends is not read.
+    More is 413 `body_too_large`, said at once, and the end of the connection.
     """
 
     def __init__(self, app: ASGIApp, picture_bytes: int) -> None:
@@ -39,13 +43,13 @@ class BodyLimits:
             return
         most_bytes = self._score_bytes if scope["path"] == "/v1/score" else _PLAIN_BYTES
         if _announced_bytes(scope) > most_bytes:
-            await _refuse(scope, receive, send, most_bytes)
+            await _refuse(scope, receive, send, most_bytes, more=True)
             return
         counted = _Counted(receive, send, most_bytes)
         with suppress(_TooLarge):
             await self._app(scope, counted.receive, counted.send)
         if counted.passed and not counted.started:
-            await _refuse(scope, receive, send, most_bytes)
+            await _refuse(scope, receive, send, most_bytes, more=counted.more)
 
 
 class _Counted:
@@ -55,6 +59,7 @@ class _Counted:
         self._receive = receive
         self._send = send
         self._left = most_bytes
+        self.more = True
         self.passed = False
         self.started = False
 
@@ -64,6 +69,7 @@ class _Counted:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
+            self.more = message.get("more_body", False)
             if self._left < 0:
                 self.passed = True
                 raise _TooLarge
@@ -76,7 +82,7 @@ class _Counted:
         await self._send(message)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, most_bytes: int) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, most_bytes: int, *, more: bool) -> None:
     problem = Problem(
         413,
         "body_too_large",
@@ -84,7 +90,14 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, most_bytes: int) -
         headers={"Connection": "close"},
         most_bytes=most_bytes,
     )
-    await problem_answer(problem, str(scope["state"].get("request_id", "")))(scope, receive, send)
+    answer = problem_answer(problem, str(scope["state"].get("request_id", "")))
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": bytes(answer.body), "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while more:
+                more = (await receive()).get("more_body", False)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _announced_bytes(scope: Scope) -> int:

@@ -56,6 +56,7 @@ def guarded(scope: str, more: Mapping[int | str, dict[str, Any]]) -> Responses:
     common: Responses = {
         401: problem("`unauthorized`: no key, or none that is known"),
         403: problem(f"`forbidden`: a key without the scope `{scope}`"),
+        422: problem("`invalid_request`: a parameter is not as it must be"),
         429: problem("`rate_limited`: this key asks too often", retry=True),
         503: problem("`unavailable`: something that the answer needs is away", retry=True),
     }

@@ -40,10 +40,12 @@ def server_event(
 class EventStream(StreamingResponse):
     """The blocks of `blocks` as they come. `close` is called once, when they end, the client goes or takes nothing."""
 
+    media_type = EVENT_STREAM
+
     def __init__(self, blocks: AsyncIterator[bytes], close: Callable[[], None]) -> None:
         # `no` keeps nginx and its like from gathering what must arrive at once.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(blocks, headers=headers, media_type=EVENT_STREAM)
+        super().__init__(blocks, headers=headers)
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

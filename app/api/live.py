@@ -60,9 +60,7 @@ async def live_parts(
         following = Following(partial(TopicFollower, kafka, (FLAGGED,)), clock)
         flags = FlagHub(following, scanner, codec, meters, most=settings.api.max_streams)
         monitor = Monitor(partial(TopicFollower, kafka, WATCHED), codec.fields, clock)
-        probe = Remembered(
-            partial(scanner.ends, FLAGGED), clock, seconds=_PROBE_SECONDS, patience_seconds=_PROBE_PATIENCE_SECONDS
-        )
+        probe = Remembered(following.reach, clock, seconds=_PROBE_SECONDS, patience_seconds=_PROBE_PATIENCE_SECONDS)
 
         async def broker() -> str:
             await probe.get()

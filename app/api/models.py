@@ -25,6 +25,8 @@ Bucket = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_text
 Key = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_text), AfterValidator(_key_bytes)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Action = Literal["notify", "review", "block"]
+# A list of actions in a query.
+ACTION_LIST: Final = r"^((notify|review|block)(,(notify|review|block))*)?$"
 
 
 class Problem(BaseModel):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from app.adapters.redis_contents import RedisContents
 from app.adapters.s3 import S3ObjectStore
+from app.api.readiness import Check
 from app.domain.filters import UploadFilter
 from app.metrics import Meters
 from app.ports import Clock, Index
@@ -26,6 +27,11 @@ class PictureParts:
     bodies: BodyRoom
     objects: ReferencedObjects
     previews: Previews
+
+    @property
+    def check(self) -> Check:
+        """What /readyz asks."""
+        return Check("models", self.scoring.ready)
 
 
 @asynccontextmanager

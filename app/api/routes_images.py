@@ -15,7 +15,7 @@ from app.api.auth import READ, allow
 from app.api.hand_made import HandMade, served_by
 from app.api.models import COMMON, Batch, BatchRequest, Content, History, Image, Sha256, UnderWay, problems
 from app.api.parts import ApiParts, parts_of
-from app.api.paths import exact_image, image_key
+from app.api.paths import image_key
 from app.api.problems import Problem, invalid
 from app.api.views import content_view, decision_view, image_view, outcome_view
 from app.ports import IndexedImage
@@ -29,7 +29,7 @@ _LOOK_AGAIN_SECONDS: Final = 1.0
 
 async def _serve_image(request: Request) -> Response:
     await READ(request)
-    parts, image = parts_of(request), exact_image(request)
+    parts, image = parts_of(request), await image_key(request)
     etag, seconds = None, 0.0
     if request.scope["query_string"]:
         etag, seconds = _asked(request.query_params, parts.settings.api.max_wait_seconds)

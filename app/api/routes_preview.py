@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from app.api.auth import Caller, allow
+from app.api.auth import allow
 from app.api.models import COMMON, problems
 from app.api.parts import parts_of
 from app.api.paths import image_key
@@ -18,8 +18,7 @@ from app.errors import Overloaded
 from app.ports import ObjectRef
 from app.services.previews import SIZES, Gone
 
-router = APIRouter()
-may_moderate = allow("moderate")
+router = APIRouter(tags=["images"], dependencies=[Depends(allow("moderate"))])
 _JPEG: Final = "image/jpeg"
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "the preview", "content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}}},
@@ -29,25 +28,22 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get(
     "/v1/images/{bucket}/{key}/preview",
-    tags=["images"],
-    summary="Show an image",
     responses=_RESPONSES,
     response_class=Response,
 )
 async def preview(
     request: Request,
     image: Annotated[tuple[str, str], Depends(image_key)],
-    _caller: Annotated[Caller, Depends(may_moderate)],
     size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = SIZES[1],
 ) -> Response:
-    """The very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
+    """Show the very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
 
     404 `gone`: what was scored is no longer there. 422: why nothing can be shown, by the reasons of docs/images.md.
     """
     parts = parts_of(request)
     bucket, key = image
     known = await parts.index.image(bucket, key)
-    if known is None:
+    if known is None or (known.prediction is None and known.removed_at_ms is None):
         raise Problem(404, "unknown_image", "no outcome of this image is known")
     if known.prediction is None:
         raise Problem(404, "removed_image", "the image was removed", removed_ms=known.removed_at_ms)

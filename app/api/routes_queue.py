@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer
 from app.api.auth import Caller, allow
-from app.api.models import COMMON, Action, FlaggedList, LeaseIds, LeaseRequest, Leases, Queue, Renewed, problems
+from app.api.models import ACTION_LIST, COMMON, FlaggedList, LeaseIds, LeaseRequest, Leases, Queue, Renewed, problems
 from app.api.parts import ApiParts, parts_of
 from app.api.views import image_view, lease_view
 from app.domain.moderation import waits
@@ -95,12 +95,12 @@ async def queue(request: Request, caller: _Moderator) -> Response:
 async def flagged(
     request: Request,
     _: _Moderator,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    actions: Annotated[list[Action] | None, Query(max_length=3)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    actions: Annotated[str, Query(pattern=ACTION_LIST, description="Only these, such as `review,block`.")] = "",
 ) -> Response:
     """List what waits, in the order in which moderators get it, without taking it."""
     parts = parts_of(request)
-    wanted: Sequence[str] = parts.settings.moderation.actions if actions is None else actions
+    wanted: Sequence[str] = actions.split(",") if actions else parts.settings.moderation.actions
     ahead = await parts.queue.ahead(limit, wanted)
     images = await parts.index.images([(one.bucket, one.key) for one, _ in ahead])
     now_ms = parts.clock.now_ms()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import re
+from typing import Final
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
-from app.api.auth import Caller, allow
+from app.api.auth import allow
+from app.api.hand_made import HandMade, served_by
 from app.api.models import COMMON, problems
 from app.api.parts import ApiParts, parts_of
 from app.api.pictures import PictureParts
-from app.api.problems import Problem
+from app.api.problems import Problem, invalid
 from app.api.score_bodies import (
     FORM,
     JSON,
@@ -32,38 +34,26 @@ from app.services.admission import Room
 from app.services.references import NOT_SERVED, Absent
 from app.services.score_content import ContentScorer
 
-router = APIRouter()
-may_score = allow("score")
+MAY_SCORE: Final = allow("score")
+router = APIRouter(tags=["score"], dependencies=[Depends(MAY_SCORE)])
+_DEADLINE: Final = "X-Deadline-Ms"
+_MOST_DEADLINE_MS: Final = 600_000
+# Written out: FastAPI would describe an optional header as one that may be null, which no header can be.
+_DEADLINE_PARAMETER: Final = {
+    "name": _DEADLINE,
+    "in": "header",
+    "required": False,
+    "description": "Answer within so many milliseconds, or not at all.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": _MOST_DEADLINE_MS},
+}
 # Loading takes some seconds, once.
 _LOADING_RETRY_SECONDS: Final = 3
 
 
-@router.post(
-    "/v1/score",
-    tags=["score"],
-    summary="Score a picture",
-    response_model=Score,
-    responses=problems(*COMMON, 404, 408, 413, 415, 504),
-    openapi_extra={"requestBody": REQUEST_BODY},
-)
-async def score(
-    request: Request,
-    _caller: Annotated[Caller, Depends(may_score)],
-    deadline_ms: Annotated[
-        int | None,
-        Header(
-            alias="X-Deadline-Ms", ge=1, le=600_000, description="answer within so many milliseconds, or not at all"
-        ),
-    ] = None,
-) -> Response:
-    """All models and the policy on one picture: the same scores as an upload of the same bytes gets.
-
-    No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
-    404 `no_such_object` are said of references. 429 `overloaded`: too much in hand, or more than fits into the
-    deadline. 503: `models_loading`, `models_failed`, `scoring_off`, or `unavailable` where the object store is away.
-    """
+async def _serve(request: Request) -> Response:
+    await MAY_SCORE(request)
     parts = parts_of(request)
-    deadline = None if deadline_ms is None else parts.clock.monotonic() + deadline_ms / 1000
+    deadline = _deadline(request, parts.clock.monotonic())
     pictures = parts.pictures
     if pictures is None:
         raise Problem(503, "scoring_off", "this service scores nothing")
@@ -81,6 +71,37 @@ async def score(
         raise Problem(429, "overloaded", str(error), headers=headers) from error
     except DeadlineExceeded as error:
         raise Problem(504, "deadline_exceeded", str(error)) from error
+
+
+@served_by(_serve)
+async def score() -> None:
+    """Score a picture with all models and the policy: as an upload of the same bytes would be.
+
+    No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
+    404 `no_such_object` are said of references. 429 `overloaded`: too much in hand, or more than fits into the
+    deadline. 503: `models_loading`, `models_failed`, `scoring_off`, or `unavailable` where the object store is away.
+    """
+
+
+router.add_api_route(
+    "/v1/score",
+    score,
+    methods=["POST"],
+    route_class_override=HandMade,
+    response_model=Score,
+    responses=problems(*COMMON, 404, 408, 413, 415, 504),
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [_DEADLINE_PARAMETER]},
+)
+
+
+def _deadline(request: Request, now: float) -> float | None:
+    """Return the moment that the header asks for, as the document describes it. Raises Problem 422."""
+    asked = request.headers.get(_DEADLINE)
+    if asked is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}", asked) or not 1 <= int(asked) <= _MOST_DEADLINE_MS:
+        raise invalid(f"header.{_DEADLINE}", f"must be a whole number from 1 to {_MOST_DEADLINE_MS}")
+    return now + int(asked) / 1000
 
 
 async def _sent(

@@ -33,8 +33,8 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
     "/v1/stream/flagged",
     tags=["stream"],
     summary="Flagged images as they are decided (server-sent events)",
-    response_class=EventStream,
     status_code=200,
+    response_class=EventStream,
     response_model=None,
     responses=guarded(
         "read",
@@ -43,7 +43,6 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
                 "events `flagged`; a block with an id alone tells how far the stream has come", TEXT, EVENT_STREAM
             ),
             400: problem("`bad_event_id`: Last-Event-ID is not an id of this stream"),
-            422: problem("`invalid_request`"),
             429: problem("`too_many_streams`: all places are taken; `rate_limited`", retry=True),
         },
     ),

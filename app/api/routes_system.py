@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from app.api.answers import json_answer
 from app.api.documents import SWITCH, TEXT, answer, listed, record
@@ -46,8 +46,9 @@ async def readyz(request: Request) -> Response:
 @router.get(
     "/metrics",
     tags=["system"],
+    response_class=PlainTextResponse,
     response_model=None,
-    responses={200: answer("metrics of this process (docs/metrics.md)", TEXT, _PROMETHEUS)},
+    responses={200: answer("metrics of this process (docs/metrics.md)", TEXT, "text/plain")},
 )
 async def metrics(request: Request) -> Response:
     """Metrics in the text form of Prometheus."""

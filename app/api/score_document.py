@@ -25,6 +25,7 @@ _REFERENCE_SCHEMA: Final = {
 _FORM_SCHEMA: Final = {
     "type": "object",
     "required": ["file"],
+    "additionalProperties": False,
     "properties": {"file": {"type": "string", "format": "binary"}},
 }
 REQUEST_BODY: Final[dict[str, Any]] = {

@@ -91,7 +91,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
             decisions=decisions,
             live=live,
             pictures=pictures,
-            checks=list(live.checks),
+            checks=[*live.checks, pictures.check],
         )
 
 
@@ -111,10 +111,10 @@ async def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
-            await _Server(config, parts).serve(sockets=[listening])
+            await ApiServer(config, parts).serve(sockets=[listening])
 
 
-class _Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """Tells those that wait, before it waits for them."""
 
     def __init__(self, config: uvicorn.Config, parts: ApiParts) -> None:

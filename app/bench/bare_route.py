@@ -28,5 +28,9 @@ async def serve_bare_route(settings: Settings, port: int) -> None:
             return Response(status_code=404)
         return Response(value, media_type="application/octet-stream")
 
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Response()
+
     config = uvicorn.Config(app, host="127.0.0.1", port=port, http="httptools", log_config=None, access_log=False)
     await uvicorn.Server(config).serve()

@@ -52,6 +52,13 @@ class Children:
         """Return where the output of `name` goes."""
         return self._folder / "log" / f"{name}.log"
 
+    def pid_of(self, name: str) -> int:
+        """Return the pid of `name`. Raises StartupRefused when it has ended."""
+        pid = self._processes[name].pid
+        if pid is None:
+            raise StartupRefused(f"{name} ended; see {shown(self.log_file(name))}")
+        return pid
+
     def check(self) -> None:
         """Raise StartupRefused, naming the log file, when one of the processes has ended."""
         for name, process in self._processes.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import time
 from collections.abc import AsyncIterator
@@ -67,8 +66,6 @@ async def _created(
 
     if not name or len(name) > _NAME_LETTERS or not name.isprintable():
         raise ConfigurationError(f"--name must be 1 to {_NAME_LETTERS} printable letters")
-    if any(math.isnan(number) for number in (days, rate) if number is not None):
-        raise ConfigurationError("--days and --rate must be numbers")
     async with _parts() as parts:
         request = KeyRequest(name, scopes, days, rate)
         token, key = await create_key(parts.producer, parts.codec, parts.clock, request, _WRITER)

@@ -1,4 +1,4 @@
-"""`./sightline bench pipeline|transactions|lake`: speed and memory on this machine, with servers of its own."""
+"""`./sightline bench pipeline|transactions|lake|api`: speed and memory on this machine, with servers of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def register(cli: typer.Typer) -> None:
     bench.command("pipeline")(_pipeline)
     bench.command("transactions")(_transactions)
     bench.command("lake")(_lake)
+    bench.command("api")(_api)
     bench.command("bare", hidden=True)(_bare)
+    bench.command("bare-route", hidden=True)(_bare_route)
     cli.add_typer(bench, name="bench")
 
 
@@ -99,6 +101,40 @@ def _lake(
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = LakeOptions(records=records, days=days, s3=s3 or _best_store())
     _print(asyncio.run(measure_lake(options, var_dir, os.environ, _report(as_json))), as_json)
+
+
+def _api(
+    images: Annotated[int, typer.Option(min=1000, max=20_000_000, help="Images in the index.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds of look-ups, each against the bare route.")] = 5,
+    score: Annotated[bool, typer.Option(help="Also measure POST /v1/score.")] = True,
+    as_json: _Json = False,
+) -> None:
+    """Look-ups a second against a bare FastAPI+Redis route, their latency at 500/s, POST /v1/score against the engine.
+
+    Kafka, Redis, the service and the client share this machine. About 8 minutes on two cores, and 3 GB for Redis.
+    """
+    import os
+
+    import uvloop
+
+    from app.bench.api import ApiOptions, measure_api
+    from app.settings import load_settings
+
+    var_dir = load_settings(os.environ).stack.var_dir.resolve()
+    options = ApiOptions(images=images, rounds=rounds, score=score)
+    _print(uvloop.run(measure_api(options, var_dir, os.environ, _report(as_json))), as_json)
+
+
+def _bare_route(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")]) -> None:
+    """Serve the bare route (what `bench api` starts)."""
+    import os
+
+    import uvloop
+
+    from app.bench.bare_route import serve_bare_route
+    from app.settings import load_settings
+
+    uvloop.run(serve_bare_route(load_settings(os.environ), port))
 
 
 def _bare() -> None:

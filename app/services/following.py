@@ -33,6 +33,10 @@ class Follower(Protocol):
         """Whether all was given that was there when following began."""
         ...
 
+    async def reach(self) -> None:
+        """Return when the broker answers. Raises BrokerUnavailable."""
+        ...
+
 
 OpenFollower = Callable[[Since], AbstractAsyncContextManager[Follower]]
 
@@ -52,6 +56,7 @@ class Following:
         self.away = "not connected yet"
         self.caught_up = False
         self._told = False
+        self._follower: Follower | None = None
 
     async def batches(self, wait_seconds: float) -> AsyncGenerator[list[SourceRecord], None]:
         """Yield what is new, for ever. A batch counts as taken when the next one is asked for.
@@ -62,6 +67,7 @@ class Following:
         while True:
             try:
                 async with self._open(self.positions or self._since) as follower:
+                    self._follower = follower
                     self.positions = dict(follower.begins)
                     if self._told:
                         logger.info("following again: %s", ", ".join(sorted({topic for topic, _ in self.positions})))
@@ -80,6 +86,12 @@ class Following:
             except (BrokerUnavailable, StartupRefused) as error:
                 if not self._told:
                     logger.warning("cannot follow: %s", error)
-                self._told, self.away = True, str(error)
+                self._told, self.away, self._follower = True, str(error), None
                 yield []
                 await self._clock.sleep(_AGAIN_SECONDS)
+
+    async def reach(self) -> None:
+        """Return when the broker answers over the connection that is there. Raises BrokerUnavailable."""
+        if self._follower is None:
+            raise BrokerUnavailable(self.away)
+        await self._follower.reach()

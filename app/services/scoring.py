@@ -79,6 +79,13 @@ class Scoring:
                 assert self._scorer is not None
                 return self._scorer
 
+    async def ready(self) -> str:
+        """Return words for a readiness check. Raises ScoringUnavailable while, or since, nothing can be scored."""
+        if self.state == "off":
+            return "switched off"
+        self.scorer()
+        return ", ".join(self.models)
+
     async def _prepare(self) -> None:
         registry, policy = await asyncio.to_thread(self._load, self._settings)
         settings = self._settings

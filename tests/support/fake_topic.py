@@ -105,6 +105,10 @@ class FakeFollower:
     async def caught_up(self) -> bool:
         return all(at >= self._topic.next[number] for number, at in self._at.items())
 
+    async def reach(self) -> None:
+        if self._topic.away:
+            raise BrokerUnavailable("the fake broker is away")
+
     def _take(self) -> list[SourceRecord]:
         if self._topic.away:
             raise BrokerUnavailable("the fake broker is away")

@@ -9,8 +9,10 @@ import re
 import shlex
 import subprocess
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -154,7 +156,7 @@ def test_json_is_one_object_with_the_ledger_and_the_story_goes_elsewhere(
     assert (told["ok"], told["failure"]) == (True, None)
     assert [told["ledger"][name] for name in ("uploads", "outcomes", "lost", "duplicated")] == [20, 20, 0, 0]
     assert told["scored"] + told["rejected"] + told["gone"] == 20
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/console(#key=slk_[\w-]+)?", told["console"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/console#key=slk_[\w-]+", told["console"])
     assert "its whole story" in done.stderr
 
 
@@ -164,19 +166,49 @@ def test_the_console_comes_first_of_what_to_try_and_answers(
 ) -> None:
     lines = demo.stdout.splitlines()
     address = lines[lines.index("Try next") + 1].strip()
-    found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/console(#key=slk_[\w-]+)?", address)
+    found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/console#key=(slk_[\w-]+)", address)
     assert found, address
     described = json.loads(sightline.run("stack", "status", "--json").stdout)
     assert found[1] == described["api"]
     with urllib.request.urlopen(f"{found[1]}/healthz", timeout=10) as answer:
         assert json.load(answer) == {"healthy": True}
-    curl = [line.strip() for line in lines if line.strip().startswith("curl ")]
-    assert len(curl) == 1 and f"{found[1]}/v1/images/images/demo/" in curl[0]
-    if found[2]:
-        key_file = Path(described["api_key_file"])
-        assert key_file.read_text().strip() == found[2].removeprefix("#key=")
-        assert key_file.stat().st_mode & 0o077 == 0
-        assert str(key_file) in sightline.run("stack", "status").stdout
+    with urllib.request.urlopen(f"{found[1]}/console", timeout=10) as answer:
+        assert answer.headers.get_content_type() == "text/html"
+    key_file = Path(described["api_key_file"])
+    assert key_file.read_text().strip() == found[2]
+    assert key_file.stat().st_mode & 0o077 == 0
+    assert str(key_file) in sightline.run("stack", "status").stdout
+
+
+@pytest.mark.timeout(600)
+def test_the_key_asks_for_the_image_that_is_named_and_decides_on_it(
+    sightline: Sightline, demo: subprocess.CompletedProcess[str]
+) -> None:
+    (curl,) = [line.strip() for line in demo.stdout.splitlines() if line.strip().startswith("curl ")]
+    address = shlex.split(curl)[-1]
+    base, _, key = address.partition("/v1/images/images/")
+    described = json.loads(sightline.run("stack", "status", "--json").stdout)
+    authorization = {"Authorization": f"Bearer {Path(described['api_key_file']).read_text().strip()}"}
+
+    def image() -> dict[str, Any]:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=authorization), timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    assert image()["outcome"] == "scored"
+    decision = {"decision_id": str(uuid.uuid4()), "bucket": "images", "key": key, "decision": "reject", "reason": "no"}
+    headers = {**authorization, "Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{base}/v1/decisions", json.dumps(decision).encode(), headers, method="POST")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        told = json.load(answer)
+    assert (told["decision"], told["reason"]) == ("reject", "no")
+    # The agent `index` reads it from its topic; each look is a process, which takes its time.
+    for _ in range(30):
+        shown = sightline.run("index", "get", f"s3://images/{key}", "--json")
+        if told["decision_id"] in shown.stdout:
+            break
+    assert told["decision_id"] in shown.stdout, shown.stdout + shown.stderr
+    assert image()["decision"]["decision_id"] == told["decision_id"]
 
 
 @pytest.mark.timeout(600)
@@ -204,7 +236,7 @@ def test_the_agents_go_on_after_the_demo_and_all_ends_with_stack_down(
 ) -> None:
     assert demo.returncode == 0
     running = " | ".join(sightline.processes())
-    for verb in ("identify", "score", "retry", "moderate", "index"):
+    for verb in ("identify", "score", "retry", "moderate", "label", "index"):
         assert f" worker {verb} --restart" in running
     assert " bridge sqs --restart" in running
     assert " api --restart" in running

@@ -221,7 +221,7 @@ async def test_leases_are_renewed_and_given_back(office: Office) -> None:
 async def test_the_list_shows_what_waits_and_who_has_it(office: Office) -> None:
     await office.flag("a.jpg", "b.jpg")
     (mine,) = await office.lease("ana")
-    rows = (await office.ask("ben", "GET", "/v1/flagged?actions=block&actions=review")).json()["images"]
+    rows = (await office.ask("ben", "GET", "/v1/flagged?actions=block,review")).json()["images"]
     assert {row["image"]["key"]: row["leased_by"] for row in rows} == {
         "a.jpg": "ana" if mine["image"]["key"] == "a.jpg" else None,
         "b.jpg": "ana" if mine["image"]["key"] == "b.jpg" else None,

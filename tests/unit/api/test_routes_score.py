@@ -293,7 +293,11 @@ async def test_models_that_load_hold_up_nothing_else(service: Service) -> None:
     problem_of(answer, 503, "models_loading")
     assert int(answer.headers["retry-after"]) >= 1
     assert (await service.client.get("/healthz")).status_code == 200
+    service.parts.checks = [service.pictures.check]
+    not_ready = await service.client.get("/readyz")
+    assert not_ready.status_code == 503 and not_ready.json()["checks"][0]["name"] == "models"
     await service.ready()
+    assert (await service.client.get("/readyz")).json()["checks"][0]["detail"] == "colour@1, tint@1, detail@1"
     assert (await service.post()).status_code == 200
 
 
@@ -305,7 +309,7 @@ async def test_scoring_that_is_switched_off_says_so(service: Service) -> None:
     service.parts.pictures = replace(service.pictures, scoring=scoring)
     answer = await service.post()
     problem_of(answer, 503, "scoring_off")
-    assert "retry-after" not in answer.headers and scoring.state == "off"
+    assert "retry-after" not in answer.headers and await scoring.ready() == "switched off"
     await scoring.close()
     service.parts.pictures = None
     problem_of(await service.post(), 503, "scoring_off")

@@ -1,7 +1,6 @@
 // The only place that speaks to the service. Every failure leaves here as a Problem, with words for people.
 
-const PREVIEW_SIZES = { stage: 1024, thumb: 320 };
-const FALLBACK_SIZE = 512;
+const PREVIEW_SIZES = { stage: 512, thumb: 320 };
 
 /** What went wrong: an answer of application/problem+json, or none at all (`status` 0). */
 export class Problem extends Error {
@@ -157,19 +156,11 @@ export const api = {
   models: (signal) => request("GET", "/v1/models", { signal, quiet: true }),
 
   /** The bytes of a preview. Fetched, not linked: only so does the page learn why there is none. */
-  async preview(bucket, key, use, signal) {
-    const ask = (size) =>
-      request("GET", `${imagePath(bucket, key)}/preview?size=${size}`, {
-        headers: { Accept: "image/jpeg" },
-        read: (response) => response.blob(),
-        signal,
-      });
-    try {
-      return await ask(PREVIEW_SIZES[use]);
-    } catch (error) {
-      // A service that knows other sizes only.
-      if (error instanceof Problem && error.status === 422 && error.code === "invalid_request") return ask(FALLBACK_SIZE);
-      throw error;
-    }
+  preview(bucket, key, use, signal) {
+    return request("GET", `${imagePath(bucket, key)}/preview?size=${PREVIEW_SIZES[use]}`, {
+      headers: { Accept: "image/jpeg" },
+      read: (response) => response.blob(),
+      signal,
+    });
   },
 };

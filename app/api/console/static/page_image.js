@@ -140,7 +140,7 @@ export function imagePageOf({ main, has, signal, params }) {
   });
 
   function decidePanel(image) {
-    const decided = image.decision && !image.decision.reverses ? image.decision : null;
+    const decided = image.decision && image.decision.decision !== "skip" ? image.decision : null;
     const buttons = [];
     const send = async (decision, reason, reverses = null) => {
       for (const one of buttons) one.disabled = true;
@@ -235,7 +235,7 @@ function outcomeEntry(one) {
 }
 
 function decisionEntry(one) {
-  return h("li", { class: `timeline-entry entry-${one.reverses ? "undo" : one.decision}` }, when(one.decided_ms), h("div", {}, h("strong", { text: decisionSentence(one) }), one.policy ? h("span", { class: "quiet", text: ` under policy ${one.policy} ${shortVersion(one.policy_version)}` }) : null));
+  return h("li", { class: `timeline-entry entry-${one.reverses && one.decision === "skip" ? "undo" : one.decision}` }, when(one.decided_ms), h("div", {}, h("strong", { text: decisionSentence(one) }), one.policy ? h("span", { class: "quiet", text: ` under policy ${one.policy} ${shortVersion(one.policy_version)}` }) : null));
 }
 
 function identifiers(image) {

@@ -185,7 +185,7 @@ export function outcomeSentence(image) {
 /** A decision in one sentence. */
 export function decisionSentence(decision) {
   const reason = decisionReason(decision.reason);
-  if (decision.reverses) return `${decision.moderator} took a decision back`;
+  if (decision.reverses && decision.decision === "skip") return `${decision.moderator} took a decision back`;
   return `${decisionWords(decision.decision)} by ${decision.moderator}${reason ? ` (${reason})` : ""}`;
 }
 

@@ -34,7 +34,7 @@ function done() {
 }
 
 /**
- * One preview under way. `ready` settles once and never rejects: {url} or {problem, words, passing}, or null when it was dropped.
+ * One preview under way. `ready` settles once and never rejects: {url} or {words, passing}, or null when it was dropped.
  */
 export class Preview {
   #leave = new AbortController();
@@ -48,6 +48,8 @@ export class Preview {
 
   async #load() {
     const { bucket, key, outcome, reason } = this.image;
+    // What could not be decoded when it was scored has no picture to ask for.
+    if (outcome !== "scored") return { words: noneWords(outcome, reason), passing: false };
     try {
       await turn(this.#leave.signal);
       try {
@@ -61,7 +63,7 @@ export class Preview {
     } catch (error) {
       if (isLeft(error)) return null;
       if (!(error instanceof Problem)) throw error;
-      return { problem: error, words: whyNone(error, outcome, reason), passing: error.passing };
+      return { words: whyNone(error, outcome, reason), passing: error.passing };
     }
   }
 
@@ -71,6 +73,11 @@ export class Preview {
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.#url = null;
   }
+}
+
+function noneWords(outcome, reason) {
+  if (outcome === "gone") return "The picture was deleted before it could be read.";
+  return reasonWords(reason) || "The file cannot be shown as a picture.";
 }
 
 function whyNone(problem, outcome, reason) {
