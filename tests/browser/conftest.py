@@ -22,7 +22,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def console(stack: LocalStack, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
     """A console with the models, whose queue no test empties."""
-    async with running_console(stack, browser, tmp_path_factory.mktemp("console"), score=True) as running:
+    async with running_console(stack, browser, tmp_path_factory.mktemp("console"), score=True, bucket="marketplace") as running:
         yield running
 
 
@@ -31,5 +31,5 @@ async def shift(stack: LocalStack, browser: Browser, tmp_path_factory: pytest.Te
     """A console without models whose queue is there to be worked on; leases are short."""
     settings = {"SIGHTLINE_MODERATION_LEASE_SECONDS": "30"}
     folder = tmp_path_factory.mktemp("shift")
-    async with running_console(stack, browser, folder, score=False, settings=settings) as running:
+    async with running_console(stack, browser, folder, score=False, bucket="shift", settings=settings) as running:
         yield running

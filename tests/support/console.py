@@ -31,7 +31,7 @@ from app.stack.ports import lease_port
 from schemas.records import Record
 from tests.support.browser import Complaints, open_page
 from tests.support.eventually import eventually
-from tests.support.marketplace import FLAGGED_IMAGES, Listing, Wire, listings, wires
+from tests.support.marketplace import FLAGGED_IMAGES, Listing, Wire, letters, listings, wires
 from tests.support.outcomes import task_of
 from tests.support.stack import TestNames
 from tests.support.whole_pipeline import WholePipeline, whole_pipeline
@@ -88,9 +88,9 @@ class Console:
         assert self.pipeline.ended() == {}, self.pipeline.logs()
         return await asyncio.to_thread(_answers, f"{self.origin}/readyz")
 
-    async def ask(self, who: Who, path: str) -> Any:
-        """Return what GET `path` answers to the key of `who`."""
-        return await asyncio.to_thread(_ask, self.origin + path, self.keys[who])
+    async def ask(self, who: Who, path: str, body: Any = None) -> Any:
+        """Return what GET `path`, or with a `body` POST, answers to the key of `who`."""
+        return await asyncio.to_thread(_ask, self.origin + path, self.keys[who], body)
 
     @asynccontextmanager
     async def page(self, who: Who | None, path: str = "", **options: Any) -> AsyncIterator[Page]:
@@ -127,6 +127,12 @@ class Console:
         finally:
             await producer.stop()
 
+    async def add(self, made: Sequence[Listing]) -> None:
+        """Bring further uploads in."""
+        await self.store(made)
+        await self.publish(wires(made, self.policy))
+        self.listings += made
+
     async def announce(self, listing: Listing) -> None:
         """Tell the index what a score worker tells it when an upload begins."""
         index = self.pipeline.index()
@@ -159,8 +165,7 @@ class Console:
         )
         await consumer.start()
         try:
-            await consumer.topics()
-            places = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
+            places = [TopicPartition(name, number) for number in range(self.pipeline.settings.kafka.partitions)]
             consumer.assign(places)
             await consumer.seek_to_beginning(*places)
             ends = await consumer.end_offsets(places)
@@ -176,11 +181,17 @@ class Console:
 
 @asynccontextmanager
 async def running_console(
-    stack: LocalStack, browser: Browser, folder: Path, *, score: bool, settings: Mapping[str, str] | None = None
+    stack: LocalStack,
+    browser: Browser,
+    folder: Path,
+    *,
+    score: bool,
+    bucket: str,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Console]:
     """Yield a console with everything in it; 50 images wait."""
     token = secrets.token_hex(4)
-    names = TestNames(prefix=f"t{token}.", bucket=f"images-{token}", queue=f"queue-{token}")
+    names = TestNames(prefix=f"t{token}.", bucket=bucket, queue=f"queue-{token}")
     await stack.revive()
     created = await stack.create_topics(names.prefix)
     policy = read_policy(ROOT / "policies" / "default.yaml")
@@ -192,9 +203,8 @@ async def running_console(
             console.start_api()
             pipeline.start_workers(("index", "label"))
             making = asyncio.create_task(_make_keys(console))
-            console.listings = await asyncio.to_thread(listings, names.bucket, policy)
-            await console.store(console.listings)
-            await console.publish(wires(console.listings, policy))
+            await console.publish(letters(names.bucket))
+            await console.add(await asyncio.to_thread(listings, names.bucket, policy))
             await making
             await console.ready()
             await eventually(lambda: _waits(console, FLAGGED_IMAGES), _READY_SECONDS, every_seconds=0.2)
@@ -232,11 +242,15 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _ask(url: str, key: str) -> Any:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+def _ask(url: str, key: str, body: Any) -> Any:
+    sent = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, sent, headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+            told = answer.read()
+            return json.loads(told) if told else None
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{url}: {error.code} {error.read().decode(errors='replace')}") from error
 

@@ -20,7 +20,9 @@ from app.demo.pictures import made_pictures
 from app.domain.identity import image_key
 from app.domain.policy import Policy, flag_for
 from app.pipeline.moderate import policy_output
-from app.topics import FLAGGED, PREDICTIONS
+from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
+from app.ports import SourceRecord
+from app.topics import FLAGGED, PREDICTIONS, TASKS, UPLOADS
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, Region, Timings
 from tests.support.outcomes import CATEGORY_LABELS, prediction
 
@@ -45,6 +47,7 @@ ODD_KEYS: Final = (
 _OFFERS: Final = ("CALL 555-0148", "www.example.com", "SALE -50%", "WhatsApp 555 0199", "2 for 1")
 _SHOPS: Final = ("atelier-nord", "second-round", "kleiderei", "harbour-vintage", "maple-and-co")
 _QUALITY: Final = ("blurry", "dark", "overexposed", "noisy", "overcompressed", "low_contrast", "low_resolution")
+_KINDS: Final = ("plain", "turned", "tilted", "blurred", "dark", "noisy", "overcompressed")
 _DEFECT_OF_KIND: Final = {"blurred": "blurry", "dark": "dark", "noisy": "noisy", "overcompressed": "overcompressed"}
 _WIRE: Final = Codec()
 _NOBODY: Final = Position("image.predictions.v1", 0, 0)
@@ -112,6 +115,29 @@ def traffic(bucket: str, policy: Policy, count: int, seconds: int = 290, seed: i
         yield PREDICTIONS, name, _WIRE.encode(outcome), scored_ms
 
 
+def letters(bucket: str) -> Iterator[Wire]:
+    """Yield two dead letters of the last hour."""
+    now_ms = _now_ms()
+    for number, (agent, reason, detail, topic) in enumerate(
+        (
+            ("identify", "unreadable_event", "the body is no JSON: unexpected end of data", UPLOADS),
+            ("score", "store_unavailable", "no answer in 5 attempts", TASKS),
+        )
+    ):
+        source = SourceRecord(topic, number, 40 + number, now_ms - 2_000_000, None, b'{"Records":[')
+        letter = dead_letter(
+            source,
+            agent=agent,
+            kind=POISON if agent == "identify" else USED_UP,
+            reason=reason,
+            detail=detail,
+            now_ms=now_ms - 1_900_000 + number * 600_000,
+            bucket=bucket if agent == "score" else None,
+            object_key="listings/harbour-vintage/204418/photo-2.jpg" if agent == "score" else None,
+        )
+        yield letter.topic, letter.key or b"", _WIRE.encode(letter.record), now_ms
+
+
 def photograph(seed: int) -> bytes:
     """Return a JPEG that is none of the listings."""
     makes = made_pictures(40, seed=seed, prefix="", photographs=packaged_photographs())
@@ -125,7 +151,7 @@ def offer(seed: int) -> bytes:
 
 def _pictures(generator: random.Random) -> Iterator[tuple[str, bytes, tuple[Region, ...]]]:
     makes = made_pictures(200, seed=generator.randrange(999), prefix="", photographs=packaged_photographs())
-    good = (one for one in makes if one.scored and one.repeats is None and one.kind != "written-on")
+    good = (one for one in makes if one.kind in _KINDS and one.repeats is None)
     for number, made in enumerate(islice(good, PICTURES)):
         if _is_broken(number):
             yield "too_many_pixels", made.body[: len(made.body) // 3], ()
