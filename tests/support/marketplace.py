@@ -36,13 +36,13 @@ PICTURES: Final = 60
 # The browser must show each of these as it is written and do nothing else with it.
 ODD_KEYS: Final = (
     "listings/a b/größe 50% & mehr.jpg",
-    "listings/日本/写真 1.jpg",
     "listings/#1?x=%2F&y=+.jpg",
     "listings/\"quoted\" 'twice'.jpg",
     "listings/<img src=x onerror=document.title='owned'>.jpg",
     "listings//double//slash/.jpg",
     "listings/</script><b>bold.jpg",
     "listings/../dots/./..%2e.jpg",
+    "listings/日本/写真 1.jpg",
 )
 _OFFERS: Final = ("CALL 555-0148", "www.example.com", "SALE -50%", "WhatsApp 555 0199", "2 for 1")
 _SHOPS: Final = ("atelier-nord", "second-round", "kleiderei", "harbour-vintage", "maple-and-co")
