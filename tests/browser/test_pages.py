@@ -98,7 +98,10 @@ async def test_the_operations_page_shows_what_the_service_says(console: Console)
             told = await console.ask("olga", "/v1/operations")
             outcomes = sum(told["outcomes"].values())
             assert outcomes > 300
-            shown = {name: await page.get_by_test_id(f"op-{name}").inner_text() for name in ("throughput", "cache", "freshness")}
+            shown = {
+                name: await page.get_by_test_id(f"op-{name}").inner_text()
+                for name in ("throughput", "cache", "freshness")
+            }
             assert shown["throughput"] == f"{told['throughput_per_second']:.1f}".removesuffix(".0")
             assert shown["cache"] == f"{told['cache_hit_ratio'] * 100:.1f}".removesuffix(".0") + " %"
             assert shown["freshness"] == f"{told['freshness']['p50_seconds']:.2f} s"

@@ -213,9 +213,11 @@ async def test_two_moderators_drain_the_queue_by_keyboard_and_every_key_is_a_dec
                 await asyncio.gather(drain.work(ana, "Ana"), drain.work(ben, "Ben"))
         except TimeoutError:
             stuck = [str(await page.evaluate(FRONT)) for page in (ana, ben)]
-            pytest.fail(f"{len(drain.settled)} settled; in front {stuck}, pressed {drain.of(stuck)}, published "
-                        f"{[told(one) for one in await decisions_of(shift) if one.key in stuck]}, "
-                        f"said {[await page.locator('.notices').inner_text() for page in (ana, ben)]}")
+            pytest.fail(
+                f"{len(drain.settled)} settled; in front {stuck}, pressed {drain.of(stuck)}, published "
+                f"{[told(one) for one in await decisions_of(shift) if one.key in stuck]}, "
+                f"said {[await page.locator('.notices').inner_text() for page in (ana, ben)]}"
+            )
         for page in (ana, ben):
             await expect(page.get_by_test_id("queue-empty")).to_contain_text("Nothing waits")
             await expect(page).to_have_title("Queue · Sightline")

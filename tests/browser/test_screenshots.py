@@ -31,7 +31,9 @@ async def morning(console: Console) -> None:
     for number in range(60):
         who: Who = "ben" if number % 5 == 1 else "ana"
         decision = {"decision_id": f"morning-{number}", "decision": verbs[number % len(verbs)], "reason": ""}
-        await console.ask(who, "/v1/decisions", {**decision, "bucket": console.bucket, "key": f"traffic/{number:06d}.jpg"})
+        await console.ask(
+            who, "/v1/decisions", {**decision, "bucket": console.bucket, "key": f"traffic/{number:06d}.jpg"}
+        )
 
 
 @pytest.fixture
@@ -71,7 +73,10 @@ async def test_the_queue_on_a_telephone(console: Console, folder: Path) -> None:
 
 
 async def test_the_grid(console: Console, folder: Path) -> None:
-    async with console.page("ana", "/console/flagged", color_scheme="light") as page, console.page("ben", "/console/queue"):
+    async with (
+        console.page("ana", "/console/flagged", color_scheme="light") as page,
+        console.page("ben", "/console/queue"),
+    ):
         console.complaints[-1].excuse(r"422.*/preview")
         console.complaints[-2].excuse(r"422.*/preview")
         await page.locator("[data-testid=flagged-tile]").first.wait_for()
@@ -99,7 +104,9 @@ async def test_the_page_of_an_image(console: Console, folder: Path) -> None:
     try:
         async with console.page("ana", f"/console/image?bucket={console.bucket}&key={listing.key}") as page:
             await filled(console, page, "image")
-            await expect(page.get_by_test_id("image-history").locator("strong").first).to_contain_text("Rejected by Ben")
+            await expect(page.get_by_test_id("image-history").locator("strong").first).to_contain_text(
+                "Rejected by Ben"
+            )
             await page.get_by_test_id("image-preview").wait_for()
             await page.keyboard.down(" ")
             await keep(page, folder, "image")
@@ -116,5 +123,7 @@ async def test_operations(console: Console, folder: Path) -> None:
         await filled(console, page, "operations")
         await expect(page.get_by_test_id("op-throughput")).not_to_have_text("0")
         # All of it is counted, and the agents have done with it.
-        await expect(page.get_by_test_id("op-lanes").locator("[data-level=fair], [data-level=bad]")).to_have_count(0, timeout=60_000)
+        await expect(page.get_by_test_id("op-lanes").locator("[data-level=fair], [data-level=bad]")).to_have_count(
+            0, timeout=60_000
+        )
         await keep(page, folder, "operations")

@@ -92,7 +92,9 @@ async def _found(playwright: Playwright) -> str:
     bundled = playwright.chromium.executable_path
     path = find_browser(bundled) or await asyncio.to_thread(install_browser, bundled)
     if path is None:
-        skip_without_services("there is no Chromium: install the package `chromium`, or name one in SIGHTLINE_TEST_BROWSER")
+        skip_without_services(
+            "there is no Chromium: install the package `chromium`, or name one in SIGHTLINE_TEST_BROWSER"
+        )
         raise AssertionError("unreachable")
     return path
 

@@ -232,7 +232,9 @@ def _outcome(
         event_time_ms=event_ms,
         identified_at_ms=event_ms + 30 + generator.randrange(60),
         scored_at_ms=scored_ms,
-        timings=Timings(*(generator.randrange(low, high) for low, high in ((20, 120), (3, 14), (4, 12), (40, 160), (90, 300)))),
+        timings=Timings(
+            *(generator.randrange(low, high) for low, high in ((20, 120), (3, 14), (4, 12), (40, 160), (90, 300)))
+        ),
         worker="score-0",
     )
 
