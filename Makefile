@@ -1,7 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-lake test test-unit test-fault test-gpu check format lock docs schema-ids clean
+.PHONY: help demo demo-lake test test-unit test-fault test-browser screenshots test-gpu check format lock docs schema-ids clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -24,6 +24,12 @@ test-unit: .venv/.dev  ## unit tests only, seconds
 
 test-fault: .venv/.dev ## the tests that kill, freeze and cut
 	$(PY) -m pytest tests/fault
+
+test-browser: .venv/.dev ## the console in a real browser (Chromium), and the API fuzzed by its own document
+	$(PY) -m pytest tests/browser $(wildcard tests/integration/test_api_fuzz.py)
+
+screenshots: .venv/.dev ## takes the pictures in docs/screenshots again, by the tests that they show
+	SCREENSHOTS=docs/screenshots REQUIRE_SERVICES=1 $(PY) -m pytest tests/browser/test_screenshots.py
 
 test-gpu:        ## model tests on a GPU; puts TensorFlow for GPUs into .venv
 	./sightline --install gpu

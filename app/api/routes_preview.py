@@ -20,6 +20,7 @@ from app.services.previews import SIZES, Gone
 
 router = APIRouter(tags=["images"], dependencies=[Depends(allow("moderate"))])
 _JPEG: Final = "image/jpeg"
+_USUAL_SIZE: Final = 512
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "the preview", "content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}}},
     **problems(*COMMON, 400, 404),
@@ -34,7 +35,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 async def get_preview(
     request: Request,
     image: Annotated[tuple[str, str], Depends(image_key)],
-    size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = SIZES[1],
+    size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = _USUAL_SIZE,
 ) -> Response:
     """Show the very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
 

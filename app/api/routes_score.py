@@ -30,7 +30,7 @@ from app.api.score_bodies import (
 from app.api.score_document import REQUEST_BODY, Score, score_view
 from app.domain.images import Rejection
 from app.errors import DeadlineExceeded, Overloaded, ScoringUnavailable
-from app.services.admission import Room
+from app.inference.budget import Held
 from app.services.references import NOT_SERVED, Absent
 from app.services.score_content import ContentScorer
 
@@ -138,7 +138,7 @@ async def _referenced(
         room.release()
 
 
-async def _answer(scorer: ContentScorer, body: bytes, room: Room, deadline: float | None) -> Response:
+async def _answer(scorer: ContentScorer, body: bytes, room: Held, deadline: float | None) -> Response:
     room.keep(len(body))
     found = await scorer.score(body, deadline=deadline)
     if isinstance(found, Rejection):

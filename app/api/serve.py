@@ -38,6 +38,7 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 # Long polls and streams are told to end; what has not ended by then is cut.
 _DRAIN_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 75
 # With Kafka there, the keys are read well within this. Without, the service starts and answers 503 until it comes.
 _KEYS_SECONDS = 10.0
 
@@ -114,6 +115,8 @@ def api_server(parts: ApiParts) -> ApiServer:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Longer than load balancers keep theirs, so that they never write into one that is being closed.
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         # Addresses matter to failed sign-ins alone, and a header could claim any.
         proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,

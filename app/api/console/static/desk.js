@@ -22,6 +22,7 @@ export class Desk extends EventTarget {
 
   #actions;
   #parked = [];
+  /** Upload id → {by: its last decision, at: when that was taken, null before}. */
   #decided = new Map();
   #past = [];
   #passed = new Set();
@@ -68,7 +69,7 @@ export class Desk extends EventTarget {
   async #lease() {
     const began = performance.now();
     const parked = this.#parked;
-    const busy = [...this.#decided.values()].filter((at) => at === null).length;
+    const busy = [...this.#decided.values()].filter(({ at }) => at === null).length;
     const count = Math.min(MOST_LEASES, AHEAD + busy + parked.length);
     let answer;
     try {
@@ -93,7 +94,7 @@ export class Desk extends EventTarget {
       if (parked.some((item) => item.id === id)) continue;
       if (this.#decided.has(id)) {
         // Its decision is on its way, or arrived while the service was answering: this lease ends by itself.
-        const at = this.#decided.get(id);
+        const { at } = this.#decided.get(id);
         if (at === null || at >= began) continue;
         this.#decided.delete(id);
       }
@@ -111,7 +112,9 @@ export class Desk extends EventTarget {
     }
     this.waiting = answer.waiting ?? 0;
     if (this.items.length) this.state = "working";
-    else this.state = this.waiting > 0 && busy === 0 ? "elsewhere" : "empty";
+    else if (this.waiting === 0) this.state = "empty";
+    // What waits may be one's own, whose decision has not arrived: who has it is known then.
+    else this.state = busy > 0 ? "loading" : "elsewhere";
     this.#changed();
   }
 
@@ -127,16 +130,16 @@ export class Desk extends EventTarget {
       reason: reason ?? "",
       ...(item.image.flag ? { flag_id: item.image.flag.flag_id } : {}),
     };
-    const entry = { item, body, sent: null };
+    const entry = { item, body, sent: null, decisionId: null };
     item.error = null;
-    this.#decided.set(item.id, null);
+    this.#decided.set(item.id, { by: entry, at: null });
     this.#past.push(entry);
     while (this.#past.length > REMEMBERED) this.#past.shift().item.preview.drop();
     // Of one image, decisions arrive in the order in which they were made.
     const sent = outbox.send(body, item.last);
     item.last = sent;
     entry.sent = sent.then(
-      () => this.#taken(item, entry),
+      (answer) => this.#taken(entry, answer),
       (error) => this.#refused(entry, error),
     );
     if (this.items.length === 0) this.state = "loading";
@@ -145,9 +148,15 @@ export class Desk extends EventTarget {
     return item;
   }
 
-  #taken(item, entry) {
-    if (this.#decided.has(item.id)) this.#decided.set(item.id, performance.now());
+  #taken(entry, answer) {
+    const { item } = entry;
+    // The service gives a decision its own name; this one is what a reversal names.
+    entry.decisionId = answer.decision_id;
+    // One that was undone and decided anew meanwhile waits for its newer decision.
+    const known = this.#decided.get(item.id);
+    if (known?.by === entry) known.at = performance.now();
     this.#tell("sent", { item, decision: entry.body.decision });
+    if (this.items.length === 0) this.refill();
     return true;
   }
 
@@ -155,8 +164,8 @@ export class Desk extends EventTarget {
     const { item, body } = entry;
     if (!(error instanceof Problem)) throw error;
     this.#past = this.#past.filter((one) => one !== entry);
-    this.#decided.delete(item.id);
-    if (error.code !== "removed_image" && error.code !== "unknown_image") {
+    if (this.#decided.get(item.id)?.by === entry) this.#decided.delete(item.id);
+    if (!this.#past.some((one) => one.item === item) && error.code !== "removed_image" && error.code !== "unknown_image") {
       item.error = { problem: error, decision: body.decision };
       this.#toFront(item);
     }
@@ -180,11 +189,10 @@ export class Desk extends EventTarget {
       key: body.key,
       decision: "skip",
       reason: "undo",
-      reverses: body.decision_id,
       ...(body.flag_id ? { flag_id: body.flag_id } : {}),
     };
     // What was refused needs no taking back: its image has returned already.
-    const sent = entry.sent.then((taken) => (taken ? outbox.send(reversal) : null));
+    const sent = entry.sent.then((taken) => (taken ? outbox.send({ ...reversal, reverses: entry.decisionId }) : null));
     item.last = sent;
     try {
       if ((await sent) === null) return;
@@ -193,7 +201,7 @@ export class Desk extends EventTarget {
       if (this.#past.some((one) => one.item === item)) return;
       this.items = this.items.filter((one) => one !== item);
       this.#past.push(entry);
-      this.#decided.set(item.id, performance.now());
+      this.#decided.set(item.id, { by: entry, at: performance.now() });
       this.#tell("failed", { item, decision: "undo", problem: error });
       this.#changed();
       return;

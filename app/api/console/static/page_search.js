@@ -93,6 +93,7 @@ function imageCard(image, thresholds) {
   return h(
     "article",
     { class: "found", "data-testid": "search-found" },
+    h("h2", { class: "visually-hidden", text: "What is known of it" }),
     h("div", { class: "found-head" }, outcomeBadge(image.outcome), image.flag && actionBadge(image.flag.action), h("a", { href: imagePage(image.bucket, image.key), "data-testid": "search-open" }, address(image.bucket, image.key))),
     image.outcome !== "scored" && h("p", { text: outcomeSentence(image) }),
     image.pending && h("p", { class: "note", text: "A newer upload of the same key is under way." }),
