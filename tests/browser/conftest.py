@@ -20,14 +20,20 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def console(stack: LocalStack, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
+async def console(
+    stack: LocalStack, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Console]:
     """A console with the models, whose queue no test empties."""
-    async with running_console(stack, browser, tmp_path_factory.mktemp("console"), score=True, bucket="marketplace") as running:
+    async with running_console(
+        stack, browser, tmp_path_factory.mktemp("console"), score=True, bucket="marketplace"
+    ) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shift(stack: LocalStack, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
+async def shift(
+    stack: LocalStack, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Console]:
     """A console without models whose queue is there to be worked on; leases are short."""
     settings = {"SIGHTLINE_MODERATION_LEASE_SECONDS": "30"}
     folder = tmp_path_factory.mktemp("shift")

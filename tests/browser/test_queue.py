@@ -1,4 +1,4 @@
-"""Moderators at work: the veil, two people draining one queue by keyboard, leases that end, a service that goes away."""
+"""Moderators at work: the veil, two people at one queue by keyboard, leases that end, a service that goes away."""
 
 from __future__ import annotations
 
@@ -213,9 +213,11 @@ async def test_two_moderators_drain_the_queue_by_keyboard_and_every_key_is_a_dec
                 await asyncio.gather(drain.work(ana, "Ana"), drain.work(ben, "Ben"))
         except TimeoutError:
             stuck = [str(await page.evaluate(FRONT)) for page in (ana, ben)]
-            pytest.fail(f"{len(drain.settled)} settled; in front {stuck}, pressed {drain.of(stuck)}, published "
-                        f"{[told(one) for one in await decisions_of(shift) if one.key in stuck]}, "
-                        f"said {[await page.locator('.notices').inner_text() for page in (ana, ben)]}")
+            pytest.fail(
+                f"{len(drain.settled)} settled; in front {stuck}, pressed {drain.of(stuck)}, published "
+                f"{[told(one) for one in await decisions_of(shift) if one.key in stuck]}, "
+                f"said {[await page.locator('.notices').inner_text() for page in (ana, ben)]}"
+            )
         for page in (ana, ben):
             await expect(page.get_by_test_id("queue-empty")).to_contain_text("Nothing waits")
             await expect(page).to_have_title("Queue · Sightline")
@@ -260,14 +262,12 @@ async def _labelled(console: Console) -> bool:
 
 async def refill(console: Console, count: int, seed: int) -> Sequence[str]:
     """Bring in `count` flagged images of other keys, and return these."""
-    from dataclasses import replace
-
-    made = []
-    for one in listings(console.bucket, console.policy, seed=seed):
-        if one.flag is None or one.key in ODD_KEYS or len(made) == count:
-            continue
-        made.append(one)
-    assert all(replace(one) == one for one in made)
+    flagged = [
+        one
+        for one in listings(console.bucket, console.policy, seed=seed)
+        if one.flag is not None and one.key not in ODD_KEYS
+    ]
+    made = flagged[:count]
     await console.add(made)
     return [one.key for one in made]
 

@@ -1,14 +1,15 @@
-"""The pictures of the README, taken of what the other tests test. `make screenshots` keeps them; otherwise they are only taken."""
+"""The README's pictures, taken of what the other tests test. `make screenshots` keeps them."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from PIL import Image
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from tests.browser.test_pages import address, filled
 from tests.support.browser import PHONE
@@ -24,14 +25,16 @@ NOTIFY_ONLY = "localStorage.setItem('sightline.queue.actions', '[\"notify\"]')"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
 async def morning(console: Console) -> None:
-    """What Ana and Ben have done before: decisions on uploads that nothing had flagged, so that the queue stays as it is."""
+    """What Ana and Ben did before: decisions on uploads that nothing flagged, so that the queue stays as it is."""
     await console.publish(traffic(console.bucket, console.policy, 60, seed=12))
     await eventually(lambda: console.ask("ana", f"/v1/images/{console.bucket}/traffic/000059.jpg"), 30)
     verbs = (*("approve",) * 5, "reject", "reject", "approve", "skip")
     for number in range(60):
         who: Who = "ben" if number % 5 == 1 else "ana"
         decision = {"decision_id": f"morning-{number}", "decision": verbs[number % len(verbs)], "reason": ""}
-        await console.ask(who, "/v1/decisions", {**decision, "bucket": console.bucket, "key": f"traffic/{number:06d}.jpg"})
+        await console.ask(
+            who, "/v1/decisions", {**decision, "bucket": console.bucket, "key": f"traffic/{number:06d}.jpg"}
+        )
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ async def test_the_queue_with_its_picture_held_open(console: Console, folder: Pa
 
 
 async def test_the_queue_on_a_telephone(console: Console, folder: Path) -> None:
-    options = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    options: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
     async with console.page("ana", color_scheme="light", **options) as page:
         await page.evaluate(NOTIFY_ONLY)
         await page.goto("/console/queue")
@@ -71,7 +74,10 @@ async def test_the_queue_on_a_telephone(console: Console, folder: Path) -> None:
 
 
 async def test_the_grid(console: Console, folder: Path) -> None:
-    async with console.page("ana", "/console/flagged", color_scheme="light") as page, console.page("ben", "/console/queue"):
+    async with (
+        console.page("ana", "/console/flagged", color_scheme="light") as page,
+        console.page("ben", "/console/queue"),
+    ):
         console.complaints[-1].excuse(r"422.*/preview")
         console.complaints[-2].excuse(r"422.*/preview")
         await page.locator("[data-testid=flagged-tile]").first.wait_for()
@@ -83,7 +89,7 @@ async def test_the_grid(console: Console, folder: Path) -> None:
 
 async def test_a_dropped_picture(console: Console, folder: Path) -> None:
     async with console.page("ana", "/console/search", color_scheme="light") as page:
-        picture = {"name": "summer-sale.jpg", "mimeType": "image/jpeg", "buffer": offer(31)}
+        picture = FilePayload(name="summer-sale.jpg", mimeType="image/jpeg", buffer=offer(31))
         await page.get_by_test_id("file-input").set_input_files([picture])
         await expect(page.get_by_test_id("score-verdict")).to_be_visible(timeout=60_000)
         await page.evaluate("document.querySelector('[data-testid=dropzone]').scrollIntoView()")
@@ -99,7 +105,9 @@ async def test_the_page_of_an_image(console: Console, folder: Path) -> None:
     try:
         async with console.page("ana", f"/console/image?bucket={console.bucket}&key={listing.key}") as page:
             await filled(console, page, "image")
-            await expect(page.get_by_test_id("image-history").locator("strong").first).to_contain_text("Rejected by Ben")
+            await expect(page.get_by_test_id("image-history").locator("strong").first).to_contain_text(
+                "Rejected by Ben"
+            )
             await page.get_by_test_id("image-preview").wait_for()
             await page.keyboard.down(" ")
             await keep(page, folder, "image")
@@ -116,5 +124,7 @@ async def test_operations(console: Console, folder: Path) -> None:
         await filled(console, page, "operations")
         await expect(page.get_by_test_id("op-throughput")).not_to_have_text("0")
         # All of it is counted, and the agents have done with it.
-        await expect(page.get_by_test_id("op-lanes").locator("[data-level=fair], [data-level=bad]")).to_have_count(0, timeout=60_000)
+        await expect(page.get_by_test_id("op-lanes").locator("[data-level=fair], [data-level=bad]")).to_have_count(
+            0, timeout=60_000
+        )
         await keep(page, folder, "operations")

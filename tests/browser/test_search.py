@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import re
@@ -13,11 +12,12 @@ from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from app.domain.identity import image_key
 from app.topics import PREDICTIONS, REMOVED
 from tests.support.console import Console
+from tests.support.eventually import eventually
 from tests.support.marketplace import ODD_KEYS, Listing, offer, photograph
 from tests.support.outcomes import removal
 
@@ -61,7 +61,9 @@ async def test_an_image_is_found_by_any_key_and_its_key_is_text(console: Console
         await found.get_by_test_id("search-open").click()
         await expect(page.locator("h1 bdi")).to_have_text(key)
         await expect(page.get_by_test_id("image-outcome")).to_have_text(re.compile("Scored|Rejected"))
-        await expect(page.get_by_test_id("image-history").locator("strong").first).to_have_text(re.compile("Scored|Rejected"))
+        await expect(page.get_by_test_id("image-history").locator("strong").first).to_have_text(
+            re.compile("Scored|Rejected")
+        )
         assert await page.locator("main img[src=x], main script").count() == 0
         assert await page.title() != "owned"
         # Its picture, or why there is none.
@@ -99,24 +101,14 @@ async def test_an_upload_under_way_is_shown_when_its_outcome_comes_and_its_remov
         console.complaint.excuse(r"404")
         await console.publish([(REMOVED, image_key(console.bucket, key), codec.encode(gone), later)])
 
-        async def said() -> None:
+        async def said() -> bool:
             await page.get_by_test_id("search-go").click()
             await expect(page.get_by_test_id("search-error")).to_contain_text("was removed", timeout=2_000)
+            return True
 
-        await _until(said, 20)
+        await eventually(said, 20)
         await page.get_by_role("link", name="Its history").click()
         await expect(page.get_by_test_id("image-problem")).to_contain_text("Removed")
-
-
-async def _until(step: object, seconds: float) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            await step()  # type: ignore[operator]
-            return
-        except AssertionError:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
 
 
 async def test_a_decision_on_the_page_of_an_image_is_told_reversed_and_stays_in_its_history(console: Console) -> None:
@@ -156,12 +148,17 @@ async def test_a_dropped_picture_is_scored_by_all_models_and_known_the_second_ti
 
 async def test_files_that_are_no_pictures_are_refused_in_words(console: Console, tmp_path: Path) -> None:
     async with console.page("ana", "/console/search") as page:
-        console.complaint.excuse(r"422.*/v1/score", r"413.*/v1/score", r"/v1/score net::ERR_(CONNECTION|HTTP|FAILED)", r"ERR_CONNECTION")
+        console.complaint.excuse(
+            r"422.*/v1/score", r"413.*/v1/score", r"/v1/score net::ERR_(CONNECTION|HTTP|FAILED)", r"ERR_CONNECTION"
+        )
         broken = tmp_path / "broken.jpg"
         broken.write_bytes(photograph(5)[:3000])
         page_file = tmp_path / "page.png"
         page_file.write_text("<html><script>document.title='owned'</script>")
-        for path, words in ((broken, "ends before the picture does|does not keep to it"), (page_file, "Not one of the picture formats")):
+        for path, words in (
+            (broken, "ends before the picture does|does not keep to it"),
+            (page_file, "Not one of the picture formats"),
+        ):
             await page.get_by_test_id("file-input").set_input_files(path)
             await expect(page.get_by_test_id("score-error").first).to_contain_text(re.compile(words), timeout=30_000)
         large = tmp_path / "large.bmp"
@@ -170,8 +167,12 @@ async def test_files_that_are_no_pictures_are_refused_in_words(console: Console,
         large.write_bytes(buffer.getvalue())
         assert large.stat().st_size > 12_000_000
         await page.get_by_test_id("file-input").set_input_files(large)
-        await expect(page.get_by_test_id("score-error").first).to_contain_text("too large: 10 MB is the most", timeout=30_000)
+        await expect(page.get_by_test_id("score-error").first).to_contain_text(
+            "too large: 10 MB is the most", timeout=30_000
+        )
         # The page works on.
-        await page.get_by_test_id("file-input").set_input_files([{"name": "good.jpg", "mimeType": "image/jpeg", "buffer": photograph(6)}])
+        await page.get_by_test_id("file-input").set_input_files(
+            FilePayload(name="good.jpg", mimeType="image/jpeg", buffer=photograph(6))
+        )
         await expect(page.get_by_test_id("score-verdict").first).to_be_visible(timeout=60_000)
         assert await page.title() == "Search · Sightline"

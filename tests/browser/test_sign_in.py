@@ -28,7 +28,9 @@ async def test_a_link_signs_in_and_its_key_is_seen_by_no_server_and_left_in_no_a
         await expect(page).to_have_url(f"{console.origin}/console/queue")
         secret = console.keys["ana"].rpartition("_")[2]
         assert not [one for one in console.complaint.requests if secret in one]
-        kept = await page.evaluate("JSON.stringify([location.href, {...localStorage}, {...sessionStorage}, document.cookie])")
+        kept = await page.evaluate(
+            "JSON.stringify([location.href, {...localStorage}, {...sessionStorage}, document.cookie])"
+        )
         assert secret not in kept
         await page.go_back()
         assert secret not in page.url
