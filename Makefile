@@ -16,7 +16,7 @@ demo:            ## the main job on real servers: 500 pictures, live progress, t
 demo-lake:       ## the same with Kafka Connect and Iceberg tables: counts rows, and asks by SQL
 	./sightline demo --lake
 
-test: .venv/.dev ## all layers (unit, contract, integration, fault, system)
+test: .venv/.dev ## all layers (unit, contract, integration, fault, system, browser)
 	$(PY) -m pytest tests -n 2 --dist loadfile --durations=20
 
 test-unit: .venv/.dev  ## unit tests only, seconds
@@ -48,7 +48,7 @@ format: .venv/.dev ## format and sort
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-docs: .venv/.dev ## regenerate docs/configuration.md, topics.md, metrics.md and lake-tables.md
+docs: .venv/.dev ## regenerate docs/configuration.md, topics.md, metrics.md, lake-tables.md and openapi.json
 	$(PY) -m app docs
 
 schema-ids: .venv/.dev ## number schemas that schemas/ids.lock does not name yet, by a fresh registry

@@ -131,6 +131,13 @@ class BucketUnavailable(Retryable):
     """
 
 
+class NoSuchBucket(BucketUnavailable):
+    """There is no bucket of this name: said by the store itself.
+
+    Operator: as for BucketUnavailable. An API client that named it is told 404.
+    """
+
+
 class ObjectUnavailable(Retryable):
     """One object cannot be read (5xx, cut-off or stalled body) while its neighbours can.
 

@@ -71,7 +71,14 @@ def _kept_ms(tables: TableSettings, kept_as: str) -> int:
 TOPICS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(UPLOADS, "whatever the notifier uses", None, "delete", 7 * DAY_MS, ("buckets", "bridge"), ("identify",)),
     TopicSpec(
-        TASKS, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("identify", "retry"), ("score",), scoring=True
+        TASKS,
+        "content hint",
+        "ImageTask",
+        "delete",
+        7 * DAY_MS,
+        ("identify", "retry"),
+        ("score", "index"),
+        scoring=True,
     ),
     TopicSpec(
         BACKFILL,

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
+from app.errors import BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 
 
@@ -80,7 +80,7 @@ class MemoryObjectStore:
                 return failure
             raise failure
         if ref.bucket not in self.buckets:
-            raise BucketUnavailable(f"{ref.bucket}: no such bucket")
+            raise NoSuchBucket(f"{ref.bucket}: no such bucket")
         key, superseded = ref.key, False
         found = self._find(ref, key)
         if found is None and alternate_key is not None and ref.etag:

@@ -20,15 +20,25 @@ _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 3.0
 
 
-def connect(settings: RedisSettings, *, socket_seconds: float | None = _SOCKET_SECONDS) -> Any:
-    """Return a client; it connects at its first question. `socket_seconds` None: an answer may take for ever."""
-    return redis.asyncio.from_url(
-        settings.url.reveal(),
-        socket_timeout=socket_seconds,
-        socket_connect_timeout=_CONNECT_SECONDS,
+def connect(
+    settings: RedisSettings, *, socket_seconds: float | None = _SOCKET_SECONDS, connections: int | None = None
+) -> Any:
+    """Return a client; it connects at its first question. `socket_seconds` None: an answer may take for ever.
+
+    With `connections` it has no more than so many, and questions wait for one of them as long as for an answer.
+    """
+    options = {
+        "socket_timeout": socket_seconds,
+        "socket_connect_timeout": min(_CONNECT_SECONDS, socket_seconds or _CONNECT_SECONDS),
         # Callers decide how to wait; a silent second try here would only stretch the bound.
-        retry=Retry(NoBackoff(), 0),
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if connections is None:
+        return redis.asyncio.from_url(settings.url.reveal(), **options)
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.url.reveal(), max_connections=connections, timeout=socket_seconds, **options
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 @contextmanager

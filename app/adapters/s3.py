@@ -21,7 +21,7 @@ from app.adapters.s3_client import s3_client
 from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
 from app.adapters.s3_requests import SignedRequests
-from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
+from app.errors import BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings
 
@@ -184,7 +184,7 @@ class S3ObjectStore:
     ) -> ObjectUnavailable | BucketUnavailable | StoreUnavailable:
         """Return the error for an object that could not be read: its own, its bucket's or the store's."""
         if scope == "bucket":
-            return BucketUnavailable(f"{ref.bucket}: {detail}")
+            return NoSuchBucket(f"{ref.bucket}: {detail}")
         if scope == "credentials":
             return StoreUnavailable(detail)
         return _error(await self._health.judge(ref.bucket, began), ref, detail)
@@ -269,6 +269,6 @@ def _error(
         case Judgement.OBJECT:
             return ObjectUnavailable(f"{ref.bucket}/{ref.key}: {detail}")
         case Judgement.BUCKET | Judgement.BUCKET_DENIED:
-            return BucketUnavailable(f"{ref.bucket}: {detail}")
+            return NoSuchBucket(f"{ref.bucket}: {detail}")
         case Judgement.STORE:
             return StoreUnavailable(detail)

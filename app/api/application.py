@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app import __version__
 from app.api.bodies import BodyLimits
 from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.openapi import DocumentedApi
@@ -37,13 +37,22 @@ ROUTERS: Final = (
 
 def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
     """Return the ASGI application on `parts`, with these routes. Has no effect but that."""
-    # A redirect to another spelling of a path would lead to another key.
-    app = DocumentedApi(title="Sightline", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = _routed(routers)
     app.state.parts = parts
     add_handlers(app)
+    _add_middleware(app, parts)
+    return app
+
+
+def openapi_page() -> str:
+    """Return the OpenAPI document as the file docs/openapi.json holds it. Needs no server and no model."""
+    return json.dumps(_routed(ROUTERS).openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _routed(routers: Sequence[APIRouter]) -> DocumentedApi:
+    app = DocumentedApi()
     for router in routers:
         app.include_router(router)
-    _add_middleware(app, parts)
     return app
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
+
 
 def _text(value: str) -> str:
     # JSON can hold half of a surrogate pair, which is no text that a store or a topic could keep.
@@ -14,15 +16,19 @@ def _text(value: str) -> str:
     return value
 
 
-def _key_bytes(value: str) -> str:
-    if len(value.encode()) > 1024:
-        raise ValueError("is longer than 1024 bytes in UTF-8")
-    return value
+def _at_most(most_bytes: int) -> AfterValidator:
+    def checked(value: str) -> str:
+        if len(value.encode()) > most_bytes:
+            raise ValueError(f"is longer than {most_bytes} bytes in UTF-8")
+        return value
+
+    return AfterValidator(checked)
 
 
-Text = Annotated[str, AfterValidator(_text)]
-Bucket = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_text)]
-Key = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_text), AfterValidator(_key_bytes)]
+# The pattern is for the document; it lets surrogates by, which few languages can put into one.
+Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": "^[^\\x00]*$"})]
+Bucket = Annotated[Text, Field(min_length=1, max_length=MAX_BUCKET_BYTES), _at_most(MAX_BUCKET_BYTES)]
+Key = Annotated[Text, Field(min_length=1, max_length=MAX_KEY_BYTES), _at_most(MAX_KEY_BYTES)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Action = Literal["notify", "review", "block"]
 # A list of actions in a query.
@@ -278,13 +284,13 @@ class History(BaseModel):
 class DecideRequest(_Wire):
     """A decision on an image. The same `decision_id` again is the same decision, made once."""
 
-    decision_id: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_text)]
+    decision_id: Annotated[Text, Field(min_length=1, max_length=100)]
     bucket: Bucket
     key: Key
     decision: Literal["approve", "reject", "skip"]
-    reason: Annotated[str, Field(max_length=200), AfterValidator(_text)] = ""
-    flag_id: Annotated[str, Field(max_length=100), AfterValidator(_text)] = ""
-    reverses: Annotated[str, Field(max_length=100), AfterValidator(_text)] = ""
+    reason: Annotated[Text, Field(max_length=200)] = ""
+    flag_id: Annotated[Text, Field(max_length=100)] = ""
+    reverses: Annotated[Text, Field(max_length=100)] = ""
 
 
 class LeaseRequest(_Wire):
@@ -314,7 +320,7 @@ class Leases(BaseModel):
 class LeaseIds(_Wire):
     """Leases by their ids."""
 
-    lease_ids: Annotated[list[Annotated[str, Field(max_length=100), AfterValidator(_text)]], Field(max_length=50)]
+    lease_ids: Annotated[list[Annotated[Text, Field(max_length=100)]], Field(max_length=50)]
 
 
 class Renewed(BaseModel):

@@ -5,14 +5,43 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
+from app import __version__
 from app.api.problems import PROBLEM_JSON
 from app.domain.api_keys import SCOPES
+from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
+_DESCRIPTION: Final = """\
+What Sightline knows of images: scores of every model, flags of the policy, decisions of moderators; and scores of
+pictures that are in no bucket, while the caller waits.
+
+Every request below `/v1` needs an API key, as `Authorization: Bearer slk_…` or `X-Api-Key`, or a session of the
+console; each operation names the scope that the key must have. Whatever is no success is a problem document (RFC 9457)
+whose `code` is stable; docs/api.md lists the codes.
+
+Limits as delivered: a picture to score has 10 MiB at most, any other body 1 MiB; `images:batchGet` takes 500 images;
+`wait` is 30 s at most; a key may ask 1,000 times a second; a bucket has 1 to 255 bytes, a key 1 to 1,024 bytes, both
+UTF-8 without NUL.
+"""
+_TAGS: Final = {
+    "images": "What is known of images.",
+    "score": "Scores while the caller waits.",
+    "moderation": "The queue of flagged images, and decisions on them.",
+    "stream": "Flags as they are decided.",
+    "operations": "Figures for operators.",
+    "models": "What judges pictures, and by which rules.",
+    "console": "Sessions of the console.",
+    "system": "Health, readiness, metrics: open to everybody.",
+}
 _IMAGE_PATH: Final = "/v1/images/{bucket}/{key}"
+_TEXT: Final = {"type": "string", "minLength": 1, "pattern": "^[^\\x00]+$"}
 _IMAGE_PARAMETERS: Final = {
-    "bucket": "Bucket of the image.",
-    "key": "Key of the image: percent-encoded as one segment, or with its slashes written literally.",
+    "bucket": ("Bucket of the image.", MAX_BUCKET_BYTES),
+    "key": (
+        "Key of the image: percent-encoded as one segment, or with its slashes written literally.",
+        MAX_KEY_BYTES,
+    ),
 }
 _PROBLEM: Final = {
     "title": "Problem",
@@ -20,18 +49,23 @@ _PROBLEM: Final = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "request_id"],
     "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
+        "type": {"type": "string", "format": "uri", "description": "`urn:sightline:problem:` and the code"},
+        "title": {"type": "string", "description": "the status in words"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": "string"},
+        "code": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"},
+        "request_id": {"type": "string", "description": "as in X-Request-Id; the log has it"},
     },
 }
 _SCHEMES: Final = {
     "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `slk_…`."},
     "api_key_header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
-    "session": {"type": "apiKey", "in": "cookie", "name": "sightline_session"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "sightline_session",
+        "description": "Of `POST /console/session`. What changes something needs `X-Sightline-Console: 1` as well.",
+    },
 }
 _REFUSALS: Final = {
     "401": "No valid API key.",
@@ -39,10 +73,33 @@ _REFUSALS: Final = {
     "429": "Too many requests; see Retry-After.",
     "503": "Something that we need is away; see Retry-After.",
 }
+_RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds until it is worth trying; left out where waiting does not help.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+}
+_LATER: Final = frozenset({"429", "503"})
+# A question that is too long in coming: the server gives such a body up, whatever the route.
+_BODY_REFUSALS: Final = {"408": "The body did not come in time.", "413": "The body is too large."}
 
 
 class DocumentedApi(FastAPI):
     """A FastAPI whose OpenAPI document tells what is outside of its routes, too."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            title="Sightline",
+            version=__version__,
+            description=_DESCRIPTION,
+            license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+            openapi_tags=[{"name": name, "description": told} for name, told in _TAGS.items()],
+            generate_unique_id_function=_operation_id,
+            docs_url=None,
+            redoc_url=None,
+            # A redirect to another spelling of a path would lead to another key.
+            redirect_slashes=False,
+        )
 
     def openapi(self) -> dict[str, Any]:
         """Return the document, made once."""
@@ -60,10 +117,7 @@ def complete(document: dict[str, Any]) -> None:
             if path.startswith(_IMAGE_PATH):
                 _add_image(operation)
             _add_key(operation)
-            responses = operation["responses"]
-            for status, told in responses.items():
-                if int(status) >= 400:
-                    responses[status] = {"description": told["description"], **_problem()}
+            _add_problems(operation)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     # FastAPI's own form of a 422, which no route here answers with.
@@ -73,14 +127,18 @@ def complete(document: dict[str, Any]) -> None:
     components["securitySchemes"] = _SCHEMES
 
 
+def _operation_id(route: APIRoute) -> str:
+    """Return the name of a route's function: stable, and a decent name in generated clients."""
+    return route.name
+
+
 def _add_image(operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
     known = {parameter["name"] for parameter in parameters if parameter["in"] == "path"}
-    for name, meaning in _IMAGE_PARAMETERS.items():
+    for name, (meaning, most) in _IMAGE_PARAMETERS.items():
         if name not in known:
-            parameters.append(
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": meaning}
-            )
+            schema = {**_TEXT, "maxLength": most}
+            parameters.append({"name": name, "in": "path", "required": True, "schema": schema, "description": meaning})
     operation["responses"].setdefault("400", {"description": "The path names no possible key."})
 
 
@@ -89,9 +147,24 @@ def _add_key(operation: dict[str, Any]) -> None:
     scopes = [name for scheme in operation.get("security", ()) for name in scheme if name in SCOPES]
     if not scopes:
         return
+    needed = " and ".join(f"`{scope}`" for scope in scopes)
+    operation["description"] = f"{operation.get('description', '')}\n\nNeeds a key with the scope {needed}.".strip()
     operation["security"] = [{name: scopes} for name in _SCHEMES]
     for status, meaning in _REFUSALS.items():
         operation["responses"].setdefault(status, {"description": meaning})
+
+
+def _add_problems(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    if "requestBody" in operation:
+        for status, meaning in _BODY_REFUSALS.items():
+            responses.setdefault(status, {"description": meaning})
+    for status, told in responses.items():
+        if int(status) >= 400:
+            responses[status] = {"description": told["description"], **_problem()}
+            if status in _LATER:
+                responses[status]["headers"] = _RETRY_AFTER
+    operation["responses"] = dict(sorted(responses.items()))
 
 
 def _problem() -> dict[str, Any]:

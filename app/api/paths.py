@@ -15,12 +15,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import Problem, problem_answer
+from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
 _PREFIX: Final = b"/v1/images/"
 SUB_RESOURCES: Final = frozenset({b"explain", b"history", b"preview"})
-# What S3 allows of a key; a bucket has 63 characters there, other stores take more.
-_KEY_BYTES: Final = 1024
-_BUCKET_BYTES: Final = 255
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -61,7 +59,7 @@ def split_image_path(raw: bytes) -> tuple[str, str, str]:
     sub = ""
     if before and last in SUB_RESOURCES:
         rest, sub = before, f"/{last.decode()}"
-    return _decoded("bucket", first, _BUCKET_BYTES), _decoded("key", rest, _KEY_BYTES), sub
+    return _decoded("bucket", first, MAX_BUCKET_BYTES), _decoded("key", rest, MAX_KEY_BYTES), sub
 
 
 def _decoded(what: str, raw: bytes, most_bytes: int) -> str:

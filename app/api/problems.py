@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from app.errors import Retryable
 
@@ -34,12 +35,17 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.more = more
 
+    @property
+    def title(self) -> str:
+        """Its status in words."""
+        return HTTPStatus(self.status).phrase
+
 
 def problem_answer(problem: Problem, request_id: str) -> Response:
     """Return the response of `problem`."""
     body = {
         "type": _TYPE + problem.code,
-        "title": HTTPStatus(problem.status).phrase,
+        "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
         "code": problem.code,
@@ -80,9 +86,28 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        code = _CODES.get(error.status_code, "refused")
-        found = Problem(error.status_code, code, str(error.detail), headers=error.headers)
-        return problem_answer(found, request_id_of(request))
+        return problem_answer(_framework_problem(request, error), request_id_of(request))
+
+
+def _framework_problem(request: Request, error: HTTPException) -> Problem:
+    """Return what Starlette or FastAPI refuses as a problem of ours."""
+    status = error.status_code
+    if status == 400:
+        # FastAPI says so where reading JSON ends with anything but a syntax error: bytes that are no UTF-8, a number of
+        # thousands of digits, brackets a thousand deep.
+        return invalid("body", "cannot be read as JSON")
+    if status == 405:
+        return Problem(status, _CODES[status], "this path has other methods", headers={"Allow": _methods(request)})
+    return Problem(status, _CODES.get(status, "refused"), str(error.detail), headers=error.headers)
+
+
+def _methods(request: Request) -> str:
+    """Return the methods of all routes of this path; Starlette names those of the first one."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 def request_id_of(request: Request) -> str:

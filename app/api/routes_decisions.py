@@ -28,7 +28,7 @@ _STATUS = {"unknown_image": 404, "unknown_decision": 409, "flag_changed": 409, "
         **problems(*COMMON, 404, 409, 413),
     },
 )
-async def decide(
+async def make_decision(
     request: Request,
     asked: DecideRequest,
     caller: Annotated[Caller, Depends(allow("moderate"))],

@@ -60,7 +60,7 @@ _STORY: Final = record(
         },
     ),
 )
-async def explained(
+async def explain_image(
     request: Request,
     _: Annotated[Caller, Depends(allow("read"))],
     image: Annotated[tuple[str, str], Depends(image_key)],

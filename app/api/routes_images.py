@@ -21,7 +21,7 @@ from app.api.views import content_view, decision_view, image_view, outcome_view
 from app.ports import IndexedImage
 
 router = APIRouter(tags=["images"], dependencies=[Depends(allow("read"))])
-_WAIT: Final = r"^(\d{1,6}(\.\d{1,3})?)(s|ms)?$"
+_WAIT: Final = r"^([0-9]{1,6}(\.[0-9]{1,3})?)(s|ms)?$"
 _ETAG: Final = 200
 # A change that was not heard is seen after so long.
 _LOOK_AGAIN_SECONDS: Final = 1.0
@@ -155,7 +155,7 @@ async def get_content(request: Request, sha256: Sha256) -> Response:
 
 
 @router.post("/v1/images:batchGet", response_model=Batch, responses={**problems(*COMMON, 413)})
-async def batch_get(request: Request, asked: BatchRequest) -> Response:
+async def batch_get_images(request: Request, asked: BatchRequest) -> Response:
     """Tell what is known of many images, in the order asked; what is not known is told as such."""
     names = [(one.bucket, one.key) for one in asked.images]
     found = await parts_of(request).index.images(names)

@@ -63,7 +63,7 @@ _POLICIES: Final = record(
     response_model=None,
     responses=guarded("read", {200: answer("the models", _MODELS)}),
 )
-async def models(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
+async def list_models(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
     """Models in the folder of this process, by name and version."""
     try:
         found = await parts_of(request).live.models.get()
@@ -81,7 +81,7 @@ async def models(request: Request, _: Annotated[Caller, Depends(allow("read"))])
         "read", {200: answer("the policy of this process, and those that workers decided by", _POLICIES)}
     ),
 )
-async def policies(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
+async def list_policies(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
     """The configured policy with its rules in words, and the versions that `control.v1` keeps."""
     live = parts_of(request).live
     notes = []

@@ -73,7 +73,7 @@ _OPERATIONS: Final = record(
     response_model=None,
     responses=guarded("admin", {200: answer("the figures, of all workers together", _OPERATIONS)}),
 )
-async def operations(request: Request, _: Annotated[Caller, Depends(allow("admin"))]) -> Response:
+async def get_operations(request: Request, _: Annotated[Caller, Depends(allow("admin"))]) -> Response:
     """Figures of the whole pipeline as Kafka tells them, whichever process answers.
 
     What cannot be read is left out and named in `notes`. The first question after a while takes some seconds, because

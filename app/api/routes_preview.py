@@ -32,7 +32,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     responses=_RESPONSES,
     response_class=Response,
 )
-async def preview(
+async def get_preview(
     request: Request,
     image: Annotated[tuple[str, str], Depends(image_key)],
     size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = _USUAL_SIZE,

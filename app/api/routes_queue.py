@@ -24,7 +24,7 @@ _Moderator = Annotated[Caller, Depends(allow("moderate"))]
 
 
 @router.post("/v1/queue/lease", response_model=Leases, responses={**problems(*COMMON, 413)})
-async def lease(request: Request, asked: LeaseRequest, caller: _Moderator) -> Response:
+async def lease_images(request: Request, asked: LeaseRequest, caller: _Moderator) -> Response:
     """Take the next images: nobody else gets them until the lease ends. Those that you have already come first."""
     parts = parts_of(request)
     actions = parts.settings.moderation.actions if asked.actions is None else asked.actions
@@ -61,21 +61,21 @@ async def _leased(
 
 
 @router.post("/v1/queue/renew", response_model=Renewed, responses={**problems(*COMMON, 413)})
-async def renew(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
+async def renew_leases(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
     """Prolong leases; those that are lost have gone to somebody else, or were decided on."""
     kept = await parts_of(request).queue.renew(caller.name, asked.lease_ids)
     return json_answer({"renewed": list(kept), "lost": [one for one in asked.lease_ids if one not in kept]})
 
 
 @router.post("/v1/queue/release", status_code=204, responses={**problems(*COMMON, 413)})
-async def release(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
+async def release_leases(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
     """Give images back, to their places in the queue."""
     await parts_of(request).queue.release(caller.name, asked.lease_ids)
     return Response(status_code=204)
 
 
 @router.get("/v1/queue", response_model=Queue, responses={**problems(*COMMON)})
-async def queue(request: Request, caller: _Moderator) -> Response:
+async def get_queue(request: Request, caller: _Moderator) -> Response:
     """Tell how many images wait, since when, and how many were decided on today (UTC)."""
     parts = parts_of(request)
     counts, today = await parts.queue.counts(), await parts.decision_log.today()
@@ -92,7 +92,7 @@ async def queue(request: Request, caller: _Moderator) -> Response:
 
 
 @router.get("/v1/flagged", response_model=FlaggedList, responses={**problems(*COMMON)})
-async def flagged(
+async def list_flagged(
     request: Request,
     _: _Moderator,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,

@@ -30,7 +30,7 @@ from app.api.score_bodies import (
 from app.api.score_document import REQUEST_BODY, Score, score_view
 from app.domain.images import Rejection
 from app.errors import DeadlineExceeded, Overloaded, ScoringUnavailable
-from app.services.admission import Room
+from app.inference.budget import Held
 from app.services.references import NOT_SERVED, Absent
 from app.services.score_content import ContentScorer
 
@@ -74,7 +74,7 @@ async def _serve(request: Request) -> Response:
 
 
 @served_by(_serve)
-async def score() -> None:
+async def score_picture() -> None:
     """Score a picture with all models and the policy: as an upload of the same bytes would be.
 
     No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
@@ -85,7 +85,7 @@ async def score() -> None:
 
 router.add_api_route(
     "/v1/score",
-    score,
+    score_picture,
     methods=["POST"],
     route_class_override=HandMade,
     response_model=Score,
@@ -138,7 +138,7 @@ async def _referenced(
         room.release()
 
 
-async def _answer(scorer: ContentScorer, body: bytes, room: Room, deadline: float | None) -> Response:
+async def _answer(scorer: ContentScorer, body: bytes, room: Held, deadline: float | None) -> Response:
     room.keep(len(body))
     found = await scorer.score(body, deadline=deadline)
     if isinstance(found, Rejection):

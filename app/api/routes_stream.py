@@ -47,7 +47,7 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
         },
     ),
 )
-async def flagged(
+async def follow_flagged(
     request: Request,
     _: Annotated[Caller, Depends(allow("read"))],
     actions: Annotated[

@@ -8,22 +8,25 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.api.answers import json_answer
-from app.api.documents import SWITCH, TEXT, answer, listed, record
+from app.api.documents import SWITCH, TEXT, answer, listed, problem, record
 from app.api.parts import parts_of
+from app.api.problems import RETRY_SECONDS, Problem
 from app.api.readiness import readiness
 
 router = APIRouter()
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+_NEVER_KEPT: Final = {"Cache-Control": "no-store"}
 _READINESS: Final = record(ready=SWITCH, checks=listed(record(name=TEXT, ok=SWITCH, detail=TEXT)))
 
 
 @router.get(
     "/healthz",
     tags=["system"],
+    summary="Whether the process lives",
     response_model=None,
     responses={200: answer("it lives", record(healthy=SWITCH))},
 )
-async def healthz() -> Response:
+async def get_health() -> Response:
     """Whether the process lives."""
     return json_answer({"healthy": True})
 
@@ -31,25 +34,31 @@ async def healthz() -> Response:
 @router.get(
     "/readyz",
     tags=["system"],
+    summary="Whether requests can be answered",
     response_model=None,
     responses={
         200: answer("all that requests need is there", _READINESS),
-        503: answer("something is away; the checks say what", _READINESS),
+        503: problem("`not_ready`: something is away; `checks` say what"),
     },
 )
-async def readyz(request: Request) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Whether requests can be answered: each check with its result, within two seconds."""
     ready, checks = await readiness(parts_of(request).checks)
-    return json_answer({"ready": ready, "checks": checks}, 200 if ready else 503, {"Cache-Control": "no-store"})
+    if not ready:
+        away = "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
+        headers = {"Retry-After": str(RETRY_SECONDS), **_NEVER_KEPT}
+        raise Problem(503, "not_ready", away, headers=headers, ready=False, checks=checks)
+    return json_answer({"ready": True, "checks": checks}, headers=_NEVER_KEPT)
 
 
 @router.get(
     "/metrics",
     tags=["system"],
+    summary="Metrics of this process",
     response_class=PlainTextResponse,
     response_model=None,
     responses={200: answer("metrics of this process (docs/metrics.md)", TEXT, "text/plain")},
 )
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Metrics in the text form of Prometheus."""
     return Response(parts_of(request).meters.text(), media_type=_PROMETHEUS)

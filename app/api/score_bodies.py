@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from app.api.bodies import FORM_BYTES
+from app.api.bodies import FORM_BYTES, too_slow
 from app.api.models import Key, Text
 from app.api.problems import Problem
 from app.errors import DeadlineExceeded
@@ -130,7 +130,6 @@ async def receiving() -> AsyncIterator[None]:
     except TimeoutError as error:
         if not limit.expired():
             raise
-        detail = f"the body did not come within {_BODY_SECONDS:g} s"
-        raise Problem(408, "body_too_slow", detail, headers={"Connection": "close"}) from error
+        raise too_slow(_BODY_SECONDS) from error
     except ClientDisconnect as error:
         raise Problem(400, "disconnected", "the client left before its body was there") from error

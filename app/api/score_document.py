@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from app.api.models import Region, Rule
-from app.api.views import rules_view, scores_view
+from app.api.views import scores_view
+from app.services.flag_view import rules_view
 from app.services.score_content import ScoredContent
 
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}

@@ -22,6 +22,7 @@ from app.adapters.redis_sessions import RedisSessions, RedisUse
 from app.adapters.redis_watch import RedisWatch
 from app.api.application import build_application
 from app.api.background import beside
+from app.api.bounded_http import BoundedHttp
 from app.api.live import live_parts
 from app.api.parts import ApiParts
 from app.api.pictures import picture_parts
@@ -37,6 +38,7 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 # Long polls and streams are told to end; what has not ended by then is cut.
 _DRAIN_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 75
 # With Kafka there, the keys are read well within this. Without, the service starts and answers 503 until it comes.
 _KEYS_SECONDS = 10.0
 
@@ -100,18 +102,26 @@ async def run_api(settings: Settings) -> None:
     listening = listen(settings.api.host, settings.api.port)
     with listening:
         async with api_parts(settings) as parts:
-            config = uvicorn.Config(
-                build_application(parts),
-                http="httptools",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # Addresses matter to failed sign-ins alone, and a header could claim any.
-                proxy_headers=False,
-                timeout_graceful_shutdown=_DRAIN_SECONDS,
-            )
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
-            await ApiServer(config, parts).serve(sockets=[listening])
+            await api_server(parts).serve(sockets=[listening])
+
+
+def api_server(parts: ApiParts) -> ApiServer:
+    """Return the server of all routes on `parts`."""
+    config = uvicorn.Config(
+        build_application(parts),
+        http=BoundedHttp,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Longer than load balancers keep theirs, so that they never write into one that is being closed.
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        # Addresses matter to failed sign-ins alone, and a header could claim any.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    return ApiServer(config, parts)
 
 
 class ApiServer(uvicorn.Server):

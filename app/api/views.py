@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.ports import IndexedImage, Lease
-from schemas.records import FlaggedImage, ImagePrediction, ModelScores, ModerationDecision, RuleMatch
+from app.services.flag_view import flag_view
+from schemas.records import ImagePrediction, ModelScores, ModerationDecision
 
 
 def image_view(found: IndexedImage, prediction: ImagePrediction) -> dict[str, Any]:
@@ -87,45 +88,6 @@ def content_view(one: ImagePrediction) -> dict[str, Any]:
         "scored_ms": one.scored_at_ms,
         "seen_as": {"bucket": one.bucket, "key": one.key},
     }
-
-
-def flag_view(flag: FlaggedImage) -> dict[str, Any]:
-    """Return what the policy decided."""
-    return {
-        "flag_id": flag.flag_id,
-        "state": flag.state,
-        "action": flag.action,
-        "severity": flag.severity,
-        "policy": flag.policy,
-        "policy_version": flag.policy_version,
-        "decided_ms": flag.decided_at_ms,
-        "rules": rules_view(flag.rules),
-    }
-
-
-def rules_view(rules: Iterable[RuleMatch]) -> list[dict[str, Any]]:
-    """Return rules that matched, each with the conditions that held."""
-    return [
-        {
-            "rule": rule.rule,
-            "action": rule.action,
-            "severity": rule.severity,
-            "explanation": rule.explanation,
-            "conditions": [
-                {
-                    "model": one.model,
-                    "version": one.version,
-                    "label": one.label,
-                    "value": one.value,
-                    "op": one.op,
-                    "threshold": one.threshold,
-                    "cached": one.cached,
-                }
-                for one in rule.conditions
-            ],
-        }
-        for rule in rules
-    ]
 
 
 def decision_view(decision: ModerationDecision) -> dict[str, Any]:

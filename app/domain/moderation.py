@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard
 
 from app.domain.policy.decide import FLAGGED
-from schemas.records import DecidedLabel, FlaggedImage, Label, ModerationDecision
+from schemas.records import DecidedLabel, FlaggedImage, Label, ModerationDecision, RuleMatch
 
 APPROVE: Final = "approve"
 REJECT: Final = "reject"
@@ -17,6 +17,8 @@ Verb = Literal["approve", "reject", "skip"]
 # The source of labels that decisions make.
 MODERATOR: Final = "moderator"
 _AT_LEAST: Final = (">=", ">")
+# Reasons of the console that say what a model is there to find.
+_FOUND_BY: Final = {"nudity": "nsfw", "contact_details": "embedded_text", "advertising": "embedded_text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,16 @@ def decision_id(moderator: str, client_id: str) -> str:
 def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -> tuple[DecidedLabel, ...]:
     """Return what a decision says of the labels that brought the image before the moderator.
 
-    Approving says that none is true of the picture. Rejecting for the reason of one rule says that this rule's labels
-    are; rejecting for no or another reason says it of all rules together, each with its share of the weight. Skipping
-    says nothing, unless it takes a decision back: then it withdraws.
+    Approving says that none is true of the picture. Rejecting says that they are: for the reason of a rule (its id, a
+    model that it asks, or a reason that stands for one) those of this rule alone; for no reason those of all rules,
+    each with its share of the weight; for a reason that no rule has it says nothing of them. Skipping says nothing,
+    unless it takes a decision back: then it withdraws.
     """
     if decision == SKIP and not reverses:
         return ()
-    named = [rule for rule in flag.rules if rule.rule == reason] if decision == REJECT else []
-    rules = named or list(flag.rules)
+    rules = list(flag.rules)
+    if decision == REJECT and reason:
+        rules = [rule for rule in rules if rule.rule == reason or _asks(rule, _FOUND_BY.get(reason, reason))]
     share = {APPROVE: 1.0, REJECT: 1.0 / max(1, len(rules)), SKIP: 0.0}[decision]
     found: dict[tuple[str, str], DecidedLabel] = {}
     for rule in rules:
@@ -87,6 +91,10 @@ def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -
                     (one.model, one.label), DecidedLabel(one.model, one.version, one.label, value, one.value, share)
                 )
     return tuple(found.values())
+
+
+def _asks(rule: RuleMatch, model: str) -> bool:
+    return any(one.model == model for one in rule.conditions)
 
 
 def labels_of(decision: ModerationDecision) -> tuple[Label, ...]:

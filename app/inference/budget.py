@@ -92,3 +92,23 @@ class Budget:
                 if not waiter.turn.done():
                     self.free -= waiter.amount
                     waiter.turn.set_result(None)
+
+
+class Held:
+    """Units taken from a budget by one owner; given back once."""
+
+    __slots__ = ("_amount", "_budget")
+
+    def __init__(self, budget: Budget, amount: int) -> None:
+        self._budget = budget
+        self._amount = amount
+
+    def keep(self, amount: int) -> None:
+        """Give back what is held beyond `amount`."""
+        if amount < self._amount:
+            self._budget.give(self._amount - amount)
+            self._amount = amount
+
+    def release(self) -> None:
+        """Give everything back; again is nothing."""
+        self.keep(0)

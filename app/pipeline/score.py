@@ -27,7 +27,7 @@ from app.domain.contents import (
 from app.domain.images import Rejection
 from app.domain.retries import BACKFILL_LANE, Deferral, UsedUp, defer
 from app.errors import BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
-from app.inference.budget import Budget, Ticket
+from app.inference.budget import Budget, Held, Ticket
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import HELD_PIXEL_BYTES, EngineScores
 from app.pipeline.contents import Computed, Contents, sha256_of
@@ -224,7 +224,7 @@ class ScoreProcessor:
         # Zero is what some servers say of copies and multipart uploads: as good as unknown.
         size = min(task.size_bytes or limit, limit)
         asked = self._clock.monotonic()
-        held = _Held(self._bytes, await self._bytes.take(size + HELD_PIXEL_BYTES, work.ticket))
+        held = Held(self._bytes, await self._bytes.take(size + HELD_PIXEL_BYTES, work.ticket))
         try:
             await self._fetches.take(1, work.ticket)
             try:
@@ -260,7 +260,7 @@ class ScoreProcessor:
             if waits:
                 self._status.working()
 
-    async def _content_outcome(self, work: _Work, body: bytes, sha256: str, held: _Held) -> ImagePrediction:
+    async def _content_outcome(self, work: _Work, body: bytes, sha256: str, held: Held) -> ImagePrediction:
         force = work.task.force
         row = self._content(work.record, sha256)
         self._trust(work, sha256, len(body))
@@ -448,26 +448,6 @@ class ScoreProcessor:
             case UsedUp(attempts):
                 letter = _letter(record, task, USED_UP, reason, str(error), now_ms, attempts)
                 return Completion((letter,), claim_of(task), dead_letters=1)
-
-
-class _Held:
-    """Byte credits of one upload; given back once."""
-
-    __slots__ = ("_amount", "_budget")
-
-    def __init__(self, budget: Budget, amount: int) -> None:
-        self._budget = budget
-        self._amount = amount
-
-    def keep(self, amount: int) -> None:
-        """Give back what is held beyond `amount`."""
-        if amount < self._amount:
-            self._budget.give(self._amount - amount)
-            self._amount = amount
-
-    def release(self) -> None:
-        """Give everything back; again is nothing."""
-        self.keep(0)
 
 
 def claim_of(task: ImageTask) -> Claim:

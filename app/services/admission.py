@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 from app.errors import Overloaded
-from app.inference.budget import Budget, Ticket
+from app.inference.budget import Budget, Held, Ticket
 from app.ports import Clock
 
 # Throughput is that of about the last ten seconds of work. Time without work does not count: a pause forgets nothing.
@@ -99,38 +99,18 @@ def _retry(seconds: float | None) -> int:
     return min(_LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
 
-class Room:
-    """Bytes held for one body; given back once."""
-
-    __slots__ = ("_amount", "_budget")
-
-    def __init__(self, budget: Budget, amount: int) -> None:
-        self._budget = budget
-        self._amount = amount
-
-    def keep(self, amount: int) -> None:
-        """Give back what is held beyond `amount`."""
-        if amount < self._amount:
-            self._budget.give(self._amount - amount)
-            self._amount = amount
-
-    def release(self) -> None:
-        """Give everything back; again is nothing."""
-        self.keep(0)
-
-
 class BodyRoom:
     """Bytes of bodies in hand, at most `total`; taken before a body is read. Belongs to one event loop."""
 
     def __init__(self, total: int) -> None:
         self._budget = Budget(total)
 
-    async def take(self, amount: int, seconds_left: float | None) -> Room:
+    async def take(self, amount: int, seconds_left: float | None) -> Held:
         """Return room for `amount` bytes, in order of asking. Raises Overloaded after two or `seconds_left` seconds."""
         wait = _ROOM_WAIT_SECONDS if seconds_left is None else min(_ROOM_WAIT_SECONDS, max(0.0, seconds_left))
         try:
             async with asyncio.timeout(wait):
-                return Room(self._budget, await self._budget.take(amount, Ticket()))
+                return Held(self._budget, await self._budget.take(amount, Ticket()))
         except TimeoutError as error:
             text = f"{self._budget.total} bytes of bodies are in hand"
             raise Overloaded(text, _UNMEASURED_RETRY_SECONDS) from error

@@ -58,9 +58,9 @@ def generated_pages() -> Mapping[str, str]:
     }
 
 
-def stale_pages(folder: Path) -> tuple[str, ...]:
-    """Return the names of generated pages that are missing from `folder` or differ there."""
-    return tuple(name for name, text in generated_pages().items() if _read(folder / name) != text)
+def stale_pages(folder: Path, pages: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of `pages` that are missing from `folder` or differ there."""
+    return tuple(name for name, text in pages.items() if _read(folder / name) != text)
 
 
 def configuration_page() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
-from schemas.records import FlaggedImage
+from schemas.records import FlaggedImage, RuleMatch
 
 
 def flag_view(flag: FlaggedImage) -> dict[str, Any]:
@@ -18,8 +19,13 @@ def flag_view(flag: FlaggedImage) -> dict[str, Any]:
         "policy": flag.policy,
         "policy_version": flag.policy_version,
         "decided_ms": flag.decided_at_ms,
-        "rules": [dataclasses.asdict(rule) for rule in flag.rules],
+        "rules": rules_view(flag.rules),
     }
+
+
+def rules_view(rules: Iterable[RuleMatch]) -> list[dict[str, Any]]:
+    """Return rules that matched, each with the conditions that held."""
+    return [dataclasses.asdict(rule) for rule in rules]
 
 
 def flagged_image_view(flag: FlaggedImage) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Final
 from app.domain.filters import UploadFilter
 from app.domain.images import Rejection
 from app.domain.outcomes import missing_reason
+from app.errors import NoSuchBucket
 from app.ports import ObjectMissing, ObjectRef, ObjectStore
 
 NOT_SERVED: Final = "bucket_not_served"
@@ -37,7 +38,11 @@ class ReferencedObjects:
         """
         if not self._admitted.admits(ref.bucket, ref.key):
             return Absent(NOT_SERVED, "this bucket and key are not among those whose uploads are scored")
-        found = await self._store.fetch(ref, max_bytes=self.max_bytes)
+        try:
+            found = await self._store.fetch(ref, max_bytes=self.max_bytes)
+        except NoSuchBucket:
+            # An upload's bucket may come back; a client's misspelt one does not.
+            return Absent(NO_SUCH_OBJECT, "there is no such bucket")
         if isinstance(found, ObjectMissing):
             reason = missing_reason(found.reason)
             if reason is None:

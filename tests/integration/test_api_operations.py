@@ -43,8 +43,9 @@ async def api(stack: LocalStack, topics: str) -> AsyncIterator[LiveApi]:
 def test_the_lanes_are_those_of_the_pipeline() -> None:
     lanes = lanes_of(PIPELINE)
     assert ("identify", UPLOADS) in lanes and ("moderate", PREDICTIONS) in lanes and ("retry", RETRIES_1H) in lanes
-    assert [topic for agent, topic in lanes if agent == "index"] == ["image.removed.v1", PREDICTIONS, FLAGGED]
-    assert len(lanes) == len(set(lanes)) == 10
+    read = ("image.tasks.v1", "image.removed.v1", PREDICTIONS, FLAGGED, "moderation.decisions.v1")
+    assert tuple(topic for agent, topic in lanes if agent == "index") == read
+    assert len(lanes) == len(set(lanes)) == 13
 
 
 async def test_figures_are_what_was_published(api: LiveApi, pipeline: StagedPipeline) -> None:
@@ -169,7 +170,7 @@ async def test_readiness_tells_each_thing_that_requests_need(api: LiveApi, stack
     # The first connection takes its time.
     found = await eventually(lambda: api.get("/readyz"), 30)
     assert found["ready"] is True
-    assert {check["name"]: check["ok"] for check in found["checks"]} == {"index": True, "kafka": True}
+    assert {check["name"]: check["ok"] for check in found["checks"]} == {"index": True, "kafka": True, "models": True}
     text = (await api.client.get("/metrics")).text
     assert "sightline_stream_subscribers 0.0" in text
     settings = live_settings(stack, topics)

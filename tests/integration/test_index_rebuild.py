@@ -17,7 +17,7 @@ from app.adapters.redis import RedisIndex
 from app.domain.identity import image_key
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
-from app.topics import FLAGGED, PREDICTIONS, REMOVED
+from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
 from tests.support.outcomes import flag_of, prediction, removal
 from tests.support.stack import TEST_PARTITIONS
@@ -70,7 +70,7 @@ async def test_a_lost_index_is_rebuilt_without_what_was_removed(
     await producer.close()
     for _ in range(2):  # the second time changes nothing
         code, told = await sightline(stack, topics, "index", "rebuild")
-        assert (code, told["stored"]) == (0, {PREDICTIONS: 42, REMOVED: 1, FLAGGED: 2})
+        assert (code, told["stored"]) == (0, {PREDICTIONS: 42, REMOVED: 1, FLAGGED: 2, DECISIONS: 0})
     for outcome in kept[1:]:
         found = await index.image("images", outcome.key)
         assert found is not None and found.prediction == outcome

@@ -102,7 +102,7 @@ async def _found(playwright: Playwright) -> str:
 # Without slots: playwright notes its wrappers on the object whose methods listen.
 @dataclass
 class Complaints:
-    """What pages complained of: errors, warnings, requests that failed or went elsewhere. Tests excuse what they cause."""
+    """What pages complained of: errors, warnings, requests that failed or went elsewhere."""
 
     origin: str
     found: list[str] = field(default_factory=list)

@@ -28,14 +28,14 @@ class Sightline:
     def __init__(self, var_dir: Path) -> None:
         self.var_dir = var_dir
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIGHTLINE_", "DEMO_"))}
-        self._environment = {**kept, "SIGHTLINE_STACK_VAR_DIR": str(var_dir)}
+        self.environment = {**kept, "SIGHTLINE_STACK_VAR_DIR": str(var_dir)}
 
     def run(self, *arguments: str, timeout_seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run one verb to its end; a tail of the log files goes into the failure of a test."""
         return subprocess.run(
             [str(ROOT / "sightline"), *arguments],
             cwd=self.var_dir,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -228,6 +228,33 @@ def test_a_new_upload_is_scored_after_the_demo(sightline: Sightline, demo: subpr
             break
     assert asked.returncode == 0, asked.stdout + asked.stderr
     assert asked.stdout.startswith("s3://images/by-hand/fractal.jpg: scored, sha256 ")
+
+
+@pytest.mark.timeout(600)
+def test_the_way_from_an_upload_to_a_decision_works_as_the_readme_tells_it(
+    sightline: Sightline, demo: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    """The block of README.md, word for word but for where the picture lies."""
+    assert demo.returncode == 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("### From an upload to a decision") :]
+    block = section.split("```bash\n", 1)[1].split("```", 1)[0]
+    photo = tmp_path / "photo.jpg"
+    Image.effect_mandelbrot((640, 480), (-1.5, -1.0, 0.5, 1.0), 60).save(photo, "JPEG")
+    done = subprocess.run(
+        ["bash", "-c", block.replace("@photo.jpg", f"@{photo}")],
+        cwd=ROOT,
+        env=sightline.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(told) == 3, done.stdout + done.stderr
+    image, decision, record = told
+    assert image["outcome"] == "scored" and set(image["scores"]) >= {"nsfw", "category", "quality", "embedded_text"}
+    assert decision["decision"] == "approve" and decision["key"] == "mine/photo.jpg"
+    assert record["decision_id"] == decision["decision_id"] and record["upload_id"] == image["upload_id"]
 
 
 @pytest.mark.timeout(600)

@@ -66,7 +66,9 @@ def test_what_a_decision_says_of_labels() -> None:
     assert said("approve") == {"nsfw": (0, 1), "embedded_text": (0, 1)}
     assert said("reject") == {"nsfw": (1, 0.5), "embedded_text": (1, 0.5)}
     assert said("reject", "text") == {"embedded_text": (1, 1)}
-    assert said("reject", "counterfeit") == {"nsfw": (1, 0.5), "embedded_text": (1, 0.5)}
+    assert said("reject", "nsfw") == said("reject", "nudity") == {"nsfw": (1, 1)}
+    assert said("reject", "advertising") == {"embedded_text": (1, 1)}
+    assert said("reject", "counterfeit") == {}
     assert said("skip") == {}
     assert said("skip", reverses=True) == {"nsfw": (0, 0), "embedded_text": (0, 0)}
     (one,) = judged(flag_of(prediction()), "reject", "", reverses=False)
