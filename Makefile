@@ -16,7 +16,7 @@ demo:            ## the main job on real servers: 500 pictures, live progress, t
 demo-lake:       ## the same with Kafka Connect and Iceberg tables: counts rows, and asks by SQL
 	./sightline demo --lake
 
-test: .venv/.dev ## all layers (unit, contract, integration, fault, system)
+test: .venv/.dev ## all layers (unit, contract, integration, fault, system, browser)
 	$(PY) -m pytest tests -n 2 --dist loadfile --durations=20
 
 test-unit: .venv/.dev  ## unit tests only, seconds

@@ -1,4 +1,4 @@
-"""Moderators at work: the veil, two people draining one queue by keyboard, leases that end, a service that goes away."""
+"""Moderators at work: the veil, two people at one queue by keyboard, leases that end, a service that goes away."""
 
 from __future__ import annotations
 
@@ -262,14 +262,12 @@ async def _labelled(console: Console) -> bool:
 
 async def refill(console: Console, count: int, seed: int) -> Sequence[str]:
     """Bring in `count` flagged images of other keys, and return these."""
-    from dataclasses import replace
-
-    made = []
-    for one in listings(console.bucket, console.policy, seed=seed):
-        if one.flag is None or one.key in ODD_KEYS or len(made) == count:
-            continue
-        made.append(one)
-    assert all(replace(one) == one for one in made)
+    flagged = [
+        one
+        for one in listings(console.bucket, console.policy, seed=seed)
+        if one.flag is not None and one.key not in ODD_KEYS
+    ]
+    made = flagged[:count]
     await console.add(made)
     return [one.key for one in made]
 

@@ -1,14 +1,15 @@
-"""The pictures of the README, taken of what the other tests test. `make screenshots` keeps them; otherwise they are only taken."""
+"""The README's pictures, taken of what the other tests test. `make screenshots` keeps them."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from PIL import Image
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from tests.browser.test_pages import address, filled
 from tests.support.browser import PHONE
@@ -24,7 +25,7 @@ NOTIFY_ONLY = "localStorage.setItem('sightline.queue.actions', '[\"notify\"]')"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
 async def morning(console: Console) -> None:
-    """What Ana and Ben have done before: decisions on uploads that nothing had flagged, so that the queue stays as it is."""
+    """What Ana and Ben did before: decisions on uploads that nothing flagged, so that the queue stays as it is."""
     await console.publish(traffic(console.bucket, console.policy, 60, seed=12))
     await eventually(lambda: console.ask("ana", f"/v1/images/{console.bucket}/traffic/000059.jpg"), 30)
     verbs = (*("approve",) * 5, "reject", "reject", "approve", "skip")
@@ -63,7 +64,7 @@ async def test_the_queue_with_its_picture_held_open(console: Console, folder: Pa
 
 
 async def test_the_queue_on_a_telephone(console: Console, folder: Path) -> None:
-    options = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    options: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
     async with console.page("ana", color_scheme="light", **options) as page:
         await page.evaluate(NOTIFY_ONLY)
         await page.goto("/console/queue")
@@ -88,7 +89,7 @@ async def test_the_grid(console: Console, folder: Path) -> None:
 
 async def test_a_dropped_picture(console: Console, folder: Path) -> None:
     async with console.page("ana", "/console/search", color_scheme="light") as page:
-        picture = {"name": "summer-sale.jpg", "mimeType": "image/jpeg", "buffer": offer(31)}
+        picture = FilePayload(name="summer-sale.jpg", mimeType="image/jpeg", buffer=offer(31))
         await page.get_by_test_id("file-input").set_input_files([picture])
         await expect(page.get_by_test_id("score-verdict")).to_be_visible(timeout=60_000)
         await page.evaluate("document.querySelector('[data-testid=dropzone]').scrollIntoView()")

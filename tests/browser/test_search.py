@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import re
@@ -13,11 +12,12 @@ from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from app.domain.identity import image_key
 from app.topics import PREDICTIONS, REMOVED
 from tests.support.console import Console
+from tests.support.eventually import eventually
 from tests.support.marketplace import ODD_KEYS, Listing, offer, photograph
 from tests.support.outcomes import removal
 
@@ -101,24 +101,14 @@ async def test_an_upload_under_way_is_shown_when_its_outcome_comes_and_its_remov
         console.complaint.excuse(r"404")
         await console.publish([(REMOVED, image_key(console.bucket, key), codec.encode(gone), later)])
 
-        async def said() -> None:
+        async def said() -> bool:
             await page.get_by_test_id("search-go").click()
             await expect(page.get_by_test_id("search-error")).to_contain_text("was removed", timeout=2_000)
+            return True
 
-        await _until(said, 20)
+        await eventually(said, 20)
         await page.get_by_role("link", name="Its history").click()
         await expect(page.get_by_test_id("image-problem")).to_contain_text("Removed")
-
-
-async def _until(step: object, seconds: float) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            await step()  # type: ignore[operator]
-            return
-        except AssertionError:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
 
 
 async def test_a_decision_on_the_page_of_an_image_is_told_reversed_and_stays_in_its_history(console: Console) -> None:
@@ -182,7 +172,7 @@ async def test_files_that_are_no_pictures_are_refused_in_words(console: Console,
         )
         # The page works on.
         await page.get_by_test_id("file-input").set_input_files(
-            [{"name": "good.jpg", "mimeType": "image/jpeg", "buffer": photograph(6)}]
+            FilePayload(name="good.jpg", mimeType="image/jpeg", buffer=photograph(6))
         )
         await expect(page.get_by_test_id("score-verdict").first).to_be_visible(timeout=60_000)
         assert await page.title() == "Search · Sightline"

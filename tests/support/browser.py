@@ -1,4 +1,4 @@
-"""A real browser for tests: Chromium found, or installed once; pages that fail the test when anything about them is odd."""
+"""A real browser for tests: Chromium, found or installed; pages that fail their test when they complain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ PHONE: Final = {"width": 360, "height": 740}
 
 
 def find_browser(bundled: str | None = None) -> str | None:
-    """Return the path of a Chromium: SIGHTLINE_TEST_BROWSER, then PATH, then `bundled`, which playwright may have put there."""
+    """Return where a Chromium is: SIGHTLINE_TEST_BROWSER, one on PATH, or `bundled` where playwright installed it."""
     named = os.environ.get("SIGHTLINE_TEST_BROWSER")
     if named:
         return named
@@ -77,7 +77,7 @@ def _quiet() -> dict[str, str]:
 
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
-    """Yield a headless Chromium with an empty profile of its own; skips where there is none and none can be installed."""
+    """Yield a headless Chromium with an empty profile of its own; skips where none is and none can be installed."""
     async with async_playwright() as playwright:
         path = await _found(playwright)
         arguments = [*_ARGUMENTS, *(("--no-sandbox",) if os.getuid() == 0 else ())]
@@ -102,7 +102,7 @@ async def _found(playwright: Playwright) -> str:
 # Without slots: playwright notes its wrappers on the object whose methods listen.
 @dataclass
 class Complaints:
-    """What pages complained of: errors, warnings, requests that failed or went elsewhere. `expect` excuses what a test causes."""
+    """What pages complained of: errors, warnings, requests that failed or went elsewhere."""
 
     origin: str
     found: list[str] = field(default_factory=list)
@@ -115,13 +115,6 @@ class Complaints:
         context.on("requestfailed", self._failed)
         context.on("console", self._console)
         context.on("weberror", lambda error: self.found.append(f"page error: {error.error}"))
-
-    @contextmanager
-    def expect(self, *patterns: str) -> Iterator[None]:
-        """Within the block, excuse complaints that match one of `patterns`."""
-        before = len(self.found)
-        yield
-        self.found[before:] = [one for one in self.found[before:] if not any(re.search(p, one) for p in patterns)]
 
     def excuse(self, *patterns: str) -> None:
         """Excuse complaints that match, for the whole test."""
@@ -149,7 +142,7 @@ class Complaints:
 
 @asynccontextmanager
 async def open_page(browser: Browser, origin: str, **options: Any) -> AsyncIterator[tuple[Page, Complaints]]:
-    """Yield a page in a context of its own, and its complaints, which are checked when the block is left without an error."""
+    """Yield a page in a context of its own, and its complaints, which are checked when the block ends well."""
     wanted: dict[str, Any] = {"viewport": _DESK, "locale": "en-GB", "timezone_id": "UTC", "color_scheme": "dark"}
     context = await browser.new_context(base_url=origin, **{**wanted, **options})
     complaints = Complaints(origin)

@@ -1,5 +1,7 @@
-"""The console as it runs in production: `./sightline api`, `worker index` and `worker label` as processes, on the real servers,
-with the marketplace's uploads in store, topics, index and queue."""
+"""The console as it runs in production: `api`, `worker index` and `worker label` as processes on the real servers.
+
+The marketplace's uploads are in store, topics, index and queue.
+"""
 
 from __future__ import annotations
 

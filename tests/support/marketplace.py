@@ -1,5 +1,7 @@
-"""A small marketplace for the console's tests: real photographs with keys as sellers and their software choose them, what the
-models might say of them, and the flags that the shipped policy makes of that."""
+"""A small marketplace for the console's tests: photographs with the keys that sellers and their software choose.
+
+What the models say of them is made up; the flags are what the shipped policy makes of that.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
 from app.domain.identity import image_key
 from app.domain.policy import Policy, flag_for
-from app.pipeline.moderate import policy_output
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
+from app.pipeline.moderate import policy_output
 from app.ports import SourceRecord
 from app.topics import FLAGGED, PREDICTIONS, TASKS, UPLOADS
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, Region, Timings
@@ -95,7 +97,7 @@ def wires(made: Sequence[Listing], policy: Policy) -> Iterator[Wire]:
 
 
 def traffic(bucket: str, policy: Policy, count: int, seconds: int = 290, seed: int = 11) -> Iterator[Wire]:
-    """Yield `count` outcomes of everyday uploads of the last `seconds`, a third of known bytes; there are no pictures of them."""
+    """Yield `count` outcomes of everyday uploads of the last `seconds`, a third of known bytes; no pictures."""
     generator = random.Random(seed)
     now_ms = _now_ms()
     for number in range(count):
@@ -182,7 +184,8 @@ def _written(body: bytes, words: str, height: float) -> tuple[bytes, Region]:
     picture.save(buffer, "JPEG", quality=88)
     width, height_pixels = picture.size
     sides = (left / width, top / height_pixels, right / width, bottom / height_pixels)
-    return buffer.getvalue(), Region(*(min(1.0, max(0.0, side)) for side in sides), value=0.93)
+    left, top, right, bottom = (min(1.0, max(0.0, side)) for side in sides)
+    return buffer.getvalue(), Region(left, top, right, bottom, 0.93)
 
 
 def _key(number: int, generator: random.Random) -> str:

@@ -72,9 +72,11 @@ export class Chart {
         s("text", { class: "chart-tick", x: PAD.left - 8, y: y(tick) + 4, "text-anchor": "end", text: this.format(tick) }),
       );
     }
-    const every = Math.max(1, Math.ceil(points.length / Math.max(2, Math.floor(innerWidth / 80))));
+    // Whole minutes alone, or the same one would stand there twice.
+    const minutes = Math.ceil((points[points.length - 1].at - points[0].at) / 60_000);
+    const every = 60_000 * Math.max(1, Math.ceil(minutes / Math.max(2, Math.floor(innerWidth / 60))));
     points.forEach((point, at) => {
-      if (at % every === 0) svg.append(s("text", { class: "chart-tick", x: x(at), y: HEIGHT - 6, "text-anchor": "middle", text: hourMinute(point.at) }));
+      if (point.at % every === 0) svg.append(s("text", { class: "chart-tick", x: x(at), y: HEIGHT - 6, "text-anchor": "middle", text: hourMinute(point.at) }));
     });
     const thick = Math.max(1, Math.min(28, step * 0.72));
     points.forEach((point, at) => {

@@ -25,14 +25,14 @@ export function operationsPage({ main, signal }) {
   const models = h("div", { "data-testid": "op-models" });
   const policies = h("div", { "data-testid": "op-policies" });
   const work = new Chart({
-    title: "Outcomes per minute", testid: "op-chart-outcomes", format: count,
+    title: "Outcomes every 10 seconds", testid: "op-chart-outcomes", format: count,
     series: [{ name: "computed afresh", key: "fresh", kind: "bar", tone: 1 }, { name: "from cache", key: "cached", kind: "bar", tone: 2 }],
-    describe: (points) => `Outcomes of each of the last ${points.length} minutes, ${count(points.reduce((sum, one) => sum + one.fresh + one.cached, 0))} in all.`,
+    describe: (points) => `Outcomes of each ten seconds of the last ${seconds(points.length * 10)}, ${count(points.reduce((sum, one) => sum + one.fresh + one.cached, 0))} in all.`,
   });
   const delay = new Chart({
     title: "From upload to outcome", testid: "op-chart-freshness", format: seconds,
     series: [{ name: "p50", key: "p50", kind: "line", tone: 1 }, { name: "p95", key: "p95", kind: "line", tone: 3 }],
-    describe: (points) => `Seconds from upload to outcome, median and 95th percentile, for each of the last ${points.length} minutes.`,
+    describe: (points) => `Seconds from upload to outcome, median and 95th percentile, for each ten seconds of the last ${seconds(points.length * 10)}.`,
   });
   const board = h(
     "div",
@@ -85,7 +85,7 @@ export function operationsPage({ main, signal }) {
     late.set(seconds(fresh.p95_seconds), "95 of 100 are faster", `slowest ${seconds(fresh.max_seconds)}`, level(fresh.p95_seconds, FRESH));
     hits.set(percent(found.cache_hit_ratio), "of contents were known", `${count(found.cached)} answered from cache`);
     const series = (found.series ?? []).map((one) => ({
-      at: one.minute_ms ?? one.at_ms, cached: one.cached ?? 0, fresh: Math.max(0, (one.outcomes ?? 0) - (one.cached ?? 0)), p50: one.p50_seconds, p95: one.p95_seconds,
+      at: one.at_ms, cached: one.cached ?? 0, fresh: Math.max(0, (one.outcomes ?? 0) - (one.cached ?? 0)), p50: one.p50_seconds, p95: one.p95_seconds,
     }));
     work.update(series);
     delay.update(series);
