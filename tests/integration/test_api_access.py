@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app.api.application import openapi_page
+from app.domain.api_keys import Scope, scopes_of
 from app.settings import load_settings
 from app.stack.local import LocalStack
 from tests.support.real_api import RealApi, real_api
@@ -32,14 +33,15 @@ async def api(stack: LocalStack, topics: str) -> AsyncIterator[RealApi]:
         yield running
 
 
-def operations() -> list[tuple[str, str, str]]:
+def operations() -> list[tuple[str, str, Scope]]:
     """Method, path of an example and scope of every operation below /v1."""
     found = []
     for path, told in DOCUMENT["paths"].items():
         for method, operation in told.items():
             if path.startswith("/v1/"):
                 example = path.format(bucket="images", key="a%2Fb.jpg", sha256="0" * 64)
-                found.append((method.upper(), example, operation["security"][0]["api_key"][0]))
+                (scope,) = scopes_of(operation["security"][0]["api_key"])
+                found.append((method.upper(), example, scope))
     return found
 
 
