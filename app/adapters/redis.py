@@ -97,22 +97,25 @@ class RedisIndex:
     async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
         """Apply `entries` in one round trip; see `Index`."""
         try:
-            with redis_errors(self._redis):
-                if self._scripts is None:
-                    self._scripts = _Scripts(
-                        *[await self._redis.script_load(text) for text in (PUT, PUT_OUTCOME, PUT_PENDING, REMOVE)]
-                    )
-                pipe = self._redis.pipeline(transaction=False)
-                owners: list[tuple[Image, int] | None] = []
-                for entry in entries:
-                    self._queue(pipe, owners, entry, self._scripts)
-                answers = await pipe.execute()
+            return await self._apply(entries)
         except IndexUnavailable as error:
-            if isinstance(error.__cause__, NoScriptError):
-                # The server was restarted or its scripts were flushed: load them with the next call.
-                self._scripts = None
-                raise IndexUnavailable("Redis lost its scripts (restarted?); they are loaded again") from error
-            raise
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+        # The server was restarted, or its scripts were flushed. What was applied before may be applied again.
+        self._scripts = None
+        return await self._apply(entries)
+
+    async def _apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
+        with redis_errors(self._redis):
+            if self._scripts is None:
+                self._scripts = _Scripts(
+                    *[await self._redis.script_load(text) for text in (PUT, PUT_OUTCOME, PUT_PENDING, REMOVE)]
+                )
+            pipe = self._redis.pipeline(transaction=False)
+            owners: list[tuple[Image, int] | None] = []
+            for entry in entries:
+                self._queue(pipe, owners, entry, self._scripts)
+            answers = await pipe.execute()
         pairs = zip(owners, answers, strict=True)
         return tuple(dict.fromkeys(owner[0] for owner, answer in pairs if owner is not None and answer >= owner[1]))
 

@@ -96,8 +96,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._refused = True
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            # The answer to an earlier request is under way: this one's would be taken for a part of it.
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy and (self._in_head or self.pipeline or self.cycle.response_started):
+            # The answer to an earlier request, or to this one, is under way: a second one would be taken for its rest.
             self.transport.close()
             return
         answer = problem_answer(problem, "")

@@ -11,7 +11,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from app.errors import Retryable
 
@@ -19,6 +20,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 _TYPE: Final = "urn:sightline:problem:"
 # What is away is asked again by our own adapters within seconds; a client need not come sooner.
 RETRY_SECONDS: Final = 2
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _CODES: Final = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -103,11 +105,13 @@ def _framework_problem(request: Request, error: HTTPException) -> Problem:
 
 def _methods(request: Request) -> str:
     """Return the methods of all routes of this path; Starlette names those of the first one."""
-    found: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
-    return ", ".join(sorted(found))
+    scopes = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    routes = request.app.routes
+    return ", ".join(method for method, scope in scopes if any(_takes(route, scope) for route in routes))
+
+
+def _takes(route: BaseRoute, scope: Scope) -> bool:
+    return route.matches(scope)[0] is Match.FULL
 
 
 def request_id_of(request: Request) -> str:

@@ -64,11 +64,12 @@ class _Shop:
         await self.store(flag)
         return flag
 
-    async def stored(self, key: str, body: bytes) -> ImagePrediction:
+    async def stored(self, key: str, body: bytes = b"", **changes: object) -> ImagePrediction:
+        """An outcome whose object lies in the store: `body`, or a picture of its own."""
+        body = body or encoded(noise(len(self.outcomes)), "JPEG")
         etag = await self._uploader.put(self._bucket, key, body)
-        return await self.outcome(
-            key, etag=etag, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest(), width=64, height=48
-        )
+        digest = hashlib.sha256(body).hexdigest()
+        return await self.outcome(key, etag=etag, size_bytes=len(body), sha256=digest, **changes)
 
     async def store(
         self, *records: ImagePrediction | FlaggedImage | ImageRemoved | ImageTask | ModerationDecision
@@ -81,7 +82,7 @@ async def fill(parts: ApiParts, bucket: str) -> Known:
     async with Uploader(parts.settings.s3) as uploader:
         shop = _Shop(parts, bucket, uploader)
         for number in range(3):
-            await shop.flag(await shop.stored(f"stored/{number}.jpg", encoded(noise(number), "JPEG")))
+            await shop.flag(await shop.stored(f"stored/{number}.jpg"))
         await shop.stored("stored/no-picture.jpg", b"no picture at all")
         await _plain(shop)
         for key in ODD_KEYS:
@@ -97,7 +98,7 @@ async def fill(parts: ApiParts, bucket: str) -> Known:
 
 
 async def _plain(shop: _Shop) -> None:
-    await shop.outcome("scored.jpg", reasons=("blurry",))
+    await shop.stored("scored.jpg", reasons=("blurry",))
     await shop.outcome("twice.jpg")
     await shop.outcome("twice.jpg", cached=True, version_id="v2", job_id="job-1")
     nothing = {"scores": (), "format": "", "width": 0, "height": 0}
@@ -105,12 +106,12 @@ async def _plain(shop: _Shop) -> None:
     await shop.outcome("gone.jpg", outcome="gone", reason="deleted", sha256=None, etag=None, size_bytes=None, **nothing)
     taken = await shop.outcome("removed.jpg")
     await shop.store(removal(bucket=taken.bucket, key=taken.key, order=1000))
-    again = await shop.outcome("again.jpg")
+    again = await shop.stored("again.jpg")
     later = prediction(bucket=again.bucket, key=again.key, order=1001)
     await shop.store(task_of(later))
-    under_way = await shop.outcome("never-asked.jpg")
+    under_way = await shop.stored("never-asked.jpg")
     await shop.store(task_of(prediction(bucket=under_way.bucket, key="under-way.jpg", order=1002)))
     for number, verb in enumerate(("approve", "reject", "skip"), 1):
-        flag = await shop.flag(await shop.outcome(f"decided/{verb}.jpg"), action="notify", severity=20)
+        flag = await shop.flag(await shop.stored(f"decided/{verb}.jpg"), action="notify", severity=20)
         await shop.store(decision_of(flag, verb, number=number))  # type: ignore[arg-type]
-    await shop.flag(await shop.outcome("cleared.jpg"), state="cleared", rules=(), action="none", severity=0)
+    await shop.flag(await shop.stored("cleared.jpg"), state="cleared", rules=(), action="none", severity=0)
