@@ -194,6 +194,14 @@ async def labels_of(console: Console) -> list[Label]:
     return [one for one in await console.records(LABELS) if isinstance(one, Label)]
 
 
+async def nothing_waits(page: Page) -> bool:
+    if await page.evaluate(FRONT):
+        # Taken back by the other one, leased in that moment, and decided anew.
+        await page.keyboard.press("n")
+        return False
+    return "Nothing waits" in await page.get_by_test_id("queue-empty").inner_text(timeout=2_000)
+
+
 async def counts_agree(console: Console, page: Page, who: Who) -> bool:
     found = await console.ask(who, "/v1/queue")
     assert await page.get_by_test_id("waiting-count").inner_text() == str(found["waiting"])
@@ -219,7 +227,7 @@ async def test_two_moderators_drain_the_queue_by_keyboard_and_every_key_is_a_dec
                 f"said {[await page.locator('.notices').inner_text() for page in (ana, ben)]}"
             )
         for page in (ana, ben):
-            await expect(page.get_by_test_id("queue-empty")).to_contain_text("Nothing waits")
+            await eventually(lambda page=page: nothing_waits(page), 20)  # type: ignore[misc]
             await expect(page).to_have_title("Queue · Sightline")
         both = {key for key, names in drain.shown.items() if len(names) > 1}
         # What was skipped, and what somebody took back, waits again: for everybody.
@@ -234,9 +242,9 @@ async def test_two_moderators_drain_the_queue_by_keyboard_and_every_key_is_a_dec
         await eventually(published, 20, every_seconds=0.3)
         await eventually(lambda: counts_agree(shift, ana, "ana"), 20, every_seconds=0.3)
         await eventually(lambda: counts_agree(shift, ben, "ben"), 20, every_seconds=0.3)
-    kinds = Counter(decision for _, _, decision, _, reverses in drain.pressed if not reverses)
-    # A decision that was taken back is none.
-    kinds["approve"] -= sum(reverses for *_, reverses in drain.pressed)
+    kinds = Counter(decision for _, _, decision, _, _ in drain.pressed)
+    # What takes a decision back is counted as the `skip` that it is on the wire, and the other one is no longer.
+    kinds["approve"] -= len(drain.undone)
     assert (await shift.ask("olga", "/v1/queue"))["today"] == dict(kinds)
     await eventually(lambda: _labelled(shift), 30, every_seconds=0.3)
 

@@ -129,7 +129,7 @@ async def test_a_decision_on_the_page_of_an_image_is_told_reversed_and_stays_in_
 
 
 async def test_a_dropped_picture_is_scored_by_all_models_and_known_the_second_time(console: Console) -> None:
-    body = offer(31)
+    body = offer(32)
     async with console.page("ana", "/console/search") as page:
         await drop(page, "my <b>dress</b>.jpg", body)
         first = page.get_by_test_id("score-result")
