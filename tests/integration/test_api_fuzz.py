@@ -158,7 +158,7 @@ async def check_stream(api: RealApi) -> None:
             "?x=1",
         ):
             for last in (b"", b"nonsense", b"\xff\xfe", b"9" * 5000, b"0:1,1:2", b"-1"):
-                headers = {"Last-Event-ID": last} if last else {}
+                headers = {b"Last-Event-ID": last} if last else {}
                 async with client.stream("GET", f"/v1/stream/flagged{query}", headers=headers) as answer:
                     seen.add(answer.status_code)
                     kind = answer.headers["content-type"].partition(";")[0]
