@@ -397,7 +397,7 @@ class DecisionLog(Protocol):
         ...
 
     async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
-        """Note that a decision is published; counts it once, and takes a reversed one off."""
+        """Note that a decision is published; counts it once, and takes a reversed one off. Taking back is no skip."""
         ...
 
     async def abandon(self, decision_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 
-from app.domain.moderation import Waiting
+from app.domain.moderation import SKIP, Waiting
 from app.errors import IndexUnavailable
 from app.ports import ClaimedDecision, Clock, Image, Lease, QueueCounts
 from app.settings import ModerationSettings
@@ -152,7 +152,8 @@ class MemoryDecisionLog:
             return
         request, since_ms = (held.request, held.since_ms) if held is not None else ("", now)
         self._claims[decision.decision_id] = ClaimedDecision(False, request, since_ms, wire)
-        self._count(now, decision.moderator, decision.decision, 1)
+        if decision.decision != SKIP or decision.reverses is None:
+            self._count(now, decision.moderator, decision.decision, 1)
         if reversed_kind:
             self._count(now, decision.moderator, reversed_kind, -1)
 

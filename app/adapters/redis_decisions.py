@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from app.adapters.redis_client import connect, redis_errors
+from app.domain.moderation import SKIP
 from app.ports import ClaimedDecision, Clock
 from app.settings import RedisSettings
 from schemas.records import ModerationDecision
@@ -32,7 +33,7 @@ if held then
   head = held
 end
 redis.call('SET', KEYS[1], head .. ARGV[1], 'PX', ARGV[2])
-redis.call('HINCRBY', KEYS[2], ARGV[3], 1)
+if ARGV[3] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[3], 1) end
 if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[4], -1) end
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 return 1
@@ -82,6 +83,8 @@ class RedisDecisionLog:
 
     async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
         """See `DecisionLog`."""
+        undo = decision.decision == SKIP and decision.reverses is not None
+        counted = "" if undo else f"{decision.moderator}\t{decision.decision}"
         off = f"{decision.moderator}\t{reversed_kind}" if reversed_kind else ""
         with redis_errors(self._redis):
             await self._made(
@@ -89,7 +92,7 @@ class RedisDecisionLog:
                 args=[
                     wire,
                     _CLAIM_MS,
-                    f"{decision.moderator}\t{decision.decision}",
+                    counted,
                     off,
                     _COUNTS_MS,
                     f"{self._clock.now_ms()}\t\t",

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from app.domain.identity import declared_topic
 from app.domain.moderation import Waiting, waiting, waits
 from app.errors import IndexUnavailable, Poison
 from app.pipeline.dead_letters import POISON, dead_letter
@@ -23,6 +24,7 @@ from app.ports import (
     RecordCodec,
     SourceRecord,
 )
+from app.topics import TASKS
 
 AGENT: Final = "index"
 # One round trip carries at most so many records: 512 of 1.5 KB are 0.8 MB, milliseconds on loopback, and far below the
@@ -88,6 +90,9 @@ class IndexProcessor:
             if not isinstance(decoded, IndexedRecord):
                 raise Poison("unexpected_record", f"a {type(decoded).__name__} is nothing for the index")
         except Poison as poison:
+            if declared_topic(record.topic) == TASKS:
+                # Its dead letter is written by score, whose topic that is.
+                return Completion()
             letter = dead_letter(
                 record,
                 agent=AGENT,

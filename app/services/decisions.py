@@ -144,17 +144,22 @@ class Decisions:
         if record.reverses is not None:
             kept = await self._facts.index.history(record.bucket, record.key)
             reversed_kind = next((one.decision for one in kept.decisions if one.decision_id == record.reverses), "")
-        await self._facts.store([IndexEntry(record, wire)])
-        await self._log.made(record, wire, reversed_kind)
+        entry = IndexEntry(record, wire)
         if record.decision == SKIP:
-            await self._hand_back(record, moderator)
+            await self._hand_back(record, entry, moderator)
+        else:
+            await self._facts.store([entry])
+        await self._log.made(record, wire, reversed_kind)
         return record
 
-    async def _hand_back(self, record: ModerationDecision, moderator: str) -> None:
+    async def _hand_back(self, record: ModerationDecision, entry: IndexEntry, moderator: str) -> None:
         image = (record.bucket, record.key)
         if record.reverses is None:
             await self._facts.queue.skip(moderator, image)
+            await self._facts.store([entry])
             return
+        # The index first and alone: in the queue it shall appear only as the one's who took it back.
+        await self._facts.index.apply([entry])
         found = await self._facts.index.image(*image)
         if found is not None and waits(found.flag, found.decision, self._actions):
             await self._facts.queue.take(moderator, waiting(found.flag))

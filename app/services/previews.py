@@ -23,14 +23,13 @@ from app.metrics import Meters
 from app.ports import Clock, ObjectMissing, ObjectRef, ObjectStore
 from app.settings import Settings
 
-# The largest fills a moderator's screen.
-SIZES: Final = (32, 1024)
+SIZES: Final = (32, 512)
 # A moderator looks at one picture in a second or two; two threads decode tens of photographs in that time.
 _THREADS: Final = 2
 # Previews in the making, waiting ones among them; each holds one object, 32 MiB at most.
 _MOST_IN_HAND: Final = 16
 _RETRY_SECONDS: Final = 1
-# 1024 pixels weigh about 150 KB: some 200 of them.
+# 512 pixels weigh about 40 KB: some 800 of them.
 _KEPT_BYTES: Final = 32 * 1024 * 1024
 _QUALITY: Final = 82
 

@@ -68,7 +68,7 @@ def test_a_worker_of_no_agent_is_told_the_agents() -> None:
     done = sightline("worker", "foo")
     assert done.returncode == 2
     assert done.stderr == (
-        "sightline: no agent is called 'foo'; choose one of identify, score, retry, moderate, index, archive\n"
+        "sightline: no agent is called 'foo'; choose one of identify, score, retry, moderate, label, index, archive\n"
     )
 
 

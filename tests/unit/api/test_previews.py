@@ -120,7 +120,7 @@ async def test_comments_and_places_are_gone(service: Service) -> None:
     assert b"Exif" not in content and b"secret" not in content and b"somebody" not in content
 
 
-@pytest.mark.parametrize("size", [32, 100, 512, 1024])
+@pytest.mark.parametrize("size", [32, 100, 512])
 @pytest.mark.parametrize("shape", [(2000, 30), (30, 2000), (700, 701), (16, 9)])
 async def test_no_side_is_longer_than_asked(service: Service, size: int, shape: tuple[int, int]) -> None:
     image = await made(service, jpeg((9, 99, 9), shape), size)

@@ -1,6 +1,6 @@
 // The only place that speaks to the service. Every failure leaves here as a Problem, with words for people.
 
-const PREVIEW_SIZES = { stage: 1024, thumb: 320 };
+const PREVIEW_SIZES = { stage: 512, thumb: 320 };
 
 /** What went wrong: an answer of application/problem+json, or none at all (`status` 0). */
 export class Problem extends Error {
