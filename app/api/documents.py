@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.api.problems import PROBLEM_JSON
-
 Schema = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
 
@@ -34,10 +32,28 @@ def by_name(values: Schema, meaning: str = "") -> Schema:
     return {"type": "object", "additionalProperties": values} | ({"description": meaning} if meaning else {})
 
 
-_PROBLEM: Final = record(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT, code=TEXT, request_id=TEXT)
-_RETRY_AFTER: Final = {
-    "Retry-After": {"schema": {"type": "integer"}, "description": "seconds until it is worth trying"}
+_MEANINGS: Final = {
+    400: "The request's path or header cannot be read.",
+    401: "No valid API key.",
+    403: "The key lacks the scope, or this place is not served.",
+    404: "Nothing is known of it; `code` says which kind of nothing.",
+    409: "It does not fit what is known of the image.",
+    408: "The body did not come in time.",
+    413: "The body is too large; it was not read.",
+    415: "The content type is none that is understood.",
+    422: "The request, or the picture in it, cannot be read.",
+    429: "Too much at once; Retry-After says when to come again.",
+    500: "A fault of ours; the request id finds it in the log.",
+    503: "Something that is needed is away; Retry-After says when to come again.",
+    504: "Not done within the request's deadline.",
 }
+# What every route below /v1 may answer, besides what app/api/openapi.py says of all of them.
+COMMON: Final = (401, 403, 422, 429, 503)
+
+
+def problems(*statuses: int) -> Responses:
+    """Return what the document says of these statuses; that they are problem documents is said of all of them."""
+    return {status: {"description": _MEANINGS[status]} for status in statuses}
 
 
 def answer(meaning: str, schema: Schema, media_type: str = "application/json") -> dict[str, Any]:
@@ -45,10 +61,9 @@ def answer(meaning: str, schema: Schema, media_type: str = "application/json") -
     return {"description": meaning, "content": {media_type: {"schema": schema}}}
 
 
-def problem(meaning: str, *, retry: bool = False) -> dict[str, Any]:
-    """Return what the document says of a status that is answered with a problem."""
-    found = answer(meaning, _PROBLEM, PROBLEM_JSON)
-    return {**found, "headers": _RETRY_AFTER} if retry else found
+def problem(meaning: str) -> dict[str, Any]:
+    """Return what the document says of a status whose codes are worth naming."""
+    return {"description": meaning}
 
 
 def guarded(scope: str, more: Mapping[int | str, dict[str, Any]]) -> Responses:
@@ -57,7 +72,7 @@ def guarded(scope: str, more: Mapping[int | str, dict[str, Any]]) -> Responses:
         401: problem("`unauthorized`: no key, or none that is known"),
         403: problem(f"`forbidden`: a key without the scope `{scope}`"),
         422: problem("`invalid_request`: a parameter is not as it must be"),
-        429: problem("`rate_limited`: this key asks too often", retry=True),
-        503: problem("`unavailable`: something that the answer needs is away", retry=True),
+        429: problem("`rate_limited`: this key asks too often"),
+        503: problem("`unavailable`: something that the answer needs is away"),
     }
     return {**common, **more}

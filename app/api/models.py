@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -33,44 +33,6 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Action = Literal["notify", "review", "block"]
 # A list of actions in a query.
 ACTION_LIST: Final = r"^((notify|review|block)(,(notify|review|block))*)?$"
-
-
-class Problem(BaseModel):
-    """RFC 9457: what went wrong. `code` is stable."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that answers these statuses with a problem document."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
-
-
-PROBLEMS: Final = {
-    400: "The request's path or header cannot be read.",
-    401: "No valid API key.",
-    403: "The key lacks the scope, or this place is not served.",
-    404: "Nothing is known of it; `code` says which kind of nothing.",
-    409: "It does not fit what is known of the image.",
-    408: "The body did not come in time.",
-    413: "The body is too large; it was not read.",
-    415: "The content type is none that is understood.",
-    422: "The request, or the picture in it, cannot be read.",
-    429: "Too much at once; Retry-After says when to come again.",
-    500: "A fault of ours; the request id finds it in the log.",
-    503: "Something that is needed is away; Retry-After says when to come again.",
-    504: "Not done within the request's deadline.",
-}
-# What every route below /v1 may answer.
-COMMON: Final = (401, 403, 422, 429, 503)
 
 
 class _Wire(BaseModel):

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer
 from app.api.auth import Caller, allow
-from app.api.models import COMMON, DecideRequest, MadeDecision, problems
+from app.api.documents import COMMON, problems
+from app.api.models import DecideRequest, MadeDecision
 from app.api.parts import parts_of
 from app.api.problems import RETRY_SECONDS, Problem
 from app.api.views import made_decision_view

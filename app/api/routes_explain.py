@@ -56,7 +56,7 @@ _STORY: Final = record(
             200: answer("what `./sightline explain --json` prints", _STORY),
             400: problem("`invalid_key`: the path names no possible key"),
             404: problem("`unknown_image`: nothing is known of this image"),
-            429: problem("`busy`: two stories are being read already; `rate_limited`", retry=True),
+            429: problem("`busy`: two stories are being read already; `rate_limited`"),
         },
     ),
 )

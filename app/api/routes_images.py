@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer, tagged_answer
 from app.api.auth import READ, allow
+from app.api.documents import COMMON, problems
 from app.api.hand_made import HandMade, served_by
-from app.api.models import COMMON, Batch, BatchRequest, Content, History, Image, Sha256, UnderWay, problems
+from app.api.models import Batch, BatchRequest, Content, History, Image, Sha256, UnderWay
 from app.api.parts import ApiParts, parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem, invalid

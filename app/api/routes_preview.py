@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from app.api.auth import allow
-from app.api.models import COMMON, problems
+from app.api.documents import COMMON, problems
 from app.api.parts import parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem

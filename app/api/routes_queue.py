@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer
 from app.api.auth import Caller, allow
-from app.api.models import ACTION_LIST, COMMON, FlaggedList, LeaseIds, LeaseRequest, Leases, Queue, Renewed, problems
+from app.api.documents import COMMON, problems
+from app.api.models import ACTION_LIST, FlaggedList, LeaseIds, LeaseRequest, Leases, Queue, Renewed
 from app.api.parts import ApiParts, parts_of
 from app.api.views import image_view, lease_view
 from app.domain.moderation import waits

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer
 from app.api.auth import allow
+from app.api.documents import COMMON, problems
 from app.api.hand_made import HandMade, served_by
-from app.api.models import COMMON, problems
 from app.api.parts import ApiParts, parts_of
 from app.api.pictures import PictureParts
 from app.api.problems import Problem, invalid

@@ -39,8 +39,8 @@ _BY_COOKIE_OR_NONE: Final[dict[str, Any]] = {"security": [{"session": []}, {}]}
         401: problem("`unauthorized`: no key that is known"),
         415: problem("`unsupported_media_type`: the body must be JSON"),
         422: problem("`invalid_request`: the body names no key"),
-        429: problem("`rate_limited`: too many failed sign-ins of this address", retry=True),
-        503: problem("`unavailable`: keys or sessions cannot be looked up", retry=True),
+        429: problem("`rate_limited`: too many failed sign-ins of this address"),
+        503: problem("`unavailable`: keys or sessions cannot be looked up"),
     },
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SIGN_IN}}}},
 )
@@ -71,7 +71,7 @@ async def sign_in(request: Request) -> Response:
     responses={
         200: answer("whose session it is", _WHO),
         401: problem("`unauthorized`: no session, or one whose key has ended"),
-        503: problem("`unavailable`: keys or sessions cannot be looked up", retry=True),
+        503: problem("`unavailable`: keys or sessions cannot be looked up"),
     },
     openapi_extra=_BY_COOKIE,
 )
@@ -89,7 +89,7 @@ async def who_is_signed_in(request: Request) -> Response:
     status_code=204,
     responses={
         403: problem("`forbidden`: a request by session cookie needs the header X-Sightline-Console: 1"),
-        503: problem("`unavailable`: sessions cannot be looked up", retry=True),
+        503: problem("`unavailable`: sessions cannot be looked up"),
     },
     openapi_extra=_BY_COOKIE_OR_NONE,
 )

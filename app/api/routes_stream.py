@@ -43,7 +43,7 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
                 "events `flagged`; a block with an id alone tells how far the stream has come", TEXT, EVENT_STREAM
             ),
             400: problem("`bad_event_id`: Last-Event-ID is not an id of this stream"),
-            429: problem("`too_many_streams`: all places are taken; `rate_limited`", retry=True),
+            429: problem("`too_many_streams`: all places are taken; `rate_limited`"),
         },
     ),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 
 from app.api.event_stream import server_event
+from app.api.openapi import DocumentedApi
 from app.api.problems import PROBLEM_JSON
 from app.api.routes_explain import router as explain
 from app.api.routes_models import router as models
@@ -25,7 +25,7 @@ PATHS = {
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    app = FastAPI()
+    app = DocumentedApi()
     for router in (explain, models, operations, stream):
         app.include_router(router)
     found: dict[str, Any] = app.openapi()
