@@ -339,6 +339,10 @@ class ModerationQueue(Protocol):
         """Make each image wait, or wait no more. What is leased stays leased. Repeating it changes nothing."""
         ...
 
+    async def withdraw(self, waiting: Waiting) -> None:
+        """Let an image wait no more, unless it has another place by now: another flag came meanwhile."""
+        ...
+
     async def lease(self, moderator: str, count: int, actions: Collection[str]) -> Sequence[Lease]:
         """Return up to `count` images for `moderator`: those that he has already, renewed, then the next in order."""
         ...
@@ -377,10 +381,11 @@ class ModerationQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDecision:
-    """Where a decision stands: `new` to this caller, `open` (another request has it in hand, or had when it died,
-    since `since_ms`), or made: `wire` is its record then. `request` is what it was asked with."""
+    """Where a decision stands: `new`, `taken` over from a request that died, made (`wire` is its record), or in another
+    request's hand. It was first asked for at `since_ms`; `request` is what the caller asked, if that is the same."""
 
     new: bool
+    taken: bool
     request: str
     since_ms: int
     wire: bytes | None
@@ -392,8 +397,8 @@ class DecisionLog(Protocol):
     All raise IndexUnavailable.
     """
 
-    async def claim(self, decision_id: str, request: str) -> ClaimedDecision:
-        """Take a decision in hand, if nobody has; return where it stands."""
+    async def claim(self, decision_id: str, request: str, takeover_ms: int) -> ClaimedDecision:
+        """Take a decision in hand if nobody has, or whoever has took it so long ago at least; of many callers one."""
         ...
 
     async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:

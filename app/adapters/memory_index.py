@@ -83,6 +83,7 @@ class MemoryIndex:
             known = self._contents.get(prediction.sha256)
             if known is None or replaces(of_content, known[0]):
                 self._contents[prediction.sha256] = (of_content, prediction)
+        self._no_longer_pending(image, standing)
         if self._is_erased(image, standing):
             return False
         held = self._images.get(image)
@@ -92,7 +93,6 @@ class MemoryIndex:
         if held is not None and held[1] is not None and held[0] != standing:
             self._keep(image, held[0], held[1])
         self._images[image] = (standing, prediction)
-        self._no_longer_pending(image, standing)
         return True
 
     def _keep(self, image: _Image, standing: Standing, prediction: ImagePrediction) -> None:
@@ -102,6 +102,8 @@ class MemoryIndex:
             del kept[old]
 
     def _await(self, image: Image, standing: Standing) -> None:
+        if self._is_erased((*image, False), standing):
+            return
         known = [held[0] for reading in (False, True) if (held := self._images.get((*image, reading)))]
         if any(not comes_after(standing, one) for one in known):
             return
@@ -112,6 +114,9 @@ class MemoryIndex:
     def _remove(self, image: _Image, standing: Standing, removal: ImageRemoved) -> None:
         if removes_one_version(removal):
             self._erased.add((removal.bucket, removal.key, standing.version_id))
+            awaited = self._pending.get(image[:2])
+            if awaited is not None and awaited.version_id == standing.version_id:
+                del self._pending[image[:2]]
             kept = self._earlier.get(image[:2], {})
             for place in [place for place, one in kept.items() if (one.version_id or "") == standing.version_id]:
                 del kept[place]

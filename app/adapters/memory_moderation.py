@@ -36,6 +36,12 @@ class MemoryQueue:
             else:
                 self._places[image] = waiting
 
+    async def withdraw(self, waiting: Waiting) -> None:
+        """See `ModerationQueue`."""
+        image = (waiting.bucket, waiting.key)
+        if self._places.get(image) == waiting:
+            await self.put([(image, None)])
+
     async def lease(self, moderator: str, count: int, actions: Collection[str]) -> Sequence[Lease]:
         """See `ModerationQueue`."""
         now = self._check()
@@ -133,16 +139,21 @@ class MemoryDecisionLog:
         self.available = True
         self._clock = clock
         self._claims: dict[str, ClaimedDecision] = {}
+        self._taken_ms: dict[str, int] = {}
         self._counts: dict[tuple[int, str, str], int] = {}
 
-    async def claim(self, decision_id: str, request: str) -> ClaimedDecision:
+    async def claim(self, decision_id: str, request: str, takeover_ms: int) -> ClaimedDecision:
         """See `DecisionLog`."""
         now = self._check()
         held = self._claims.get(decision_id)
-        if held is not None:
-            return held
-        self._claims[decision_id] = ClaimedDecision(False, request, now, None)
-        return ClaimedDecision(True, request, now, None)
+        if held is None:
+            self._claims[decision_id] = ClaimedDecision(False, False, request, now, None)
+            self._taken_ms[decision_id] = now
+            return ClaimedDecision(True, False, request, now, None)
+        if held.wire is None and now - self._taken_ms[decision_id] >= takeover_ms:
+            self._taken_ms[decision_id] = now
+            return ClaimedDecision(False, True, held.request, held.since_ms, None)
+        return held
 
     async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
         """See `DecisionLog`."""
@@ -151,7 +162,7 @@ class MemoryDecisionLog:
         if held is not None and held.wire is not None:
             return
         request, since_ms = (held.request, held.since_ms) if held is not None else ("", now)
-        self._claims[decision.decision_id] = ClaimedDecision(False, request, since_ms, wire)
+        self._claims[decision.decision_id] = ClaimedDecision(False, False, request, since_ms, wire)
         if decision.decision != SKIP or decision.reverses is None:
             self._count(now, decision.moderator, decision.decision, 1)
         if reversed_kind:

@@ -157,7 +157,7 @@ class RedisIndex:
                     owners.append(None)
             case ImageTask():
                 outcomes = (key(_FIRST[0]), key(_OTHER[0]))
-                pipe.evalsha(scripts.pending, 3, key("p"), *outcomes, header, _PENDING_TTL_MS, channel)
+                pipe.evalsha(scripts.pending, 4, key("p"), *outcomes, tombstone, header, _PENDING_TTL_MS, channel)
                 owners.append(None)
             case ImageRemoved():
                 one_version = removes_one_version(record)

@@ -1,6 +1,6 @@
 """Which decisions were made lately, and how many today, in Redis.
 
-<prefix>m:<decision id>               "<ms>\\t<request digest>\\t" and, once it is published, the record
+<prefix>m:<decision id>               "<ms>,<ms>\\t<request digest>\\t" and, once it is published, the record
 <prefix>decided:<day>                 hash: moderator, tab, kind → how many (UTC days)
 """
 
@@ -39,11 +39,22 @@ redis.call('PEXPIRE', KEYS[2], ARGV[5])
 return 1
 """
 # Redis 6 cannot set only where nothing is and tell what is there by one command.
+# KEYS: claim. ARGV: head for a new one, time to live, now, how old a claim without a record is taken over. A head is
+# "<since>,<last taken at>\t<request digest>\t". Returns what is held, and whether it is the caller's now.
 _CLAIM: Final = """
 local held = redis.call('GET', KEYS[1])
-if held then return held end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return false
+if not held then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return {ARGV[1], 'new'}
+end
+local comma, tab = string.find(held, ',', 1, true), string.find(held, '\\t', 1, true)
+local taken = tonumber(string.sub(held, comma + 1, tab - 1))
+local unmade = #held == string.find(held, '\\t', tab + 1, true)
+if unmade and tonumber(ARGV[3]) - taken >= tonumber(ARGV[4]) then
+  redis.call('SET', KEYS[1], string.sub(held, 1, comma) .. ARGV[3] .. string.sub(held, tab), 'PX', ARGV[2])
+  return {held, 'taken'}
+end
+return {held, ''}
 """
 _ABANDON: Final = """
 local held = redis.call('GET', KEYS[1])
@@ -70,16 +81,16 @@ class RedisDecisionLog:
         day = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).strftime("%Y%m%d")
         return f"{self._prefix}decided:{day}"
 
-    async def claim(self, decision_id: str, request: str) -> ClaimedDecision:
+    async def claim(self, decision_id: str, request: str, takeover_ms: int) -> ClaimedDecision:
         """See `DecisionLog`."""
         now, digest = self._clock.now_ms(), hashlib.sha256(request.encode()).hexdigest()
         with redis_errors(self._redis):
-            held = await self._claim(keys=[self._name(decision_id)], args=[f"{now}\t{digest}\t", _CLAIM_MS])
-        if held is None:
-            return ClaimedDecision(True, request, now, None)
-        since, made_with, wire = held.split(b"\t", 2)
+            held, how = await self._claim(
+                keys=[self._name(decision_id)], args=[f"{now},{now}\t{digest}\t", _CLAIM_MS, now, takeover_ms]
+            )
+        times, made_with, wire = held.split(b"\t", 2)
         same = request if made_with.decode() == digest else ""
-        return ClaimedDecision(False, same, int(since), wire or None)
+        return ClaimedDecision(how == b"new", how == b"taken", same, int(times.split(b",")[0]), wire or None)
 
     async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
         """See `DecisionLog`."""
@@ -95,7 +106,7 @@ class RedisDecisionLog:
                     counted,
                     off,
                     _COUNTS_MS,
-                    f"{self._clock.now_ms()}\t\t",
+                    f"{self._clock.now_ms()},{self._clock.now_ms()}\t\t",
                 ],
             )
 

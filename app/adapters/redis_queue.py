@@ -76,12 +76,12 @@ local function grant(image, moderator, id, now, ms)
   return ends
 end
 """
-# ARGV: image, place (empty: waits no more).
+# ARGV: image, place (empty: waits no more), the place that must be there (empty: whatever is).
 _PUT: Final = (
     _COMMON
     + """
 local old = redis.call('HGET', places, ARGV[1])
-if old == ARGV[2] then return 0 end
+if old == ARGV[2] or (ARGV[3] ~= '' and old ~= ARGV[3]) then return 0 end
 local leased = redis.call('HEXISTS', leases, ARGV[1]) == 1
 if old and not leased then dequeue(ARGV[1], old) end
 if ARGV[2] == '' then
@@ -284,7 +284,11 @@ class RedisQueue:
     async def put(self, states: Sequence[tuple[Image, Waiting | None]]) -> None:
         """See `ModerationQueue`."""
         for image, waiting in states:
-            await self._run(_PUT, _member(image), "" if waiting is None else _place(waiting))
+            await self._run(_PUT, _member(image), "" if waiting is None else _place(waiting), "")
+
+    async def withdraw(self, waiting: Waiting) -> None:
+        """See `ModerationQueue`."""
+        await self._run(_PUT, _member((waiting.bucket, waiting.key)), "", _place(waiting))
 
     async def lease(self, moderator: str, count: int, actions: Collection[str]) -> Sequence[Lease]:
         """See `ModerationQueue`."""

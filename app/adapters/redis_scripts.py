@@ -71,6 +71,8 @@ PUT_OUTCOME: Final = (
     _ORDER
     + """
 local new = standing(ARGV[1])
+local pending = redis.call('GET', KEYS[5])
+if pending and order(new, standing(pending)) >= 0 then redis.call('DEL', KEYS[5]) end
 if new[7] ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local old = redis.call('GET', KEYS[1])
 if old and not replaces(new, standing(old)) then
@@ -79,18 +81,17 @@ if old and not replaces(new, standing(old)) then
 end
 if old and old ~= ARGV[1] and standing(old)[1] == '0' then keep(KEYS[4], old, ARGV[4], ARGV[2]) end
 put(KEYS[1], ARGV[1], ARGV[2])
-local pending = redis.call('GET', KEYS[5])
-if pending and order(new, standing(pending)) >= 0 then redis.call('DEL', KEYS[5]) end
 redis.call('PUBLISH', ARGV[3], '')
 if redis.call('EXISTS', KEYS[3]) == 1 then return 2 end
 return 1
 """
 )
-# KEYS: pending, and the outcomes by both readings. ARGV: header line, time to live, channel.
+# KEYS: pending, the outcomes by both readings, the tombstone of its version. ARGV: header line, time to live, channel.
 PUT_PENDING: Final = (
     _ORDER
     + """
 local new = standing(ARGV[1])
+if new[7] ~= '' and redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
 for i = 2, 3 do
   local known = redis.call('GET', KEYS[i])
   if known and order(new, standing(known)) <= 0 then return 0 end
@@ -118,6 +119,8 @@ if ARGV[5] == '1' then
     local fields = standing(old)
     if fields[1] == '0' and fields[7] == new[7] then redis.call('DEL', KEYS[1], KEYS[3]) end
   end
+  local pending = redis.call('GET', KEYS[5])
+  if pending and standing(pending)[7] == new[7] then redis.call('DEL', KEYS[5]) end
   for _, kept in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     if standing(kept)[7] == new[7] then redis.call('ZREM', KEYS[4], kept) end
   end

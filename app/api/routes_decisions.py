@@ -17,7 +17,14 @@ from app.api.views import made_decision_view
 from app.services.decisions import DecisionRefused, DecisionRequest
 
 router = APIRouter(tags=["moderation"])
-_STATUS = {"unknown_image": 404, "unknown_decision": 409, "flag_changed": 409, "id_taken": 409, "in_progress": 503}
+_STATUS = {
+    "unknown_image": 404,
+    "unknown_decision": 409,
+    "flag_changed": 409,
+    "already_decided": 409,
+    "id_taken": 409,
+    "in_progress": 503,
+}
 
 
 @router.post(

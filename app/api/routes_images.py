@@ -109,9 +109,9 @@ def _answer(
 
 
 def _is_answer(found: IndexedImage | None, etag: str | None) -> bool:
-    if found is None or found.pending is not None or found.prediction is None:
+    if found is None or found.prediction is None:
         return False
-    return etag is None or found.prediction.etag == etag
+    return found.pending is None if etag is None else found.prediction.etag == etag
 
 
 async def _awaited(parts: ApiParts, image: tuple[str, str], etag: str | None, seconds: float) -> IndexedImage | None:

@@ -35,6 +35,9 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 async def get_preview(
     request: Request,
     image: Annotated[tuple[str, str], Depends(image_key)],
+    upload: Annotated[
+        str, Query(max_length=100, description="only the picture of this upload: the `upload_id` of the image")
+    ] = "",
     size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = _USUAL_SIZE,
 ) -> Response:
     """Show the very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
@@ -48,6 +51,8 @@ async def get_preview(
         raise Problem(404, "unknown_image", "no outcome of this image is known")
     if known.prediction is None:
         raise Problem(404, "removed_image", "the image was removed", removed_ms=known.removed_at_ms)
+    if upload and known.prediction.upload_id != upload:
+        raise Problem(404, "unknown_upload", "the image was uploaded or scored anew meanwhile")
     if known.prediction.outcome == GONE:
         raise Problem(404, "gone", "the image was deleted before it could be read")
     if parts.pictures is None:

@@ -57,7 +57,8 @@ async def _leased(
         stale = [one.waiting for one in leases if one.lease_id not in kept]
         if not stale:
             return good
-        await parts.queue.put([((one.bucket, one.key), None) for one in stale])
+        for one in stale:
+            await parts.queue.withdraw(one)
     return good
 
 

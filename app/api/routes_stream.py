@@ -13,10 +13,9 @@ from starlette.responses import Response
 from app.api.auth import Caller, allow
 from app.api.documents import TEXT, answer, guarded, problem
 from app.api.event_stream import EVENT_STREAM, EventStream, server_event
-from app.api.parts import parts_of
+from app.api.parts import ApiParts, parts_of
 from app.api.problems import Problem
 from app.domain.policy.rules import ACTIONS, is_published
-from app.metrics import Meters
 from app.services.flag_stream import NotAnEventId, Subscription, TooManyStreams
 from app.services.flag_view import flagged_image_view
 
@@ -49,7 +48,7 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
 )
 async def follow_flagged(
     request: Request,
-    _: Annotated[Caller, Depends(allow("read"))],
+    caller: Annotated[Caller, Depends(allow("read"))],
     actions: Annotated[
         str | None,
         Query(pattern=_LIST, max_length=100, description="only flags of these actions, such as review,block"),
@@ -72,18 +71,20 @@ async def follow_flagged(
         most = parts.settings.api.max_streams
         headers = {"Retry-After": str(_BUSY_SECONDS)}
         raise Problem(429, "too_many_streams", f"{most} streams are open already", headers=headers) from error
-    return EventStream(_blocks(subscription, parts.meters), subscription.close)
+    return EventStream(_blocks(subscription, parts, caller), subscription.close)
 
 
-async def _blocks(subscription: Subscription, meters: Meters) -> AsyncIterator[bytes]:
+async def _blocks(subscription: Subscription, parts: ApiParts, caller: Caller) -> AsyncIterator[bytes]:
     retry_ms: int | None = RETRY_MS
     async with aclosing(subscription.events(HEARTBEAT_SECONDS)) as events:
         async for event in events:
+            if parts.keys.valid(caller.key_id) is None:
+                return  # revoked or expired meanwhile; a heartbeat comes often enough to see it
             if event.flag is None:
                 comment = event.note or "how far this stream has come"
                 yield server_event(event_id=event.event_id, comment=comment, retry_ms=retry_ms)
                 retry_ms = None
             else:
-                meters.count("sightline_stream_flags_total")
+                parts.meters.count("sightline_stream_flags_total")
                 data = orjson.dumps(flagged_image_view(event.flag))
                 yield server_event(event_id=event.event_id, event="flagged", data=data)

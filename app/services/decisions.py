@@ -95,17 +95,17 @@ class Decisions:
     async def decide(self, moderator: str, request: DecisionRequest) -> Decided:
         """Return the decision once it is published.
 
-        Raises DecisionRefused (`unknown_image`, `flag_changed`, `unknown_decision`, `id_taken`, `in_progress`),
-        IndexUnavailable and BrokerUnavailable; after the latter two the same request may be sent again.
+        Raises DecisionRefused (`unknown_image`, `flag_changed`, `unknown_decision`, `already_decided`, `id_taken`,
+        `in_progress`), IndexUnavailable and BrokerUnavailable; after the latter two the same request may be sent again.
         """
         identity = decision_id(moderator, request.client_id)
-        claim = await self._log.claim(identity, request.canonical())
+        claim = await self._log.claim(identity, request.canonical(), _OPEN_MS)
         if claim.request != request.canonical():
             raise DecisionRefused("id_taken", f"decision {request.client_id} was asked for with other words before")
         if claim.wire is not None:
             return Decided(self._codec.decode_as(claim.wire, ModerationDecision), repeated=True)
         if not claim.new:
-            if self._clock.now_ms() - claim.since_ms < _OPEN_MS:
+            if not claim.taken:
                 raise DecisionRefused("in_progress", "the same decision is being made; ask again in some seconds")
             found = await self._topic.find(identity, request.bucket, request.key, claim.since_ms)
             if found is not None:
@@ -133,6 +133,9 @@ class Decisions:
         if request.reverses and (before is None or before.decision_id != request.reverses):
             raise DecisionRefused("unknown_decision", f"{request.reverses} is not the latest decision on this image")
         settled = before if is_settled(before) else None
+        if request.decision == SKIP and settled is not None and not request.reverses:
+            # Whoever skips leaves it to others, and one of them has decided.
+            raise DecisionRefused("already_decided", f"{settled.moderator} decided on this image meanwhile")
         reverses = request.reverses or (settled.decision_id if settled is not None else None)
         # Clocks of two processes differ; what takes a decision back must come after it.
         now_ms = max(self._clock.now_ms(), before.decided_at_ms + 1 if before is not None else 0)

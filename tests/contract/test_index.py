@@ -342,6 +342,15 @@ async def test_an_upload_under_way_is_known_until_its_outcome_is(index: Index) -
     assert (await held(index)).pending is None
 
 
+@pytest.mark.parametrize("erased_at", [0, 1, 2])
+async def test_an_upload_whose_version_is_erased_is_under_way_no_more(index: Index, erased_at: int) -> None:
+    outcome = prediction(version_id="v1", outcome="gone", sha256=None)
+    facts: list[Fact] = [task_of(outcome), outcome]
+    facts.insert(erased_at, removal(order=2, version_id="v1", delete_marker=False))
+    await put(index, *facts)
+    assert await index.image(*IMAGE) is None
+
+
 async def test_a_removed_image_that_is_uploaded_again_is_under_way(index: Index) -> None:
     await put(index, prediction(order=1), removal(order=2), task_of(prediction(order=3, upload_id="new")))
     found = await held(index)

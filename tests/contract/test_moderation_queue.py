@@ -114,6 +114,15 @@ async def test_what_is_settled_waits_no_more(desk: Desk) -> None:
     assert dict(counts.by_action) == {} and counts.leased == 0 and counts.oldest_ms is None
 
 
+async def test_only_the_place_that_was_seen_is_withdrawn(desk: Desk) -> None:
+    await desk.put(waits("a", weight=10))
+    await desk.put(waits("a", weight=20))
+    await desk.queue.withdraw(waits("a", weight=10))
+    assert await desk.keys("ana", 5) == ["a"]
+    await desk.queue.withdraw(waits("a", weight=20))
+    assert await desk.keys("ana", 5) == []
+
+
 async def test_skipping_shows_it_to_others_and_later_to_him_again(desk: Desk) -> None:
     await desk.put(waits("a", age_seconds=100), waits("b"))
     assert await desk.keys("ana") == ["a"]

@@ -98,6 +98,14 @@ async def test_waiting_for_an_upload_passes_over_an_older_outcome(parts: ApiPart
     assert (await asyncio.wait_for(asked, 2)).json()["upload_id"] == "new"
 
 
+async def test_the_outcome_that_was_asked_for_is_told_though_a_later_upload_is_under_way(
+    parts: ApiParts, client: httpx.AsyncClient
+) -> None:
+    await put(parts, prediction(order=1, etag="aaa"), task_of(prediction(order=2, etag="bbb", upload_id="new")))
+    answer = await asyncio.wait_for(client.get(PLACE, params={"etag": "aaa", "wait": "20s"}), 2)
+    assert answer.status_code == 200 and answer.json()["pending"]["upload_id"] == "new"
+
+
 async def test_waiting_ends_with_its_time_and_with_the_service(parts: ApiParts, client: httpx.AsyncClient) -> None:
     await put(parts, task_of(prediction()))
     assert (await client.get(PLACE, params={"wait": "100ms"})).status_code == 202

@@ -157,6 +157,15 @@ async def test_what_is_skipped_goes_to_somebody_else(office: Office) -> None:
     assert [one["image"]["key"] for one in await office.lease("ben")] == ["a.jpg"]
 
 
+async def test_skipping_what_somebody_decided_meanwhile_takes_nothing_back(office: Office) -> None:
+    await office.flag("a.jpg")
+    await office.decide("ben", "a.jpg", "reject")
+    late = await office.decide("ana", "a.jpg", "skip")
+    assert (late.status_code, late.json()["code"]) == (409, "already_decided")
+    shown = await office.parts.index.image("images", "a.jpg")
+    assert shown is not None and shown.decision is not None and shown.decision.decision == "reject"
+
+
 async def test_what_does_not_fit_is_refused_and_may_be_asked_again(office: Office) -> None:
     await office.flag("a.jpg")
     unknown = await office.decide("ana", "b.jpg", "reject")
@@ -200,6 +209,7 @@ async def test_a_request_that_died_after_it_published_is_found_on_the_topic(offi
     with pytest.raises(KeyboardInterrupt):
         await office.ask("ana", "POST", "/v1/decisions", body)
     log._claims.update(dying._claims)
+    log._taken_ms.update(dying._taken_ms)
     office.parts.decisions._log = log
     await office.clock.sleep(60)
     again = await office.ask("ana", "POST", "/v1/decisions", body)

@@ -156,8 +156,9 @@ export const api = {
   models: (signal) => request("GET", "/v1/models", { signal, quiet: true }),
 
   /** The bytes of a preview. Fetched, not linked: only so does the page learn why there is none. */
-  preview(bucket, key, use, signal) {
-    return request("GET", `${imagePath(bucket, key)}/preview?size=${PREVIEW_SIZES[use]}`, {
+  preview({ bucket, key, upload_id: upload }, use, signal) {
+    // With the upload in its address, what a browser keeps is never shown for a later one.
+    return request("GET", `${imagePath(bucket, key)}/preview?size=${PREVIEW_SIZES[use]}&upload=${encodeURIComponent(upload)}`, {
       headers: { Accept: "image/jpeg" },
       read: (response) => response.blob(),
       signal,

@@ -200,7 +200,8 @@ export class Desk extends EventTarget {
       if (!(error instanceof Problem)) throw error;
       if (this.#past.some((one) => one.item === item)) return;
       this.items = this.items.filter((one) => one !== item);
-      this.#past.push(entry);
+      // One that was refused for good would stand before all earlier ones for ever.
+      if (error.passing) this.#past.push(entry);
       this.#decided.set(item.id, { by: entry, at: performance.now() });
       this.#tell("failed", { item, decision: "undo", problem: error });
       this.#changed();
@@ -274,7 +275,9 @@ export class Desk extends EventTarget {
   }
 
   async #renew() {
-    const held = [...this.items, ...this.#parked].filter((item) => item.leaseId);
+    // Also what is decided and still on its way: nobody else shall decide on it meanwhile.
+    const underWay = [...this.#decided.values()].filter(({ at }) => at === null).map(({ by }) => by.item);
+    const held = [...new Set([...this.items, ...this.#parked, ...underWay])].filter((item) => item.leaseId);
     if (this.#closed || held.length === 0 || document.visibilityState !== "visible") return;
     let lost;
     try {

@@ -13,6 +13,7 @@ import { operationsPage } from "./page_operations.js";
 import { queuePage } from "./page_queue.js";
 import { searchPage } from "./page_search.js";
 import { signInPage } from "./page_signin.js";
+import { outbox } from "./outbox.js";
 
 const PAGES = {
   "/console/queue": { title: "Queue", scope: "moderate", iconName: "queue", page: queuePage, menu: true },
@@ -24,10 +25,17 @@ const PAGES = {
 
 const THEMES = ["system", "light", "dark"];
 const AGAIN_MS = 4000;
+const SIGN_OUT_MS = 5000;
 const THEME_ICONS = { system: "auto", light: "sun", dark: "moon" };
 
 const app = document.getElementById("app");
 let caller = null;
+
+/** Note who is signed in, here and for the decisions that are on their way. */
+function nowIs(session) {
+  caller = session;
+  outbox.owner = session?.name ?? null;
+}
 let current = null;
 
 const has = (scope) => caller?.scopes?.includes(scope) ?? false;
@@ -60,19 +68,21 @@ function leave() {
 
 async function signIn(key) {
   await api.signIn(key);
-  caller = await api.session();
+  nowIs(await api.session());
   remember("signed-in", true);
 }
 
 async function signOut() {
   leave();
+  const left = await outbox.drained(SIGN_OUT_MS);
+  if (left > 0) message(`${left === 1 ? "One decision is" : `${left} decisions are`} not with the service yet. Sign in again in this window to send ${left === 1 ? "it" : "them"}.`, { tone: "bad" });
   try {
     await api.signOut();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     message(`Signing out did not reach the service, so the session may live on. ${problemWords(error, "signing out")}`, { tone: "bad" });
   }
-  caller = null;
+  nowIs(null);
   remember("signed-in", false);
   navigate("/console");
 }
@@ -192,10 +202,10 @@ async function start() {
     // Nobody has signed in with this browser, so the start page need not ask who it is.
     const stranger = !remembered("signed-in", false) && location.pathname.replace(/\/+$/, "") === "/console";
     if (key) await signIn(key);
-    else if (!stranger) caller = await api.session();
+    else if (!stranger) nowIs(await api.session());
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    caller = null;
+    nowIs(null);
     const wrongKey = key !== null && error.status === 401;
     if (key === null && error.passing) {
       showWaiting(error);
@@ -251,7 +261,7 @@ window.addEventListener("unhandledrejection", (event) => {
 });
 sessionEvents.addEventListener("ended", () => {
   if (caller === null) return;
-  caller = null;
+  nowIs(null);
   render({ said: "Your session has ended. Sign in again to go on where you were." });
 });
 

@@ -47,13 +47,13 @@ export class Preview {
   }
 
   async #load() {
-    const { bucket, key, outcome, reason } = this.image;
+    const { outcome, reason } = this.image;
     // What could not be decoded when it was scored has no picture to ask for.
     if (outcome !== "scored") return { words: noneWords(outcome, reason), passing: false };
     try {
       await turn(this.#leave.signal);
       try {
-        const blob = await api.preview(bucket, key, this.use, this.#leave.signal);
+        const blob = await api.preview(this.image, this.use, this.#leave.signal);
         if (this.#leave.signal.aborted) return null;
         this.#url = URL.createObjectURL(blob);
         return { url: this.#url };
