@@ -86,6 +86,6 @@ class Load:
                 if (early := due - time.perf_counter()) > 0:
                     await asyncio.sleep(early)
                 await free.acquire()
-                group.create_task(one(idle.pop(), due))
+                group.create_task(one(idle.pop(0), due))
         result.lasted_seconds = time.perf_counter() - began
         return result
