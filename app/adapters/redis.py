@@ -94,6 +94,8 @@ class RedisIndex:
         self._scripts: _Scripts | None = None
         self._asked: deque[_Question] = deque()
         self._rounds: set[asyncio.Task[None]] = set()
+        # Counted by the rounds themselves: a task is done a moment after its last look for questions.
+        self._answering = 0
 
     async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
         """Apply `entries` in one round trip; see `Index`."""
@@ -243,13 +245,20 @@ class RedisIndex:
         """Return the values of `keys`. What is asked while answers are on their way travels together with the next."""
         question = _Question(keys, asyncio.get_running_loop().create_future())
         self._asked.append(question)
-        if len(self._rounds) < _ROUNDS:
+        if self._answering < _ROUNDS:
+            self._answering += 1
             task = asyncio.create_task(self._answer())
             self._rounds.add(task)
             task.add_done_callback(self._rounds.discard)
         return await question.answer
 
     async def _answer(self) -> None:
+        try:
+            await self._answer_all()
+        finally:
+            self._answering -= 1
+
+    async def _answer_all(self) -> None:
         while self._asked:
             together: list[_Question] = []
             count = 0

@@ -425,6 +425,16 @@ async def test_many_images_are_asked_at_once_in_their_order(index: Index) -> Non
     assert [one is not None for one in together] == [number < 40 for number in range(60)]
 
 
+async def test_questions_that_come_as_the_last_answer_is_given_are_answered(index: Index) -> None:
+    await put(index, prediction())
+
+    async def ask() -> None:
+        for _ in range(100):
+            assert await index.image(*IMAGE) is not None
+
+    await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(5))), 30)
+
+
 async def test_large_batches_are_stored_whole(index: Index) -> None:
     outcomes = [
         prediction(key=f"{number}.jpg", sha256=f"{number:064x}", upload_id=str(number)) for number in range(600)
