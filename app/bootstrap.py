@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import logging
 import signal
@@ -27,6 +26,7 @@ from app.adapters.open_files import allow_open_files, files_needed
 from app.adapters.prometheus import PrometheusMeters
 from app.adapters.transactions import TransactionalProducers, changelog_producer
 from app.errors import ConfigurationError, Fatal
+from app.heap import settle_heap
 from app.metrics import Meters
 from app.ports import Clock, FollowsPartitions, LaneStatus, Output, Processor, Tables
 from app.settings import LaneSettings, Settings
@@ -363,9 +363,7 @@ async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
     try:
         async with build_worker(settings, agent, parts) as worker:
             started.append(worker)
-            # Models and modules stay for good: without them each collection is some times shorter.
-            gc.collect()
-            gc.freeze()
+            settle_heap()
             working = asyncio.create_task(worker.run(), name="worker")
             await asyncio.wait({working})
             if (error := working.exception()) is not None:

@@ -9,9 +9,8 @@ from app.domain.moderation import SKIP, Waiting
 from app.errors import IndexUnavailable
 from app.ports import ClaimedDecision, Clock, Image, Lease, QueueCounts
 from app.settings import ModerationSettings
+from app.topics import DAY_MS
 from schemas.records import ModerationDecision
-
-_DAY_MS = 86_400_000
 
 
 class MemoryQueue:
@@ -169,7 +168,7 @@ class MemoryDecisionLog:
             self._count(now, decision.moderator, reversed_kind, -1)
 
     def _count(self, now: int, moderator: str, kind: str, by: int) -> None:
-        place = (now // _DAY_MS, moderator, kind)
+        place = (now // DAY_MS, moderator, kind)
         self._counts[place] = self._counts.get(place, 0) + by
 
     async def abandon(self, decision_id: str) -> None:
@@ -181,7 +180,7 @@ class MemoryDecisionLog:
 
     async def today(self) -> Mapping[tuple[str, str], int]:
         """See `DecisionLog`."""
-        day = self._check() // _DAY_MS
+        day = self._check() // DAY_MS
         return {(moderator, kind): count for (on, moderator, kind), count in self._counts.items() if on == day}
 
     def _check(self) -> int:

@@ -17,9 +17,7 @@ Keys of one image share a hash tag, so the scripts hold on a cluster's shard, to
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +26,7 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import NoScriptError
 
 from app.adapters.redis_client import connect, redis_errors
+from app.adapters.redis_reads import ReadsTogether
 from app.adapters.redis_scripts import PUT, PUT_OUTCOME, PUT_PENDING, REMOVE
 from app.adapters.redis_watch import changes_channel
 from app.domain.standing import (
@@ -55,10 +54,6 @@ _PENDING_TTL_MS: Final = 48 * _MS_PER_HOUR
 # Answers of the scripts: stored, or stored where the image has a flag; also a flag that was not stored counts.
 _ALWAYS: Final = 0
 _HAS_FLAG: Final = 2
-# One round trip at a time: what comes meanwhile travels together in the next, and each costs the client more than all
-# that is in it (bench/README.md). A round of 3,000 values is 2 MB.
-_ROUNDS: Final = 1
-_KEYS_OF_ROUND: Final = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +64,6 @@ class _Scripts:
     outcome: str
     pending: str
     remove: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Question:
-    """Keys that one caller wants to know."""
-
-    keys: list[str]
-    answer: asyncio.Future[list[bytes | None]]
 
 
 class RedisIndex:
@@ -92,10 +79,7 @@ class RedisIndex:
         self._history = settings.history
         self._redis: Any = connect(settings)
         self._scripts: _Scripts | None = None
-        self._asked: deque[_Question] = deque()
-        self._rounds: set[asyncio.Task[None]] = set()
-        # Counted by the rounds themselves: a task is done a moment after its last look for questions.
-        self._answering = 0
+        self._reads = ReadsTogether(self._redis)
 
     async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
         """Apply `entries` in one round trip; see `Index`."""
@@ -176,12 +160,12 @@ class RedisIndex:
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
         """Return what is known of bucket/key; see `Index`."""
-        return self._image(bucket, key, await self._read(self._image_keys(bucket, key)))
+        return self._image(bucket, key, await self._reads.read(self._image_keys(bucket, key)))
 
     async def images(self, images: Sequence[Image]) -> Sequence[IndexedImage | None]:
         """Return what is known of each; see `Index`."""
         keys = [name for bucket, key in images for name in self._image_keys(bucket, key)]
-        values = await self._read(keys) if keys else []
+        values = await self._reads.read(keys) if keys else []
         rows = zip(*[iter(values)] * _KEYS_OF_IMAGE, strict=True)
         return [self._image(bucket, key, row) for (bucket, key), row in zip(images, rows, strict=True)]
 
@@ -238,50 +222,8 @@ class RedisIndex:
 
     async def content(self, sha256: str) -> ImagePrediction | None:
         """Return the latest outcome of these bytes; see `Index`."""
-        (stored,) = await self._read([f"{self._prefix}c:{{{sha256}}}"])
+        (stored,) = await self._reads.read([f"{self._prefix}c:{{{sha256}}}"])
         return None if stored is None else self._decode(_split(stored)[1], ImagePrediction)
-
-    async def _read(self, keys: list[str]) -> list[bytes | None]:
-        """Return the values of `keys`. What is asked while answers are on their way travels together with the next."""
-        question = _Question(keys, asyncio.get_running_loop().create_future())
-        self._asked.append(question)
-        if self._answering < _ROUNDS:
-            self._answering += 1
-            task = asyncio.create_task(self._answer())
-            self._rounds.add(task)
-            task.add_done_callback(self._rounds.discard)
-        return await question.answer
-
-    async def _answer(self) -> None:
-        try:
-            await self._answer_all()
-        finally:
-            self._answering -= 1
-
-    async def _answer_all(self) -> None:
-        while self._asked:
-            together: list[_Question] = []
-            count = 0
-            while self._asked and (not together or count + len(self._asked[0].keys) <= _KEYS_OF_ROUND):
-                together.append(self._asked.popleft())
-                count += len(together[-1].keys)
-            try:
-                with redis_errors(self._redis):
-                    values = await self._redis.mget([key for question in together for key in question.keys])
-            except IndexUnavailable as error:
-                for question in together:
-                    if not question.answer.done():
-                        question.answer.set_exception(IndexUnavailable(str(error)))
-                continue
-            except asyncio.CancelledError:
-                for question in together:
-                    question.answer.cancel()
-                raise
-            at = 0
-            for question in together:
-                if not question.answer.done():
-                    question.answer.set_result(values[at : at + len(question.keys)])
-                at += len(question.keys)
 
     def _decode(self, wire: bytes, record: type[_R]) -> _R:
         try:
@@ -291,8 +233,7 @@ class RedisIndex:
 
     async def close(self) -> None:
         """Release connections."""
-        for task in list(self._rounds):
-            task.cancel()
+        self._reads.close()
         await self._redis.aclose()
 
 

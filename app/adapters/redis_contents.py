@@ -11,12 +11,12 @@ from app.adapters.redis_client import connect, redis_errors
 from app.domain.contents import ContentRow, decode_row, encode_row, row_of
 from app.ports import Index
 from app.settings import RedisSettings
+from app.topics import DAY_MS
 
 # Callers give up far sooner; this bounds what a call that nobody waits for any more holds.
 _SOCKET_SECONDS: Final = 1.0
 # A request needs a connection for a millisecond, so 16 of them carry thousands of requests a second.
 _CONNECTIONS: Final = 16
-_MS_PER_DAY: Final = 86_400_000
 
 
 class RedisContents:
@@ -25,7 +25,7 @@ class RedisContents:
     def __init__(self, settings: RedisSettings, index: Index) -> None:
         self._index = index
         self._prefix = settings.prefix
-        self._ttl_ms = round(settings.content_days * _MS_PER_DAY) or None
+        self._ttl_ms = round(settings.content_days * DAY_MS) or None
         self._redis: Any = connect(settings, socket_seconds=_SOCKET_SECONDS, connections=_CONNECTIONS)
 
     async def get(self, sha256: str) -> ContentRow | None:

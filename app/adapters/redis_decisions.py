@@ -15,11 +15,12 @@ from app.adapters.redis_client import connect, redis_errors
 from app.domain.moderation import SKIP
 from app.ports import ClaimedDecision, Clock
 from app.settings import RedisSettings
+from app.topics import DAY_MS
 from schemas.records import ModerationDecision
 
 # A client that repeats a request a week later asks for something new.
-_CLAIM_MS: Final = 7 * 86_400_000
-_COUNTS_MS: Final = 3 * 86_400_000
+_CLAIM_MS: Final = 7 * DAY_MS
+_COUNTS_MS: Final = 3 * DAY_MS
 
 # KEYS: claim, counts of the day. ARGV: record, time to live, name of the count, name of the one taken off, time to live
 # of the counts, head for a claim that was lost.

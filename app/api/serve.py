@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -30,6 +29,7 @@ from app.api.pictures import picture_parts
 from app.api.rates import Rates
 from app.api.sign_ins import FailedSignIns
 from app.errors import StartupRefused
+from app.heap import settle_heap
 from app.pipeline.index import ImageFacts
 from app.services.api_keys import KeyRing, follow_keys
 from app.services.decision_topic import KafkaDecisionTopic
@@ -106,13 +106,6 @@ async def run_api(settings: Settings) -> None:
             logger.info("query service on http://%s:%d, console at /console", *listening.getsockname()[:2])
             settle_heap()
             await api_server(parts).serve(sockets=[listening])
-
-
-def settle_heap() -> None:
-    """Take what there is out of garbage collection: modules, routes and models stay for good, and looking through them
-    again and again costs a third of a look-up."""
-    gc.collect()
-    gc.freeze()
 
 
 def api_server(parts: ApiParts) -> ApiServer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from app.adapters.kafka import TopicScanner
 from app.domain.api_keys import (
@@ -22,10 +21,8 @@ from app.domain.api_keys import (
 from app.errors import ConfigurationError
 from app.ports import Clock, Producer, RecordCodec
 from app.services.control_topic import control_key, read_control
-from app.topics import CONTROL
+from app.topics import CONTROL, DAY_MS
 from schemas.records import ControlRecord
-
-_MS_PER_DAY: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ async def create_key(
         request.scopes,
         token.secret_sha256,
         now_ms,
-        None if request.days is None else now_ms + round(request.days * _MS_PER_DAY),
+        None if request.days is None else now_ms + round(request.days * DAY_MS),
         rate_per_second=request.rate_per_second,
     )
     await _publish(producer, codec, key, now_ms, written_by)
