@@ -21,7 +21,7 @@ from app.stack.local import LocalStack
 from app.topics import FLAGGED, PREDICTIONS, RETRIES_1H, TASKS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.ingest import StagedPipeline
-from tests.support.live_api import LiveApi, live_api, live_settings
+from tests.support.live_api import LiveApi, live_api, live_api_without_kafka, live_settings
 from tests.support.outcomes import flag_of, prediction, scores, source_record
 
 pytestmark = pytest.mark.services
@@ -175,7 +175,7 @@ async def test_readiness_tells_each_thing_that_requests_need(api: LiveApi, stack
     assert "sightline_stream_subscribers 0.0" in text
     settings = live_settings(stack, topics)
     alone = dataclasses.replace(settings, kafka=dataclasses.replace(settings.kafka, bootstrap="127.0.0.1:1"))
-    async with live_api(alone) as lost:
+    async with live_api_without_kafka(alone) as lost:
         answer = await lost.client.get("/readyz")
         assert answer.status_code == 503
         checks = {check["name"]: check for check in answer.json()["checks"]}

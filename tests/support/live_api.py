@@ -1,29 +1,26 @@
-"""The query service over real HTTP on a free loopback port, open to everybody, and a client of its event stream."""
+"""The query service over real HTTP on a free loopback port, and a client of its event stream."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
 
-from app.api.application import build_application
-from app.api.auth import Caller, allow
 from app.api.parts import ApiParts
-from app.api.serve import ApiServer, api_parts, listen
-from app.domain.api_keys import Scope
+from app.api.serve import api_parts, api_server
+from app.domain.api_keys import SCOPES
 from app.settings import ApiSettings, KafkaSettings, RedisSettings, Secret, Settings
 from app.stack.local import LocalStack
+from tests.support.api import give_key
 from tests.support.eventually import eventually
+from tests.support.real_api import RATE, make_key
+from tests.support.serving import serving
 from tests.support.stack import TEST_PARTITIONS
-
-_SCOPES: Final[tuple[Scope, ...]] = ("read", "score", "moderate", "admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +58,21 @@ def live_settings(stack: LocalStack, prefix: str, **api: Any) -> Settings:
 
 @asynccontextmanager
 async def live_api(settings: Settings) -> AsyncIterator[LiveApi]:
+    """Serve with `settings` until the block is left; the client's key opens everything."""
+    key = await make_key(settings, SCOPES)
+    async with api_parts(settings) as parts, _client(parts, key) as api:
+        await eventually(lambda: parts.keys.find(key), 20)
+        yield api
+
+
+@asynccontextmanager
+async def live_api_without_kafka(settings: Settings) -> AsyncIterator[LiveApi]:
+    """The same where no broker answers; the key was read before it went."""
     async with api_parts(settings) as parts:
-        app = build_application(parts)
-        _open_to_all(app)
-        config = uvicorn.Config(
-            app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="off"
-        )
-        server = ApiServer(config, parts)
-        with listen("127.0.0.1", 0) as listening:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            try:
-                await eventually(lambda: server.started)
-                async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                    yield LiveApi(url, parts, server, client)
-            finally:
-                server.should_exit = True
-                await asyncio.wait_for(serving, 20)
+        parts.keys.replace({})
+        token, _ = give_key(parts, SCOPES, rate_per_second=RATE)
+        async with _client(parts, token.text()) as api:
+            yield api
 
 
 async def server_events(
@@ -100,12 +95,10 @@ async def server_events(
             fields = {}
 
 
-def _open_to_all(app: FastAPI) -> None:
-    """Let everybody do everything: who may do what has tests of its own."""
-
-    async def anybody() -> Caller:
-        return Caller("test", "Test", frozenset(_SCOPES))
-
-    # Equal for equal scopes, so this replaces what the routes depend on.
-    for scope in _SCOPES:
-        app.dependency_overrides[allow(scope)] = anybody
+@asynccontextmanager
+async def _client(parts: ApiParts, key: str) -> AsyncIterator[LiveApi]:
+    server = api_server(parts)
+    async with serving(server) as (host, port):
+        url, headers = f"http://{host}:{port}", {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+            yield LiveApi(url, parts, server, client)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from app.adapters.avro import Codec
 from app.adapters.clock import SystemClock
 from app.adapters.kafka import KafkaProducer
 from app.api.parts import ApiParts
-from app.api.serve import ApiServer, api_parts, api_server, listen
+from app.api.serve import ApiServer, api_parts, api_server
 from app.domain.api_keys import SCOPES, Scope
 from app.services.api_key_records import KeyRequest, create_key
 from app.settings import Settings
 from tests.support.eventually import eventually
+from tests.support.serving import serving
 
 # What every test asks for, and nobody should ever be refused for.
-_RATE = 1_000_000.0
+RATE = 1_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,6 @@ class RealApi:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    def headers_of(self, scope: Scope) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.keys[scope]}"}
-
     def keys_but(self, scope: Scope) -> list[str]:
         """Keys of every other scope."""
         return [key for one, key in self.keys.items() if one != scope]
@@ -55,23 +52,16 @@ async def real_api(settings: Settings) -> AsyncIterator[RealApi]:
     keys = {scope: await make_key(settings, (scope,)) for scope in SCOPES}
     async with api_parts(settings) as parts:
         server = api_server(parts)
-        with listen("127.0.0.1", 0) as listening:
-            host, port = listening.getsockname()[:2]
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            try:
-                await eventually(lambda: server.started)
-                await eventually(lambda: all(parts.keys.find(one) for one in (key, *keys.values())), 20)
-                yield RealApi(host, port, parts, server, key, keys)
-            finally:
-                server.should_exit = True
-                await asyncio.wait_for(serving, 20)
+        async with serving(server) as (host, port):
+            await eventually(lambda: all(parts.keys.find(one) for one in (key, *keys.values())), 20)
+            yield RealApi(host, port, parts, server, key, keys)
 
 
 async def make_key(settings: Settings, scopes: Iterable[Scope], *, name: str = "tester") -> str:
     """Publish a key and return its token."""
     producer = KafkaProducer(settings.kafka)
     try:
-        request = KeyRequest(name, frozenset(scopes), rate_per_second=_RATE)
+        request = KeyRequest(name, frozenset(scopes), rate_per_second=RATE)
         token, _ = await create_key(producer, Codec(), SystemClock(), request, "test")
         return token.text()
     finally:
