@@ -6,7 +6,15 @@ import { icon } from "./icons.js";
 /** Open a dialog. Returns a function that closes it. `closed` is called once, however it ends. */
 export function openDialog({ title, body, testid, closed = () => {}, wide = false }) {
   const headingId = `dialog-${Math.random().toString(36).slice(2)}`;
-  const close = () => node.close();
+  let ended = false;
+  // At once, not when the browser's own event comes: a key pressed meanwhile belongs to the page again, and to the answer given.
+  const close = () => {
+    if (ended) return;
+    ended = true;
+    node.close();
+    node.remove();
+    closed();
+  };
   const node = h(
     "dialog",
     { class: `dialog ${wide ? "dialog-wide" : ""}`, "aria-labelledby": headingId, "data-testid": testid },
@@ -22,10 +30,10 @@ export function openDialog({ title, body, testid, closed = () => {}, wide = fals
     // The backdrop is the dialog itself; what is inside it is not.
     if (event.target === node) close();
   });
-  node.addEventListener("close", () => {
-    node.remove();
-    closed();
-  });
+  // The key that closes a dialog would otherwise reach the page behind it, which by then has its keys back.
+  node.addEventListener("keydown", (event) => event.stopPropagation());
+  // Escape closes it without asking here.
+  node.addEventListener("close", close);
   document.body.append(node);
   node.showModal();
   return close;
