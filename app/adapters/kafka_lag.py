@@ -42,7 +42,7 @@ async def read_backlogs(settings: KafkaSettings, pairs: Sequence[tuple[str, str]
     A group that has committed nothing counts from the topic's start, where it would begin. Only committed records
     count: what an open transaction holds back cannot be read by anybody. Raises BrokerUnavailable.
     """
-    from aiokafka import AIOKafkaConsumer
+    from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.errors import KafkaError
 
     committed = await group_offsets(settings, tuple(dict.fromkeys(group for group, _ in pairs)))
@@ -58,30 +58,30 @@ async def read_backlogs(settings: KafkaSettings, pairs: Sequence[tuple[str, str]
     try:
         await consumer.start()
         cluster = await consumer._client.fetch_all_metadata()
-        found = []
+        parts = {
+            topic: [TopicPartition(settings.prefix + topic, number) for number in sorted(numbers)]
+            for topic in dict.fromkeys(topic for _, topic in pairs)
+            if (numbers := cluster.partitions_for_topic(settings.prefix + topic))
+        }
+        every = [part for found in parts.values() for part in found]
+        starts, ends = await consumer.beginning_offsets(every), await consumer.end_offsets(every)
+        backlogs = []
         for group, topic in pairs:
-            numbers = cluster.partitions_for_topic(settings.prefix + topic)
-            if numbers:
+            if topic in parts:
                 offsets = {number: at for (name, number), at in committed[group].items() if name == topic}
-                records, oldest = await _behind(consumer, settings.prefix + topic, sorted(numbers), offsets)
-                found.append(Backlog(group, topic, records, oldest))
-        return tuple(found)
+                at = {part: max(starts[part], offsets.get(part.partition, 0)) for part in parts[topic]}
+                records, oldest = await _behind(consumer, at, ends)
+                backlogs.append(Backlog(group, topic, records, oldest))
+        return tuple(backlogs)
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(kafka_unreachable(settings.bootstrap, error)) from error
     finally:
         await stop_client(consumer)
 
 
-async def _behind(
-    consumer: Any, topic: str, numbers: Sequence[int], committed: Mapping[int, int]
-) -> tuple[int, int | None]:
-    """Return how many offsets lie behind `committed`, and the timestamp of the oldest record there."""
-    from aiokafka import TopicPartition
-
-    parts = [TopicPartition(topic, number) for number in numbers]
-    starts, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
-    at = {part: max(starts[part], committed.get(part.partition, 0)) for part in parts}
-    left = {part for part in parts if at[part] < ends[part]}
+async def _behind(consumer: Any, at: Mapping[Any, int], ends: Mapping[Any, int]) -> tuple[int, int | None]:
+    """Return how many offsets lie from `at` to `ends`, by partition, and the timestamp of the oldest record there."""
+    left = {part for part in at if at[part] < ends[part]}
     if not left:
         return 0, None
     consumer.assign(list(left))

@@ -13,6 +13,11 @@ from starlette.responses import Response
 JSON: Final = "application/json"
 
 
+def media_type(request: Request) -> str:
+    """Return what the request says its body is, without parameters; empty where it says nothing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return `body` (of plain values) as JSON."""
     return Response(orjson.dumps(body), status, dict(headers or {}), JSON)

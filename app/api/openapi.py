@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app import __version__
+from app.api.auth import SESSION_COOKIE
 from app.api.problems import PROBLEM_JSON
 from app.domain.api_keys import SCOPES
 from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
@@ -63,7 +64,7 @@ _SCHEMES: Final = {
     "session": {
         "type": "apiKey",
         "in": "cookie",
-        "name": "sightline_session",
+        "name": SESSION_COOKIE,
         "description": "Of `POST /console/session`. What changes something needs `X-Sightline-Console: 1` as well.",
     },
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -57,6 +57,14 @@ def problem_answer(problem: Problem, request_id: str) -> Response:
     return Response(orjson.dumps(body), problem.status, problem.headers, PROBLEM_JSON)
 
 
+def invalid_fields(errors: Iterable[Mapping[str, Any]], *before: str) -> Problem:
+    """Return what a client is told whose fields pydantic refused; `before` is where they stand."""
+    # Where and what, never the value: it may be a credential or a picture.
+    told = [{"where": [*before, *map(str, one["loc"])], "what": str(one["msg"])} for one in errors]
+    detail = "; ".join(f"{'.'.join(one['where'])}: {one['what']}" for one in told[:5])
+    return Problem(422, "invalid_request", detail, errors=told)
+
+
 def invalid(where: str, what: str) -> Problem:
     """Return what a client is told whose request cannot be read; `where` is as in `query.wait`."""
     errors = [{"where": where.split("."), "what": what}]
@@ -81,10 +89,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        # Where and what, never the value: it may be a credential or a picture.
-        errors = [{"where": [str(part) for part in one["loc"]], "what": str(one["msg"])} for one in error.errors()]
-        detail = "; ".join(f"{'.'.join(one['where'])}: {one['what']}" for one in errors[:5])
-        return problem_answer(Problem(422, "invalid_request", detail, errors=errors), request_id_of(request))
+        return problem_answer(invalid_fields(error.errors()), request_id_of(request))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

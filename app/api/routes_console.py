@@ -8,7 +8,6 @@ from typing import Final
 
 import fastapi_offline
 from fastapi import APIRouter
-from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from app.api.problems import Problem
@@ -45,7 +44,7 @@ async def console(page: str = "") -> Response:
 
 
 @router.get("/console/static/{name}")
-async def console_file(request: Request, name: str) -> Response:
+async def console_file(name: str) -> Response:
     """Send a script, style sheet or picture of the console."""
     if name not in _names(_CONSOLE / "static"):
         raise Problem(404, "no_such_page", "the console has no such file")

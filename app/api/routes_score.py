@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from app.api.answers import json_answer
+from app.api.answers import JSON, json_answer
 from app.api.auth import allow
 from app.api.documents import COMMON, problems
 from app.api.hand_made import HandMade, served_by
@@ -17,7 +17,6 @@ from app.api.pictures import PictureParts
 from app.api.problems import Problem, invalid
 from app.api.score_bodies import (
     FORM,
-    JSON,
     expected_bytes,
     form_bytes,
     kind_of,

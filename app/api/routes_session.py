@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api.answers import json_answer
+from app.api.answers import JSON, json_answer, media_type
 from app.api.auth import SESSION_COOKIE, find_key, not_signed_in, rate_limited, session_key
 from app.api.documents import TEXT, answer, listed, problem, record
 from app.api.parts import ApiParts, parts_of
@@ -48,7 +48,7 @@ async def sign_in(request: Request) -> Response:
     """Begin a session with {"key": "slk_…"}: sets the cookie, answers name and scopes."""
     parts = parts_of(request)
     # A stranger's page can make a browser post a form, but not JSON.
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if media_type(request) != JSON:
         raise Problem(415, "unsupported_media_type", "send the key as application/json")
     token = _offered(await request.body())
     address = request.client.host if request.client is not None else ""

@@ -12,9 +12,10 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.answers import JSON, media_type
 from app.api.bodies import FORM_BYTES, too_slow
 from app.api.models import Key, Text
-from app.api.problems import Problem
+from app.api.problems import Problem, invalid_fields
 from app.errors import DeadlineExceeded
 from app.ports import ObjectRef
 
@@ -23,7 +24,6 @@ _BODY_SECONDS: Final = 45.0
 # Bucket and key, each byte of which may be written as six.
 _REFERENCE_BYTES: Final = 16 * 1024
 FORM: Final = "multipart/form-data"
-JSON: Final = "application/json"
 _BYTES: Final = "application/octet-stream"
 
 
@@ -38,7 +38,7 @@ class _Reference(BaseModel):
 
 def kind_of(request: Request) -> str:
     """Return the kind of body: FORM, JSON, or `image` for bytes. Raises Problem(415) for any other."""
-    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    named = media_type(request)
     if named in (FORM, JSON):
         return named
     if named == _BYTES or named.startswith("image/"):
@@ -102,9 +102,7 @@ async def read_reference(request: Request) -> ObjectRef:
     try:
         found = _Reference.model_validate_json(body)
     except ValidationError as error:
-        errors = [{"where": ["body", *map(str, one["loc"])], "what": str(one["msg"])} for one in error.errors()]
-        detail = "; ".join(f"{'.'.join(one['where'])}: {one['what']}" for one in errors[:5])
-        raise Problem(422, "invalid_request", detail, errors=errors) from error
+        raise invalid_fields(error.errors(), "body") from error
     etag = found.etag.strip().strip('"').lower() if found.etag else None
     return ObjectRef(found.bucket, found.key, found.version_id, etag or None, None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import shutil
 import time
@@ -28,7 +27,7 @@ from app.stack.local import LocalStack
 from app.stack.options import StackOptions
 from app.stack.ports import lease_port
 from app.stack.probes import http_answers
-from app.stack.verbs import run_verb
+from app.stack.verbs import run_verb, told_object
 
 _BATCH: Final = 500
 _CONNECTIONS: Final = 32
@@ -88,9 +87,9 @@ async def _token(environment: Mapping[str, str]) -> str:
     """Return a key that no limit holds up: what is measured is the service, not its patience."""
     words = ("api", "keys", "create", "--name", "bench", "--scope", "read", "--scope", "score", "--rate", "1000000")
     code, text = await run_verb(environment, *words, "--json")
-    for line in text.splitlines():
-        if code == 0 and line.startswith("{"):
-            return str(json.loads(line)["key"])
+    found = told_object(text)
+    if code == 0 and "key" in found:
+        return str(found["key"])
     raise StartupRefused(f"no API key could be made (exit code {code}): {text[-500:]}")
 
 

@@ -1,4 +1,4 @@
-"""`bench api`, scoring: POST /v1/score over HTTP against the bare engine on the same bytes, in turn.
+"""`bench api`, scoring: POST /v1/score over HTTP against the bare engine on the same pictures, in turn.
 
 The bare loop (app/bench/bare.py) is a process of its own that reads the same pictures from files and scores as many at
 once, without HTTP: what is missing to its speed is what the service costs.

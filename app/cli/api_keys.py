@@ -48,7 +48,7 @@ def _create(
     ] = None,
     json_output: _Json = False,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept. Running services take it within a second."""
+    """Make a key and print it, once: only its hash is kept. Running services take it within two seconds."""
     asyncio.run(_created(name.strip(), _scopes(scope), days, rate, json_output))
 
 
@@ -97,7 +97,7 @@ def _revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `ls` shows: the middle of the key.")],
     json_output: _Json = False,
 ) -> None:
-    """End a key for good, and every console session that it opened. Running services refuse it within a second."""
+    """End a key for good, and every console session that it opened. Running services refuse it within two seconds."""
     asyncio.run(_revoked(key_id, json_output))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from app.adapters.kafka import KafkaProducer
 from app.demo.screen import Screen
 from app.demo.tally import Tally
 from app.settings import Settings
-from app.stack.verbs import run_verb
+from app.stack.verbs import run_verb, told_object
 from app.topics import DECISIONS
 from schemas.records import FlaggedImage, ModerationDecision
 
@@ -107,7 +106,7 @@ class LakeAnswers:
 async def ask_lake(environment: Mapping[str, str]) -> LakeAnswers:
     """Wait for every record of every topic to be a row, count, and ask. What fails is in the answer."""
     code, text = await run_verb(environment, "lake", "verify", "--wait", str(_WAIT_SECONDS), "--json")
-    found = next((json.loads(line) for line in text.splitlines() if line.startswith("{")), None)
+    found = told_object(text)
     tables: list[dict[str, Any]] = found["tables"] if found else []
     counts = next((each for each in tables if each["table"] == "predictions"), {})
     line = (

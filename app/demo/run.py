@@ -24,7 +24,7 @@ from app.demo.tally import Tally
 from app.errors import StartupRefused
 from app.settings import Settings, load_settings
 from app.stack.state import StackState
-from app.stack.verbs import run_verb
+from app.stack.verbs import run_verb, told_object
 from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction
 
@@ -68,7 +68,7 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
     kept = False
     try:
         state = await stack.begin(options.s3, lake=options.lake)
-        code = await _run(options, {**environment, **_beneath(state, environment)}, screen, stack)
+        code = await _run(options, {**environment, **_beneath(state, environment)}, screen, stack, state.api_url or "")
         kept = not options.down
         return code
     except asyncio.CancelledError:
@@ -79,7 +79,9 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
             await stack.end()
 
 
-async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Screen, stack: DemoStack) -> int:
+async def _run(
+    options: DemoOptions, environment: Mapping[str, str], screen: Screen, stack: DemoStack, api_url: str
+) -> int:
     settings = load_settings(environment)
     prefix = time.strftime("demo/%Y%m%d-%H%M%S/", time.gmtime())
     screen.step("uploading; scoring begins when the models are loaded and checked")
@@ -93,7 +95,7 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
     _tell_outcomes(tally, screen)
     where = f"s3://{BUCKET}/{prefix}"
     ledger_code, text = await run_verb(environment, "audit", where, "--json")
-    found = _ledger(text)
+    found = told_object(text)
     ledger = _ledger_line(found)
     surprises = tally.surprises()
     for surprise in surprises[:5]:
@@ -110,7 +112,7 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
         screen.step("waiting until Kafka Connect has brought everything into the lake's tables")
         lake = await ask_lake(environment)
         good = good and lake.agrees
-    service = None if options.down and stack.mine else Service(stack.api_url, settings.stack.var_dir.resolve())
+    service = None if options.down and stack.mine else Service(api_url, settings.stack.var_dir.resolve())
     if options.as_json:
         more = {"lake": lake.counts} if lake is not None else {}
         told = {"ok": good, "failure": failure, "place": where, "ledger": found, **tally.summary(), **more}
@@ -120,15 +122,6 @@ async def _run(options: DemoOptions, environment: Mapping[str, str], screen: Scr
         lake.tell(screen)
     tell_next(tally, screen, where, service, lake=options.lake)
     return 0 if good else 1
-
-
-def _ledger(text: str) -> dict[str, Any]:
-    """Return the object that `audit --json` printed, or nothing where `text` holds none."""
-    for line in text.splitlines():
-        if line.startswith("{"):
-            found: dict[str, Any] = json.loads(line)
-            return found
-    return {}
 
 
 def _ledger_line(found: dict[str, Any]) -> str:

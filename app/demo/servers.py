@@ -31,7 +31,6 @@ class DemoStack:
         self._screen = screen
         self._var_dir = var_dir
         self._starting: asyncio.Task[None] | None = None
-        self.api_url = ""
 
     @property
     def mine(self) -> bool:
@@ -51,7 +50,6 @@ class DemoStack:
         if state is not None:
             _refuse_other(state, s3, lake=lake)
             self._screen.step(f"the stack that runs already is used (Kafka, registry, Redis, {state.s3_kind}, agents)")
-            self.api_url = state.api_url or ""
             return state
         servers, megabytes = ("Redis, S3 and Kafka Connect", 400) if lake else ("Redis and S3", 190)
         self._screen.step(f"starting Kafka, schema registry, {servers} (a first start downloads about {megabytes} MB)")
@@ -61,7 +59,6 @@ class DemoStack:
             await asyncio.wait({self._starting}, timeout=_POLL_SECONDS)
             if self._starting.done():
                 self._starting.result()
-        self.api_url = state.api_url or ""
         return state
 
     def check(self) -> None:

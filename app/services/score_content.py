@@ -14,7 +14,7 @@ from typing import Final
 from app.domain.contents import ContentRow, merged, reason_codes
 from app.domain.images import Rejection
 from app.domain.outcomes import REJECTED, SCORED
-from app.domain.policy import Policy, Subject, Verdict, evaluate, is_published
+from app.domain.policy import Policy, Subject, Verdict, evaluate, published
 from app.errors import DeadlineExceeded, IndexUnavailable, Overloaded
 from app.inference.budget import Ticket
 from app.inference.engine import EngineTimings
@@ -206,7 +206,7 @@ class ContentScorer:
         if self._policy is None:
             return None
         verdict = evaluate(self._policy, Subject(outcome, reason, scores))
-        return replace(verdict, matches=tuple(match for match in verdict.matches if is_published(match.action)))
+        return replace(verdict, matches=published(verdict))
 
     # --- what is known ---
 

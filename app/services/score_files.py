@@ -19,7 +19,7 @@ from typing import Final
 from app.domain.contents import reason_codes
 from app.domain.images import Rejection, RejectReason
 from app.domain.outcomes import GONE, REJECTED, SCORED, missing_reason
-from app.domain.policy import Policy, Subject, evaluate, is_published
+from app.domain.policy import Policy, Subject, evaluate, published
 from app.errors import ConfigurationError, Retryable
 from app.inference.budget import Budget, Ticket
 from app.inference.engine import HELD_PIXEL_BYTES, Engine, EngineTimings
@@ -266,7 +266,7 @@ class FileScorer:
         if self._policy is None:
             return "", ()
         decision = evaluate(self._policy, Subject(outcome, reason, scores))
-        return decision.action, tuple(match for match in decision.matches if is_published(match.action))
+        return decision.action, published(decision)
 
 
 def _read_file(path: Path, limit: int) -> bytes | int:

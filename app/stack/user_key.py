@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from app.domain.api_keys import SCOPES
 from app.stack.jars import Report
-from app.stack.verbs import run_verb
+from app.stack.verbs import run_verb, told_object
 
 _NAME: Final = "demo"
-_SCOPES: Final = ("read", "score", "moderate", "admin")
 
 
 def key_file(var_dir: Path) -> Path:
@@ -45,7 +44,7 @@ async def ensure_key(var_dir: Path, environment: Mapping[str, str], report: Repo
 
 async def _create(environment: Mapping[str, str]) -> tuple[str | None, str]:
     """Return the new key, or None and what the verb said."""
-    scopes = (word for scope in _SCOPES for word in ("--scope", scope))
+    scopes = (word for scope in SCOPES for word in ("--scope", scope))
     code, text = await run_verb(environment, "api", "keys", "create", "--name", _NAME, *scopes, "--json")
-    found: dict[str, str] = next((json.loads(line) for line in text.splitlines() if line.startswith("{")), {})
+    found = told_object(text)
     return (found["key"], "") if code == 0 and "key" in found else (None, " ".join(text.split())[-300:])

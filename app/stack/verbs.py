@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from app.settings import ROOT
 from app.stack.processes import ServerCommand
@@ -45,3 +46,9 @@ async def run_verb(environment: Mapping[str, str], *words: str) -> tuple[int, st
             process.kill()
             await process.wait()
     return process.returncode or 0, output.decode(errors="replace")
+
+
+def told_object(text: str) -> dict[str, Any]:
+    """Return the first JSON object among the lines that a verb printed; empty where there is none."""
+    found: dict[str, Any] = next((json.loads(line) for line in text.splitlines() if line.startswith("{")), {})
+    return found

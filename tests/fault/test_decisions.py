@@ -7,6 +7,7 @@ import random
 import signal
 import uuid
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -81,12 +82,15 @@ async def test_a_killed_query_service_publishes_every_decision_once(
     """kill -9 of the service at random moments, and of the agent that makes labels: each decision and label once."""
     draw = random.Random(5)
     lease = lease_port(purpose="the query service")
-    async with whole_pipeline(stack, names, tmp_path) as pipeline:
+    async with AsyncExitStack() as held:
+        held.callback(lease.release)
+        pipeline = await held.enter_async_context(whole_pipeline(stack, names, tmp_path))
         keys = await publish_flags(pipeline, IMAGES)
         pipeline.start_workers(("index", "label"), restart=True)
         api = pipeline.start("api", "api", "--port", str(lease.port), "--no-score")
         token = await make_key(pipeline, "ana")
         queue = RedisQueue(pipeline.settings.redis, pipeline.settings.moderation, SystemClock())
+        held.push_async_callback(queue.close)
 
         async def waiting() -> int:
             return sum((await queue.counts()).by_action.values())
@@ -130,8 +134,6 @@ async def test_a_killed_query_service_publishes_every_decision_once(
             return await waiting() == 0
 
         await eventually(none_waits, 60, message="decided images still wait")
-        await queue.close()
-    lease.release()
 
 
 async def pipeline_labels(pipeline: WholePipeline) -> bool:

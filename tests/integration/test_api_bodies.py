@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,27 +9,22 @@ import httpx
 import uvicorn
 
 from app.adapters.clock import SystemClock
-from app.api.application import build_application
-from app.api.serve import listen
+from app.api.serve import api_server
 from tests.support.api import memory_parts
+from tests.support.serving import serving
 
 MIB = 1024 * 1024
 
 
 @asynccontextmanager
 async def served() -> AsyncIterator[httpx.AsyncClient]:
-    with listen("127.0.0.1", 0) as listening:
-        application = build_application(memory_parts(clock=SystemClock()))
-        config = uvicorn.Config(application, http="httptools", log_config=None, access_log=False)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            async with httpx.AsyncClient(base_url=address, timeout=30) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            await task
+    # Without what a whole service ends first: memory parts have no live side.
+    server = uvicorn.Server(api_server(memory_parts(clock=SystemClock())).config)
+    async with (
+        serving(server) as (host, port),
+        httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=30) as client,
+    ):
+        yield client
 
 
 async def test_the_refusal_arrives_while_the_body_is_still_sent() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from app.settings import ROOT, Settings
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.eventually import eventually
 from tests.support.pictures import encoded
+from tests.support.verbs import clean_environment
 
 # Loads the models twice.
 pytestmark = pytest.mark.timeout(240)
@@ -46,11 +46,10 @@ def pictures() -> dict[str, bytes]:
 
 
 def by_file(folder: Path) -> dict[str, dict[str, Any]]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
     done = subprocess.run(
         [sys.executable, "-m", "app", "score", str(folder), "--json", "--quiet"],
         cwd=ROOT,
-        env={**clean, "SIGHTLINE_STACK_VAR_DIR": "/nonexistent"},
+        env=clean_environment({"SIGHTLINE_STACK_VAR_DIR": "/nonexistent"}),
         capture_output=True,
         text=True,
         timeout=120,

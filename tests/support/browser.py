@@ -48,27 +48,31 @@ def find_browser(bundled: str | None = None) -> str | None:
 
 
 def install_browser(bundled: str | None = None) -> str | None:
-    """Return a Chromium, installing it where there is none: by apt-get as root on Debian's kind, else by playwright."""
+    """Return a Chromium, installing it where there is none: by apt-get as root on Debian's kind, or by playwright."""
     # Test processes that begin together must not install it twice.
     with (Path(tempfile.gettempdir()) / f"sightline-browser-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = find_browser(bundled)
         if found:
             return found
-        for command in _installers():
+        for commands in _installers():
             try:
-                subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_SECONDS, env=_quiet())
+                for command in commands:
+                    subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_SECONDS, env=_quiet())
             except (OSError, subprocess.SubprocessError):
-                return find_browser(bundled)
-        return find_browser(bundled)
+                continue
+            if (found := find_browser(bundled)) is not None:
+                return found
+        return None
 
 
-def _installers() -> Iterator[tuple[str, ...]]:
+def _installers() -> Iterator[tuple[tuple[str, ...], ...]]:
+    """Yield ways to come by a Chromium, each some commands; where one fails the next may do."""
     if os.getuid() == 0 and shutil.which("apt-get"):
-        yield ("apt-get", "update", "-qq")
-        yield ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-liberation")
-    else:
-        yield (sys.executable, "-m", "playwright", "install", "chromium")
+        packages = ("chromium", "fonts-liberation")
+        install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
+        yield (("apt-get", "update", "-qq"), install)
+    yield ((sys.executable, "-m", "playwright", "install", "chromium"),)
 
 
 def _quiet() -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction, Record
 from tests.support.stack import TestNames
 from tests.support.streaming import WorkerProcess
-from tests.support.verbs import run_verb_together
+from tests.support.verbs import clean_environment, run_verb_together
 
 AGENTS = ("identify", "score", "moderate", "index")
 NSFW_ONLY = {"SIGHTLINE_INFERENCE_DISABLED": "category,quality,embedded_text"}
@@ -60,12 +59,11 @@ class VerbProcess(WorkerProcess):
 
     def start(self) -> None:
         """Start it; its log goes on in the same file."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", self.agent, *self.arguments],
                 cwd=ROOT,
-                env={**clean, **self.environment},
+                env=clean_environment(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

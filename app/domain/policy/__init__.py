@@ -8,6 +8,7 @@ from app.domain.policy.decide import (
     past_of,
     past_outcome,
     past_verdict,
+    published,
     subject_of,
 )
 from app.domain.policy.evaluate import RuleReport, Subject, Verdict, evaluate, report_rules
@@ -53,6 +54,7 @@ __all__ = [
     "past_of",
     "past_outcome",
     "past_verdict",
+    "published",
     "report_rules",
     "run_cases",
     "stronger",

@@ -84,7 +84,7 @@ def flag_for(
         return _flag(policy, prediction, position, decided_at_ms, verdict, None)
     past = past_of(prediction.previous)
     action, rules = _past_verdict(policy, past)
-    fresh_rules = tuple(sorted(found.rule for found in _published(verdict)))
+    fresh_rules = tuple(sorted(found.rule for found in published(verdict)))
     fresh_action = verdict.action if is_published(verdict.action) else NO_ACTION
     if (fresh_action, fresh_rules) == (action, rules):
         return None
@@ -100,10 +100,11 @@ def _past_verdict(policy: Policy, past: Past) -> tuple[str, tuple[str, ...]]:
     verdict = evaluate(policy, past.subject)
     if not is_published(verdict.action):
         return NO_ACTION, ()
-    return verdict.action, tuple(sorted(found.rule for found in _published(verdict)))
+    return verdict.action, tuple(sorted(found.rule for found in published(verdict)))
 
 
-def _published(verdict: Verdict) -> tuple[RuleMatch, ...]:
+def published(verdict: Verdict) -> tuple[RuleMatch, ...]:
+    """Return the rules that matched and ask for more than advice."""
     return tuple(found for found in verdict.matches if is_published(found.action))
 
 
@@ -115,7 +116,7 @@ def _flag(
     verdict: Verdict,
     before: tuple[str, tuple[str, ...]] | None,
 ) -> FlaggedImage:
-    matches = _published(verdict)
+    matches = published(verdict)
     return FlaggedImage(
         flag_id=flag_id_of(prediction.upload_id, policy),
         upload_id=prediction.upload_id,

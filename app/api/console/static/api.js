@@ -45,7 +45,7 @@ async function request(method, path, options = {}) {
       credentials: "same-origin",
       redirect: "error",
     });
-    if (response.ok) return options.read ? await options.read(response) : { status: response.status, ...(await payload(response)) };
+    if (response.ok) return options.read ? await options.read(response) : await payload(response);
     const problem = new Problem(response.status, await payload(response), retryAfter(response));
     if (problem.status === 401 && !quiet) session.dispatchEvent(new Event("ended"));
     throw problem;
@@ -165,3 +165,17 @@ export const api = {
     });
   },
 };
+
+/** The image once it is no longer under way; null where `signal` ended it or `waiting(found)`, which draws, gave up by false. */
+export async function untilScored(bucket, key, { wait, signal, waiting }) {
+  let found = await api.image(bucket, key, { signal });
+  while (found.status === "under_way") {
+    if (waiting(found) === false) return null;
+    const began = performance.now();
+    found = await api.image(bucket, key, { wait, signal });
+    // A service that does not wait must not be asked in a whirl.
+    if (found.status === "under_way" && performance.now() - began < 1000) await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (signal.aborted) return null;
+  }
+  return found;
+}

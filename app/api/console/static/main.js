@@ -1,6 +1,7 @@
 // The shell: who is signed in, which page the address asks for, and how one leaves the other.
 
 import { api, isLeft, Problem, session as sessionEvents } from "./api.js";
+import { dialogIsOpen } from "./dialogs.js";
 import { h, isTyping, put } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { announce, message } from "./messages.js";
@@ -246,7 +247,7 @@ document.querySelector(".skip-link").addEventListener("click", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !has("read")) return;
-  if (document.querySelector("dialog[open]")) return;
+  if (dialogIsOpen()) return;
   event.preventDefault();
   const field = document.querySelector("[data-testid=search-input]");
   if (field) field.focus();

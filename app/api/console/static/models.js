@@ -15,7 +15,7 @@ async function load() {
     const answer = await api.models();
     const found = {};
     for (const model of answer.models ?? []) {
-      const name = model.model ?? model.name;
+      const { name } = model;
       if (name && model.thresholds && typeof model.thresholds === "object") found[name] = model.thresholds;
     }
     return found;

@@ -8,7 +8,7 @@ import { actionBadge, actionChips, button, emptyState, severityMeter } from "./p
 import { Preview } from "./previews.js";
 import { remember, remembered } from "./storage.js";
 import { holdable, regionsOf, Veil } from "./veil.js";
-import { ACTIONS, clock, count, plain, problemWords, seconds } from "./words.js";
+import { ACTIONS, clock, count, problemWords, ruleWords, seconds } from "./words.js";
 
 const STEP = 48;
 const MOST = 480;
@@ -132,7 +132,7 @@ class Tile {
         "div",
         { class: "tile-text" },
         h("div", { class: "tile-head" }, actionBadge(image.flag?.action ?? "none"), severityMeter(image.flag?.severity ?? 0), this.age),
-        h("p", { class: "tile-rule", text: rule ? plain(rule.rule.replace(/-/g, " ")) : "" }),
+        h("p", { class: "tile-rule", text: rule ? ruleWords(rule) : "" }),
         h("p", { class: "tile-key", title: image.key }, h("bdi", { text: image.key.split("/").pop() || image.key })),
         this.leased,
       ),

@@ -1,13 +1,13 @@
 // The page of one image: what is known, what was decided, how it came to be so.
 
-import { api, freshId, isLeft, Problem } from "./api.js";
+import { api, freshId, isLeft, Problem, untilScored } from "./api.js";
 import { append, h, isTyping, put } from "./dom.js";
 import { dialogIsOpen } from "./dialogs.js";
 import { icon } from "./icons.js";
 import { announce, message } from "./messages.js";
 import { knownThresholds } from "./models.js";
 import { outbox } from "./outbox.js";
-import { actionBadge, address, adviceList, button, decisionSentence, emptyState, facts, flagRules, key as keyCap, outcomeBadge, outcomeSentence, pictureFacts, scoreGroups, severityMeter, shortVersion, thresholdsOf, workTimes } from "./parts.js";
+import { actionBadge, address, adviceList, button, decisionSentence, emptyState, facts, flagRules, key as keyCap, outcomeBadge, outcomeSentence, pictureFacts, scoreGroups, severityMeter, shortVersion, strongest, thresholdsOf, toneBy, workTimes } from "./parts.js";
 import { Preview } from "./previews.js";
 import { askReason } from "./reasons.js";
 import { holdable, regionsOf, Veil } from "./veil.js";
@@ -23,7 +23,6 @@ export function imagePageOf({ main, has, signal, params }) {
   append(main, head, body);
   document.title = `${key.split("/").pop() || key} · Sightline`;
   let preview = null;
-  let veil = null;
   let hold = null;
 
   async function copy() {
@@ -37,14 +36,9 @@ export function imagePageOf({ main, has, signal, params }) {
 
   async function load() {
     try {
-      let image = await api.image(bucket, key, { signal });
-      while (image.status === 202 || image.status === "under_way") {
-        put(body, h("div", { class: "note under-way", "data-testid": "image-under-way" }, h("span", { class: "spinner", "aria-hidden": "true" }), h("p", { text: "Uploaded and under way; the outcome appears here by itself." })));
-        const began = performance.now();
-        image = await api.image(bucket, key, { wait: WAIT_SECONDS, signal });
-        if (image.status === 202 && performance.now() - began < 1000) await new Promise((resolve) => setTimeout(resolve, 1000));
-        if (signal.aborted) return;
-      }
+      const waiting = () => put(body, h("div", { class: "note under-way", "data-testid": "image-under-way" }, h("span", { class: "spinner", "aria-hidden": "true" }), h("p", { text: "Uploaded and under way; the outcome appears here by itself." })));
+      const image = await untilScored(bucket, key, { wait: WAIT_SECONDS, signal, waiting });
+      if (image === null) return;
       draw(image, await knownThresholds());
     } catch (error) {
       if (isLeft(error)) return;
@@ -65,7 +59,7 @@ export function imagePageOf({ main, has, signal, params }) {
 
   function draw(image, thresholds) {
     const known = thresholdsOf(image.flag?.rules, thresholds);
-    const toneOf = (model, label) => (image.flag?.rules ?? []).find((rule) => (rule.conditions ?? []).some((one) => one.model === model && one.label === label))?.action ?? "advise";
+    const toneOf = toneBy(image.flag?.rules);
     const advice = adviceList(image.reasons);
     put(
       body,
@@ -101,7 +95,7 @@ export function imagePageOf({ main, has, signal, params }) {
     if (!has("moderate")) {
       return h("section", { class: "stage stage-image" }, h("div", { class: "veil veil-stage is-empty" }, h("div", { class: "veil-inner" }, h("div", { class: "veil-words" }, icon("nopicture"), h("p", { class: "veil-words-title", text: "No picture for this key" }), h("p", { text: "Looking at pictures needs the scope “moderate”." })))));
     }
-    veil = new Veil({ use: "stage", width: image.width, height: image.height, alt: `Picture ${image.key}`, testid: "image-preview", regions: regionsOf(image) });
+    const veil = new Veil({ use: "stage", width: image.width, height: image.height, alt: `Picture ${image.key}`, testid: "image-preview", regions: regionsOf(image) });
     const fetchIt = () => {
       preview = new Preview(image, "stage");
       veil.follow(preview, fetchIt);
@@ -157,7 +151,7 @@ export function imagePageOf({ main, has, signal, params }) {
         for (const one of buttons) one.disabled = false;
       }
     };
-    const rule = (image.flag?.rules ?? []).reduce((best, one) => (best === null || one.severity > best.severity ? one : best), null);
+    const rule = strongest(image.flag);
     const panel = h(
       "section",
       { class: "panel decide", "aria-label": "Decision" },

@@ -8,11 +8,11 @@ import { icon } from "./icons.js";
 import { announce, message } from "./messages.js";
 import { knownThresholds } from "./models.js";
 import { outbox } from "./outbox.js";
-import { actionBadge, actionChips, address, adviceList, button, emptyState, flagRules, key, pictureFacts, scoreGroups, thresholdsOf } from "./parts.js";
+import { actionBadge, actionChips, address, adviceList, button, emptyState, flagRules, key, pictureFacts, scoreGroups, strongest, thresholdsOf } from "./parts.js";
 import { askReason } from "./reasons.js";
 import { remember, remembered } from "./storage.js";
 import { holdable, regionsOf, Veil } from "./veil.js";
-import { ACTIONS, actionWords, count, decisionWords, plain, problemWords, REJECT_REASONS, reasonWords, scoreText, seconds } from "./words.js";
+import { ACTIONS, actionWords, count, decisionWords, problemWords, REJECT_REASONS, reasonWords, ruleWords, scoreText, seconds } from "./words.js";
 
 const COUNTS_MS = 10_000;
 const COUNTS_AFTER_MS = 350;
@@ -363,15 +363,9 @@ function tally(numbers, total, more) {
   say(more, `${approve} approved · ${reject} rejected · ${skip} skipped`);
 }
 
-/** The rule that asks for most. */
-function strongest(flag) {
-  const rules = flag?.rules ?? [];
-  return rules.reduce((best, rule) => (best === null || rule.severity > best.severity ? rule : best), null);
-}
-
 /** The image in front in one sentence, for those who listen. */
 function spoken(item) {
   const rule = strongest(item.image.flag);
   const condition = rule?.conditions?.find((one) => one.model);
-  return `Next image. ${actionWords(item.image.flag?.action ?? "none")}${rule ? `, ${plain(rule.rule.replace(/-/g, " "))}` : ""}${condition ? `, score ${scoreText(condition.value)}` : ""}.`;
+  return `Next image. ${actionWords(item.image.flag?.action ?? "none")}${rule ? `, ${ruleWords(rule)}` : ""}${condition ? `, score ${scoreText(condition.value)}` : ""}.`;
 }

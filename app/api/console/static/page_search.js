@@ -1,11 +1,11 @@
 // Find an image by its key, or score a file that is not uploaded yet.
 
-import { api, imagePage, isLeft, Problem } from "./api.js";
+import { api, imagePage, isLeft, Problem, untilScored } from "./api.js";
 import { append, h, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { announce } from "./messages.js";
 import { knownThresholds } from "./models.js";
-import { actionBadge, address, adviceList, button, decisionSentence, facts, flagRules, outcomeBadge, outcomeSentence, pictureFacts, ruleCard, scoreGroups, thresholdsOf, workTimes } from "./parts.js";
+import { actionBadge, address, adviceList, button, decisionSentence, facts, flagRules, outcomeBadge, outcomeSentence, pictureFacts, ruleCard, scoreGroups, thresholdsOf, toneBy, workTimes } from "./parts.js";
 import { regionsOf, Veil } from "./veil.js";
 import { bytes, problemWords, seconds } from "./words.js";
 
@@ -54,22 +54,22 @@ export function searchPage({ main, has, signal, params }) {
     put(result, h("p", { class: "quiet", text: "Looking …" }));
     const until = performance.now() + PATIENCE_MS;
     try {
-      let found = await api.image(place.bucket, place.key, { signal: mine.signal });
-      while (found.status === 202 || found.status === "under_way") {
-        put(
-          result,
-          h("div", { class: "note under-way", "data-testid": "search-under-way" }, h("span", { class: "spinner", "aria-hidden": "true" }), h("p", {}, `This image is under way: uploaded ${Number.isFinite(found.since_ms) ? `${seconds(Math.max(0, Math.round((Date.now() - found.since_ms) / 1000)))} ago` : "a moment ago"}, not scored yet${found.queue_seconds > 0 ? `; about ${seconds(found.queue_seconds)} are before it` : ""}. Its outcome appears here by itself.`)),
-        );
-        if (performance.now() > until) {
-          put(result, h("p", { class: "note", "data-testid": "search-under-way", text: "Still under way after two minutes. The workers may be behind; look again later." }));
-          return;
-        }
-        const began = performance.now();
-        found = await api.image(place.bucket, place.key, { wait: WAIT_SECONDS, signal: mine.signal });
-        // A service that does not wait must not be asked in a whirl.
-        if (found.status === 202 && performance.now() - began < 1000) await new Promise((resolve) => setTimeout(resolve, 1000));
-        if (mine.signal.aborted) return;
-      }
+      const found = await untilScored(place.bucket, place.key, {
+        wait: WAIT_SECONDS,
+        signal: mine.signal,
+        waiting: (found) => {
+          put(
+            result,
+            h("div", { class: "note under-way", "data-testid": "search-under-way" }, h("span", { class: "spinner", "aria-hidden": "true" }), h("p", {}, `This image is under way: uploaded ${Number.isFinite(found.since_ms) ? `${seconds(Math.max(0, Math.round((Date.now() - found.since_ms) / 1000)))} ago` : "a moment ago"}, not scored yet${found.queue_seconds > 0 ? `; about ${seconds(found.queue_seconds)} are before it` : ""}. Its outcome appears here by itself.`)),
+          );
+          if (performance.now() > until) {
+            put(result, h("p", { class: "note", "data-testid": "search-under-way", text: "Still under way after two minutes. The workers may be behind; look again later." }));
+            return false;
+          }
+          return true;
+        },
+      });
+      if (found === null) return;
       put(result, imageCard(found, thresholds));
     } catch (error) {
       if (isLeft(error)) return;
@@ -101,10 +101,6 @@ function imageCard(image, thresholds) {
     h("div", { class: "found-body" }, h("div", {}, pictureFacts(image), adviceList(image.reasons), image.flag && flagRules(image.flag)), h("div", {}, scoreGroups(image, { thresholds: known, toneOf: toneBy(image.flag?.rules) }))),
     h("p", {}, h("a", { class: "button button-quiet", href: imagePage(image.bucket, image.key) }, icon("open"), "Open its page")),
   );
-}
-
-function toneBy(rules) {
-  return (model, label) => (rules ?? []).find((rule) => (rule.conditions ?? []).some((one) => one.model === model && one.label === label))?.action ?? "advise";
 }
 
 // --- a file of one's own

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import {
   actionWords, adviceWords, ago, bytes, clock, decisionReason, decisionWords, milliseconds, modelWords, outcomeWords, percent,
-  plain, reasonWords, scoreText,
+  plain, reasonWords, ruleWords, scoreText,
 } from "./words.js";
 
 export const actionBadge = (action) => h("span", { class: `badge badge-${action}`, "data-action": action }, actionWords(action));
@@ -62,7 +62,7 @@ export function ruleCard(rule) {
   return h(
     "li",
     { class: `rule rule-${rule.action}`, "data-testid": `rule-${rule.rule}` },
-    h("div", { class: "rule-head" }, actionBadge(rule.action), h("strong", { text: plain(String(rule.rule).replace(/-/g, " ")) }), severityMeter(rule.severity)),
+    h("div", { class: "rule-head" }, actionBadge(rule.action), h("strong", { text: ruleWords(rule) }), severityMeter(rule.severity)),
     h("p", { class: "rule-words", text: rule.explanation }),
     scoresOfRule(rule.conditions ?? []).map((one) => conditionRow(one, rule.action)),
   );
@@ -247,4 +247,15 @@ export function actionChips(actions, chosen, changed) {
       for (const { action, tally } of chips) tally.textContent = byAction ? String(byAction[action] ?? 0) : "";
     },
   };
+}
+
+/** The rule of a flag that asks for most. */
+export function strongest(flag) {
+  const rules = flag?.rules ?? [];
+  return rules.reduce((best, rule) => (best === null || rule.severity > best.severity ? rule : best), null);
+}
+
+/** Of a label of a model: the action of the first rule that asked for it. */
+export function toneBy(rules) {
+  return (model, label) => (rules ?? []).find((rule) => (rule.conditions ?? []).some((one) => one.model === model && one.label === label))?.action ?? "advise";
 }

@@ -147,3 +147,6 @@ export function clock(ms) {
 }
 
 export const hourMinute = (ms) => new Date(ms).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+
+/** The name of a rule, as people read it. */
+export const ruleWords = (rule) => plain(String(rule.rule).replace(/-/g, " "));
