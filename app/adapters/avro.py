@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import operator
 import struct
 import types
 import typing
@@ -161,12 +162,15 @@ def _from_wire(kind: Any) -> Callable[[Any], Any]:
         found = [(field.name, _from_wire(hints[field.name])) for field in dataclasses.fields(kind)]
         nested = [(name, convert) for name, convert in found if convert is not _as_it_is]
         make = typing.cast("Callable[..., Any]", kind)
+        # By position: half the time of `make(**value)`. With one name alone, itemgetter gives no tuple.
+        names = [name for name, _ in found]
+        fields = operator.itemgetter(*names) if len(names) > 1 else lambda value: (value[names[0]],)
 
         def build(value: Any) -> Any:
             # What was just read belongs to nobody else: changed in place, as most fields need no change at all.
             for name, convert in nested:
                 value[name] = convert(value[name])
-            return make(**value)
+            return make(*fields(value))
 
         return build
     if isinstance(kind, types.UnionType):

@@ -18,6 +18,8 @@ class PrometheusMeters:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._rows: dict[str, Any] = {metric.name: self._make(metric) for metric in metrics}
+        # By name and labels as they are told: the library checks and orders them anew each time.
+        self._series: dict[tuple[object, ...], Any] = {}
 
     def _make(self, metric: Metric) -> Any:
         meaning = f"{metric.meaning} ({metric.unit})"
@@ -30,7 +32,12 @@ class PrometheusMeters:
                 return Histogram(metric.name, meaning, metric.labels, registry=self._registry, buckets=metric.buckets)
 
     def _row(self, name: str, labels: dict[str, str]) -> Any:
-        return self._rows[name].labels(**labels) if labels else self._rows[name]
+        told = (name, *labels.items())
+        found = self._series.get(told)
+        if found is None:
+            row = self._rows[name]
+            found = self._series[told] = row.labels(**labels) if labels else row
+        return found
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """See Meters."""
@@ -47,6 +54,7 @@ class PrometheusMeters:
     def forget(self, name: str) -> None:
         """See Meters."""
         self._rows[name].clear()
+        self._series = {told: row for told, row in self._series.items() if told[0] != name}
 
     def text(self) -> bytes:
         """Return the page that Prometheus scrapes."""

@@ -52,7 +52,7 @@ def openapi_page() -> str:
 def _routed(routers: Sequence[APIRouter]) -> DocumentedApi:
     app = DocumentedApi()
     for router in routers:
-        app.include_router(router)
+        app.add(router)
     return app
 
 

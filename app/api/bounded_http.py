@@ -35,15 +35,20 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._refused = False
         self._limit: asyncio.TimerHandle | None = None
+        # What the limit has to be from now on (None: none), and whether it is another one than before.
+        self._seconds: float | None = None
+        self._moved = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._bound(self.head_seconds)
+        self._set_limit()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        self._unbound()
+        self._bound(None)
+        self._set_limit()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,6 +61,9 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
+        # Not before: most requests come in one piece, and need none.
+        if self._moved:
+            self._set_limit()
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -79,7 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there; what it waits for, it may."""
-        self._unbound()
+        self._bound(None)
         if not self._refused:
             super().on_message_complete()
 
@@ -107,14 +115,16 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", bytes(answer.body)]))
         self.transport.close()
 
-    def _bound(self, seconds: float) -> None:
-        self._unbound()
-        self._limit = self.loop.call_later(seconds, self._too_slow, seconds)
+    def _bound(self, seconds: float | None) -> None:
+        self._seconds, self._moved = seconds, True
 
-    def _unbound(self) -> None:
+    def _set_limit(self) -> None:
+        self._moved = False
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
+        if self._seconds is not None:
+            self._limit = self.loop.call_later(self._seconds, self._too_slow, self._seconds)
 
     def _too_slow(self, seconds: float) -> None:
         self._limit = None

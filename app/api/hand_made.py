@@ -7,12 +7,13 @@ function of the request alone, which must check what the signature promises.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 _D = TypeVar("_D", bound=Callable[..., Any])
 Serve = Callable[[Request], Awaitable[Response]]
@@ -32,11 +33,10 @@ def served_by(serve: Serve) -> Callable[[_D], _D]:
 class HandMade(APIRoute):
     """The route of a function decorated with `served_by`."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers."""
-        serve = _SERVED[self.endpoint]
-
-        async def answer(request: Request) -> Response:
-            return await serve(request)
-
-        return answer
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; what is raised, the application's handlers answer."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        answer = await _SERVED[self.endpoint](Request(scope, receive))
+        await answer(scope, receive, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from app import __version__
@@ -95,12 +95,20 @@ class DocumentedApi(FastAPI):
             description=_DESCRIPTION,
             license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
             openapi_tags=[{"name": name, "description": told} for name, told in _TAGS.items()],
-            generate_unique_id_function=_operation_id,
             docs_url=None,
             redoc_url=None,
             # A redirect to another spelling of a path would lead to another key.
             redirect_slashes=False,
+            # app/metrics.py has ours; FastAPI's own asks the environment for its set-up at each request.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
         )
+
+    def add(self, router: APIRouter) -> None:
+        """Serve the routes of `router`, whose paths are whole. Unlike one that is included, they are matched once."""
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                route.unique_id = route.name  # stable, and a decent name in generated clients
+            self.router.routes.append(route)
 
     def openapi(self) -> dict[str, Any]:
         """Return the document, made once."""
@@ -126,11 +134,6 @@ def complete(document: dict[str, Any]) -> None:
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM
     components["securitySchemes"] = _SCHEMES
-
-
-def _operation_id(route: APIRoute) -> str:
-    """Return the name of a route's function: stable, and a decent name in generated clients."""
-    return route.name
 
 
 def _add_image(operation: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """`/v1/images/{bucket}/{key}` exactly as the client wrote it: a key is any text, slashes and dots and all.
 
 Servers decode a path before it is routed, and then `a%2Fb` and `a/b`, a key that ends in `/explain` and the
-sub-resource `explain`, are one. So the path is taken apart as it came, and written anew with bucket and key as one
-segment each, percent-encoded: ordinary routes match it, and `image_key` gives what the two really are.
+sub-resource `explain`, are one. So the path is taken apart as it came, and written anew with a dash for each of bucket
+and key: ordinary routes match it, and `image_key` gives what the two really are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ImagePaths:
                     await problem_answer(problem, str(state.get("request_id", "")))(scope, receive, send)
                     return
                 state["image"] = (bucket, key)
-                scope["path"] = f"/v1/images/{quote(bucket, safe='')}/{quote(key, safe='')}{sub}"
+                scope["path"] = f"/v1/images/-/-{sub}"
             elif scope["path"].startswith(_PREFIX.decode()):
                 # Only decoded does it begin so; the routes below would take it for a path that was read here.
                 scope["path"] = "/v1/images"
@@ -63,9 +63,11 @@ def split_image_path(raw: bytes) -> tuple[str, str, str]:
 
 
 def _decoded(what: str, raw: bytes, most_bytes: int) -> str:
-    if _BROKEN_ESCAPE.search(raw):
-        raise Problem(400, "invalid_key", f"the {what} has a % that begins no escape; a real one is %25")
-    plain = unquote_to_bytes(raw)
+    plain = raw
+    if b"%" in raw:
+        if _BROKEN_ESCAPE.search(raw):
+            raise Problem(400, "invalid_key", f"the {what} has a % that begins no escape; a real one is %25")
+        plain = unquote_to_bytes(raw)
     if not plain:
         raise Problem(400, "invalid_key", f"the {what} is empty")
     if len(plain) > most_bytes:

@@ -27,7 +27,7 @@ PATHS = {
 def document() -> dict[str, Any]:
     app = DocumentedApi()
     for router in (explain, models, operations, stream):
-        app.include_router(router)
+        app.add(router)
     found: dict[str, Any] = app.openapi()
     return found
 
