@@ -86,8 +86,12 @@ class TopicFollower:
         """The offset in each partition at which following began."""
         return self._begins
 
+    async def aim(self) -> None:
+        """Let `caught_up` ask for everything that is committed by now. Raises BrokerUnavailable."""
+        self._ends = await self._read_ends()
+
     async def caught_up(self) -> bool:
-        """Whether everything was polled that was committed when following began."""
+        """Whether everything was polled that was committed when following began, or at the last `aim`."""
         while self._ends:
             part, end = next(iter(self._ends.items()))
             if await self._consumer.position(part) < end:
@@ -132,11 +136,14 @@ class TopicFollower:
 
     async def reach(self) -> None:
         """Return when the broker answered for every partition. Raises BrokerUnavailable after 5 s without."""
+        await self._read_ends()
+
+    async def _read_ends(self) -> dict[Any, int]:
         from aiokafka.errors import KafkaError
 
         try:
             async with asyncio.timeout(_REACH_SECONDS):
-                await self._consumer.end_offsets(self._consumer.assignment())
+                return dict(await self._consumer.end_offsets(self._consumer.assignment()))
         except (KafkaError, OSError, TimeoutError) as error:
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -43,10 +44,19 @@ def connect(
 
 @contextmanager
 def redis_errors(client: Any) -> Iterator[None]:
-    """Make what goes wrong with `client` IndexUnavailable, one sentence without the password that its URL may hold."""
+    """Make what goes wrong with `client` IndexUnavailable, one sentence without the password that its URL may hold.
+
+    A cancellation that comes meanwhile is never lost: redis-py sends by `asyncio.wait_for`, which before Python 3.12
+    drops one that comes as it ends (python/cpython#86296), and the task would run on.
+    """
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task is not None else 0
     try:
         yield
     except (RedisError, OSError) as error:
         asked = client.connection_pool.connection_kwargs
         where = asked.get("path") or f"{asked.get('host')}:{asked.get('port')}"
         raise IndexUnavailable(unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)) from error
+    finally:
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
-from app.adapters.redis_client import connect
+from app.adapters.redis_client import connect, redis_errors
+from app.errors import IndexUnavailable
 from app.settings import RedisSettings
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class RedisWatch:
             if not waiting:
                 del self._events[channel]
                 if self._pubsub is not None:
-                    with suppress(RedisError, OSError):
+                    with suppress(IndexUnavailable), redis_errors(self._redis):
                         await self._pubsub.unsubscribe(channel)
 
     async def _subscribe(self, channel: str) -> None:
@@ -60,17 +59,18 @@ class RedisWatch:
             self._reading = asyncio.create_task(self._read())
             return  # its first act is to subscribe, and whoever asked looks after that
         # While Redis is away its waiters look by themselves, and the reader subscribes again later.
-        with suppress(RedisError, OSError):
+        with suppress(IndexUnavailable), redis_errors(self._redis):
             await self._pubsub.subscribe(channel)
 
     async def _read(self) -> None:
         while True:
             try:
-                if not self._pubsub.subscribed:
-                    # A channel of nobody keeps the connection listening while nobody waits.
-                    await self._pubsub.subscribe(self._prefix + "changed:", *self._events)
-                message = await self._pubsub.get_message(timeout=_LOOK_SECONDS)
-            except (RedisError, OSError) as error:
+                with redis_errors(self._redis):
+                    if not self._pubsub.subscribed:
+                        # A channel of nobody keeps the connection listening while nobody waits.
+                        await self._pubsub.subscribe(self._prefix + "changed:", *self._events)
+                    message = await self._pubsub.get_message(timeout=_LOOK_SECONDS)
+            except IndexUnavailable as error:
                 logger.debug("changes of the index are not heard: %s", error)
                 await self._pubsub.aclose()
                 self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)

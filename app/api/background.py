@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from app.streaming.failstop import fail_stop
+
+_AGAIN_SECONDS: Final = 3.0
 
 
 @asynccontextmanager
@@ -17,9 +19,12 @@ async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running = set(tasks)
+        while running:
+            for task in running:
+                task.cancel()
+            # Again, because a library may lose one: asyncio.wait_for does before Python 3.12 (python/cpython#86296).
+            _, running = await asyncio.wait(running, timeout=_AGAIN_SECONDS)
 
 
 async def _kept(work: Coroutine[Any, Any, None]) -> None:

@@ -77,7 +77,8 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
         rates = Rates(clock, settings.api.rate_per_second, use)
         await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
         with suppress(TimeoutError):
-            await asyncio.wait_for(keys.filled.wait(), _KEYS_SECONDS)
+            async with asyncio.timeout(_KEYS_SECONDS):
+                await keys.filled.wait()
         yield ApiParts(
             settings=settings,
             clock=clock,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from app.demo.screen import Screen, shown
 from app.demo.servers import DemoStack
 from app.demo.tally import Tally
 from app.errors import StartupRefused
+from app.ports import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.state import StackState
 from app.stack.verbs import run_verb, told_object
@@ -148,10 +149,7 @@ async def _score_all(
         try:
             with screen.progress():
                 while not tally.complete:
-                    for source in await follower.poll(_POLL_SECONDS):
-                        record = codec.decode(source.value)
-                        if isinstance(record, (ImagePrediction, FlaggedImage)) and record.bucket == BUCKET:
-                            tally.see(record, source.partition, source.offset)
+                    _see(await follower.poll(_POLL_SECONDS), codec, tally)
                     screen.show(tally)
                     stack.check()
                     if uploading.done():
@@ -164,7 +162,8 @@ async def _score_all(
                         return f"not done after {options.limit_seconds:.0f} s; see {stack.log_file('score')}"
             screen.step(f"all {tally.total} uploads have an outcome")
             # Flags come from moderate, which reads what score has just written.
-            await asyncio.wait_for(_catch_flags(settings, follower, codec, tally), _FOLLOWERS_SECONDS)
+            async with asyncio.timeout(_FOLLOWERS_SECONDS):
+                await _catch_flags(settings, follower, codec, tally)
         except TimeoutError:
             return f"moderate did not catch up; see {stack.log_file('moderate')}"
         finally:
@@ -176,9 +175,15 @@ async def _score_all(
 async def _catch_flags(settings: Settings, follower: TopicFollower, codec: Codec, tally: Tally) -> None:
     while not await _passed(settings, "moderate", tally):
         pass
-    for source in await follower.poll(1.0):
+    await follower.aim()
+    while not await follower.caught_up():
+        _see(await follower.poll(_POLL_SECONDS), codec, tally)
+
+
+def _see(sources: Iterable[SourceRecord], codec: Codec, tally: Tally) -> None:
+    for source in sources:
         record = codec.decode(source.value)
-        if isinstance(record, FlaggedImage) and record.bucket == BUCKET:
+        if isinstance(record, (ImagePrediction, FlaggedImage)) and record.bucket == BUCKET:
             tally.see(record, source.partition, source.offset)
 
 

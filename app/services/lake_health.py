@@ -143,7 +143,8 @@ class Watch:
         while not self._stopping.is_set():
             await self.look()
             try:
-                await asyncio.wait_for(self._stopping.wait(), self._every)
+                async with asyncio.timeout(self._every):
+                    await self._stopping.wait()
             except TimeoutError:
                 continue
 

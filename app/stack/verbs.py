@@ -38,7 +38,8 @@ async def run_verb(environment: Mapping[str, str], *words: str) -> tuple[int, st
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _ANSWER_SECONDS)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            output, _ = await process.communicate()
     except TimeoutError:
         return 1, f"{words[0]} was not done after {_ANSWER_SECONDS:.0f} s"
     finally:

@@ -432,7 +432,8 @@ async def test_questions_that_come_as_the_last_answer_is_given_are_answered(inde
         for _ in range(100):
             assert await index.image(*IMAGE) is not None
 
-    await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(5))), 30)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(ask() for _ in range(5)))
 
 
 async def test_large_batches_are_stored_whole(index: Index) -> None:

@@ -55,7 +55,8 @@ async def test_redis_killed_under_load_holds_the_lane_and_loses_nothing_that_was
     await eventually(lambda: status.said.count("waiting:index") >= 5, 60)
     assert len(finished) == held
     await server.start()
-    await asyncio.wait_for(asyncio.gather(*work), 120)
+    async with asyncio.timeout(120):
+        await asyncio.gather(*work)
     assert sorted(finished) == list(range(RECORDS))
     assert status.said[-1] == "working"
     # The server lost its memory with the kill; everything answered since its return is there.
@@ -89,6 +90,7 @@ async def test_a_frozen_redis_is_waited_for_too(server: RedisProcess) -> None:
         assert not task.done()
     finally:
         server.thaw()
-    await asyncio.wait_for(task, 30)
+    async with asyncio.timeout(30):
+        await task
     assert await index.image("images", "during.jpg") is not None
     await index.close()

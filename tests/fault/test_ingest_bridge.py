@@ -26,7 +26,8 @@ async def test_the_broker_is_killed_and_comes_back_and_every_upload_meanwhile_ar
         await stack.kill(KAFKA)
         await put(stack, names.bucket, meanwhile)
         # Longer than the visibility time of 6 s: what the bridge held is handed out again.
-        await asyncio.wait_for(_still_waiting(stack, url, 8), 30)
+        async with asyncio.timeout(30):
+            await _still_waiting(stack, url, 8)
         assert process.returncode is None
         await stack.restart(KAFKA)
         await put(stack, names.bucket, after)
@@ -34,7 +35,8 @@ async def test_the_broker_is_killed_and_comes_back_and_every_upload_meanwhile_ar
         assert process.returncode is None
         assert set(await keys_bridged(stack, topics)) == {*before, *meanwhile, *after}
         process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), 15)
+        async with asyncio.timeout(15):
+            await process.wait()
         assert process.returncode == 0
 
 
@@ -61,7 +63,8 @@ async def test_the_queue_freezes_and_comes_back_and_the_bridge_goes_on(
         try:
             # The bridge's own read timeout is 11 s; it must outlive it.
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(process.wait(), 14)
+                async with asyncio.timeout(14):
+                    await process.wait()
         finally:
             stack.resume("ministack")
         await put(stack, names.bucket, ["two.jpg"])

@@ -46,7 +46,8 @@ async def _watching(lake: LakeInstallation, folder: Path) -> AsyncIterator[str]:
         yield await eventually(address, 30)
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
+        async with asyncio.timeout(20):
+            await process.wait()
 
 
 async def _started(command: tuple[str, ...], environment: dict[str, str], log_file: Path) -> asyncio.subprocess.Process:

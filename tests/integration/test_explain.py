@@ -70,7 +70,8 @@ class Rig:
             env=self.environment | environment,
             stdout=asyncio.subprocess.PIPE,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 120)
+        async with asyncio.timeout(120):
+            output, _ = await process.communicate()
         assert process.returncode == code
         return json.loads(output) if "--json" in words else output.decode()
 
@@ -183,7 +184,8 @@ async def test_the_example_consumer_prints_flags(rig: Rig) -> None:
     )
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        async with asyncio.timeout(60):
+            line = await process.stdout.readline()
     finally:
         process.kill()
         await process.wait()

@@ -45,7 +45,8 @@ async def sightline(stack: LocalStack, topics: str, *words: str) -> tuple[int, d
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "app", *words, "--json"), cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    async with asyncio.timeout(120):
+        output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, json.loads(output)
 

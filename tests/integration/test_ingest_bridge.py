@@ -95,7 +95,8 @@ async def test_uploads_reach_kafka_with_their_true_keys_and_leave_the_queue(
         await eventually(lambda: queue_is_empty(stack, url), 30, every_seconds=0.3)
         assert sorted(await keys_bridged(stack, topics)) == sorted(keys)
         process.send_signal(signal.SIGTERM)
-        _, log = await asyncio.wait_for(process.communicate(), 10)
+        async with asyncio.timeout(10):
+            _, log = await process.communicate()
         assert process.returncode == 0
         # One more than the uploads: the store greets every new notification with a test event.
         assert b"26 messages bridged, 26 deleted" in log
@@ -126,7 +127,8 @@ async def test_metrics_tell_what_was_bridged(stack: LocalStack, topics: str, nam
         await put(stack, names.bucket, ["a.jpg"])
         await eventually(lambda: queue_is_empty(stack, url), 30, every_seconds=0.3)
         assert process.stderr is not None
-        line = (await asyncio.wait_for(process.stderr.readline(), 10)).decode()
+        async with asyncio.timeout(10):
+            line = (await process.stderr.readline()).decode()
         address = line.strip().rsplit(" ", 1)[1]
         host, port = address.removeprefix("http://").removesuffix("/metrics").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -140,6 +142,7 @@ async def test_metrics_tell_what_was_bridged(stack: LocalStack, topics: str, nam
 
 async def test_without_a_queue_it_refuses_in_one_sentence(stack: LocalStack, topics: str) -> None:
     async with bridge(environment(stack, topics, "")) as process:
-        _, log = await asyncio.wait_for(process.communicate(), 20)
+        async with asyncio.timeout(20):
+            _, log = await process.communicate()
         assert process.returncode == 2
         assert log.decode().startswith("sightline: no queue: set SIGHTLINE_SQS_QUEUE_URL")

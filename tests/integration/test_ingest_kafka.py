@@ -104,9 +104,11 @@ async def test_a_scan_waits_for_a_transaction_that_is_open_before_its_end(stack:
         await raw.send_and_wait(topics + UPLOADS, b"slow")
         reading = asyncio.create_task(read(TopicScanner(settings), UPLOADS))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(reading), 2)
+            async with asyncio.timeout(2):
+                await asyncio.shield(reading)
         await raw.commit_transaction()
-        assert [record.value for record in await asyncio.wait_for(reading, 30)] == [b"slow"]
+        async with asyncio.timeout(30):
+            assert [record.value for record in await reading] == [b"slow"]
     finally:
         await raw.stop()
 

@@ -225,7 +225,8 @@ async def test_a_job_killed_in_the_middle_goes_on_where_it_was(rig: Rig) -> None
     assert half < 400
     fast = (*command[:-2], "4000/s", "--no-wait", "--json")
     last = await asyncio.create_subprocess_exec(*fast, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(last.communicate(), 120)
+    async with asyncio.timeout(120):
+        output, _ = await last.communicate()
     assert last.returncode == 0
     told = json.loads(output)
     ids = [task.upload_id for task in await rig.tasks()]
@@ -255,7 +256,8 @@ async def test_a_start_that_was_killed_while_it_waited_goes_on_waiting(rig: Rig)
     last = await asyncio.create_subprocess_exec(
         *command, "--no-wait", "--json", cwd=ROOT, env=rig.environment, stdout=output, stderr=output
     )
-    told, said = await asyncio.wait_for(last.communicate(), 120)
+    async with asyncio.timeout(120):
+        told, said = await last.communicate()
     assert last.returncode == 0
     assert (json.loads(told)["job"], json.loads(told)["state"]) == (again.id, "waiting")
     assert f"rescore cancel {again.id}` first to begin anew".encode() in said
@@ -295,7 +297,8 @@ async def test_a_job_goes_on_at_the_rate_that_is_asked_for(rig: Rig) -> None:
     await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    done = await asyncio.wait_for(RescoreRunner(rig.parts, rig.reports.append).run(job.id, 5000.0), 60)
+    async with asyncio.timeout(60):
+        done = await RescoreRunner(rig.parts, rig.reports.append).run(job.id, 5000.0)
     assert (done.enqueued, done.rate_per_second) == (100, 5000.0)
     assert (await find_job(rig.parts, job.id)).rate_per_second == 5000.0
 
@@ -320,7 +323,8 @@ async def test_status_tells_a_job_that_nobody_runs_from_one_that_is_slow(rig: Ri
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
     assert f"{job.id} running".encode() in output and b"runner heard of at 20" in output
 
 
@@ -331,11 +335,13 @@ async def test_pause_resume_and_cancel(rig: Rig) -> None:
     running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
     await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
     await ask(rig.parts, job, PAUSED)
-    paused = await asyncio.wait_for(running, 30)
+    async with asyncio.timeout(30):
+        paused = await running
     assert (paused.state, paused.enqueued < 120) == (PAUSED, True)
     command = (sys.executable, "-m", "app", "rescore", "pause", job.id, "--json")
     verb = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=rig.environment, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(verb.communicate(), 60)
+    async with asyncio.timeout(60):
+        output, _ = await verb.communicate()
     assert json.loads(output) == {
         "job": job.id,
         "asked_for": PAUSED,
@@ -349,7 +355,8 @@ async def test_pause_resume_and_cancel(rig: Rig) -> None:
     running = asyncio.create_task(RescoreRunner(rig.parts, rig.reports.append).run(job.id))
     await eventually(lambda: any(report.job.enqueued > paused.enqueued for report in rig.reports), 30)
     await ask(rig.parts, again, CANCELLED)
-    cancelled = await asyncio.wait_for(running, 30)
+    async with asyncio.timeout(30):
+        cancelled = await running
     assert cancelled.state == CANCELLED
     assert len({task.upload_id for task in await rig.tasks()}) == cancelled.enqueued == len(await rig.tasks())
     with pytest.raises(ConfigurationError, match="is cancelled: nothing is left"):
@@ -366,7 +373,8 @@ async def test_a_second_runner_takes_the_job_over(rig: Rig) -> None:
     await eventually(lambda: any(report.job.enqueued for report in rig.reports), 30)
     second = await RescoreRunner(rig.parts, lambda _: None).run(job.id)
     with pytest.raises(Fenced, match="another process"):
-        await asyncio.wait_for(first, 30)
+        async with asyncio.timeout(30):
+            await first
     ids = [task.upload_id for task in await rig.tasks()]
     assert len(ids) == len(set(ids)) == second.enqueued == 150
 
@@ -443,7 +451,8 @@ async def test_a_real_bucket_is_listed_by_the_verb(rig: Rig, stack: LocalStack, 
         env=rig.environment,
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    async with asyncio.timeout(120):
+        output, _ = await process.communicate()
     assert process.returncode == 0
     assert json.loads(output)["enqueued"] == 3
     tasks = {task.key: task for task in await rig.tasks()}

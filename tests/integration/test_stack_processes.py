@@ -188,5 +188,6 @@ async def test_a_server_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
         pid = stack.pid_of(REDIS)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        sentence = await asyncio.wait_for(stack.wait_for_exit(), 5)
+        async with asyncio.timeout(5):
+            sentence = await stack.wait_for_exit()
     assert sentence.startswith("redis ended by itself (exit code -9); see ")

@@ -25,4 +25,5 @@ async def serving(server: uvicorn.Server) -> AsyncIterator[tuple[str, int]]:
             yield host, port
         finally:
             server.should_exit = True
-            await asyncio.wait_for(task, _END_SECONDS)
+            async with asyncio.timeout(_END_SECONDS):
+                await task

@@ -40,7 +40,8 @@ async def _run(variables: Mapping[str, str], arguments: tuple[str, ...], errors:
         stderr=errors,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), _LIMIT_SECONDS)
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            out, err = await process.communicate()
     except BaseException:
         if process.returncode is None:
             process.kill()

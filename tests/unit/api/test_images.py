@@ -83,7 +83,8 @@ async def test_waiting_ends_with_the_outcome(parts: ApiParts, client: httpx.Asyn
     await asyncio.sleep(0.05)
     assert not asked.done()
     await put(parts, prediction())
-    answer = await asyncio.wait_for(asked, 2)
+    async with asyncio.timeout(2):
+        answer = await asked
     assert answer.status_code == 200 and answer.json()["outcome"] == "scored"
 
 
@@ -95,14 +96,16 @@ async def test_waiting_for_an_upload_passes_over_an_older_outcome(parts: ApiPart
     asked = asyncio.create_task(client.get(PLACE, params={"etag": "bbb", "wait": "20s"}))
     await asyncio.sleep(0.05)
     await put(parts, prediction(order=2, etag="bbb", upload_id="new"))
-    assert (await asyncio.wait_for(asked, 2)).json()["upload_id"] == "new"
+    async with asyncio.timeout(2):
+        assert (await asked).json()["upload_id"] == "new"
 
 
 async def test_the_outcome_that_was_asked_for_is_told_though_a_later_upload_is_under_way(
     parts: ApiParts, client: httpx.AsyncClient
 ) -> None:
     await put(parts, prediction(order=1, etag="aaa"), task_of(prediction(order=2, etag="bbb", upload_id="new")))
-    answer = await asyncio.wait_for(client.get(PLACE, params={"etag": "aaa", "wait": "20s"}), 2)
+    async with asyncio.timeout(2):
+        answer = await client.get(PLACE, params={"etag": "aaa", "wait": "20s"})
     assert answer.status_code == 200 and answer.json()["pending"]["upload_id"] == "new"
 
 
@@ -112,7 +115,8 @@ async def test_waiting_ends_with_its_time_and_with_the_service(parts: ApiParts, 
     asked = asyncio.create_task(client.get(PLACE, params={"wait": "20s"}))
     await asyncio.sleep(0.05)
     parts.stopping.set()
-    assert (await asyncio.wait_for(asked, 2)).status_code == 202
+    async with asyncio.timeout(2):
+        assert (await asked).status_code == 202
 
 
 @pytest.mark.parametrize("wait", ["soon", "-1", "5m", "1e9", "9999999s"])

@@ -67,7 +67,8 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 async def finished(tasks: list[asyncio.Task[Completion]]) -> None:
-    done = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    async with asyncio.timeout(5):
+        done = await asyncio.gather(*tasks)
     assert set(done) == {Completion()}
 
 
@@ -117,11 +118,13 @@ async def test_fewer_credits_than_files_could_hold_make_smaller_files_and_no_dea
     pumped = []
     for offset in range(100):
         for partition in range(4):
-            await asyncio.wait_for(credits.acquire(), 5)
+            async with asyncio.timeout(5):
+                await credits.acquire()
             pumped.append(asyncio.create_task(pump(offset, partition)))
     await settle()
     rig.clock.advance(300)
-    await asyncio.wait_for(asyncio.gather(*pumped), 5)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*pumped)
     for partition in range(4):
         assert await rig.offsets(partition) == list(range(100))
 

@@ -55,7 +55,8 @@ async def test_an_index_that_is_away_is_waited_for() -> None:
     assert set(rig.status.said) == {"waiting:index"}
     assert max(rig.clock.sleeps) == 5.0
     rig.index.available = True
-    await asyncio.wait_for(task, 5)
+    async with asyncio.timeout(5):
+        await task
     assert rig.status.said[-1] == "working"
     assert await rig.knows("a.jpg")
 
@@ -69,7 +70,8 @@ async def test_a_cancelled_record_does_not_hold_up_its_neighbours() -> None:
     await asyncio.wait({leader})
     assert leader.cancelled()
     rig.index.available = True
-    await asyncio.wait_for(follower, 5)
+    async with asyncio.timeout(5):
+        await follower
     assert await rig.knows("follower.jpg")
 
 

@@ -23,7 +23,8 @@ async def test_signs_are_given_at_once_and_until_the_end_through_a_broker_that_i
             raise BrokerUnavailable("restarting")
 
     async with signs_of_life(clock, sign):
-        await asyncio.wait_for(enough.wait(), 5)
+        async with asyncio.timeout(5):
+            await enough.wait()
     assert set(clock.sleeps) == {SIGN_EVERY_SECONDS} and len(clock.sleeps) >= 3
     ended = given[0]
     for _ in range(20):

@@ -60,7 +60,8 @@ async def run_until_empty(bridge: Bridge, queue: MemoryQueue) -> None:
     running = asyncio.create_task(bridge.run())
     await eventually(lambda: len(queue) == 0, every_seconds=0.001)
     bridge.stop()
-    await asyncio.wait_for(running, 5)
+    async with asyncio.timeout(5):
+        await running
 
 
 async def test_every_message_arrives_and_is_deleted() -> None:
@@ -121,7 +122,8 @@ async def test_stopped_while_the_broker_is_away_the_messages_stay_in_the_queue()
     running = asyncio.create_task(bridge.run())
     await eventually(lambda: "broker" in bridge.state.away, every_seconds=0.001)
     bridge.stop()
-    await asyncio.wait_for(running, 5)
+    async with asyncio.timeout(5):
+        await running
     assert len(queue) == 1
     assert bridge.state.deleted == 0
 

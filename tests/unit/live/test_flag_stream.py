@@ -213,7 +213,8 @@ async def test_closing_ends_everybody() -> None:
         reading = asyncio.ensure_future(_take(subscription, 1))
         await asyncio.sleep(0)
         hub.close()
-        assert (await asyncio.wait_for(reading, 5))[0] == []
+        async with asyncio.timeout(5):
+            assert (await reading)[0] == []
         with pytest.raises(BrokerUnavailable):
             await hub.subscribe(ALL, None)
 
