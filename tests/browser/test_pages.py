@@ -51,8 +51,11 @@ async def test_the_grid_shows_what_waits_in_order_filters_it_and_says_who_looks_
         console.complaint.excuse(r"422.*/preview")
         tiles = page.get_by_test_id("flagged-tile")
         await expect(tiles).to_have_count(48)
+        status = page.get_by_test_id("flagged-status")
+        await expect(status).to_contain_text(f"{FLAGGED_IMAGES} waiting, the most urgent first; the first 48 are shown")
         await page.get_by_test_id("flagged-more").click()
         await expect(tiles).to_have_count(FLAGGED_IMAGES)
+        await expect(status).not_to_contain_text("are shown")
 
         async def same_order() -> bool:
             # Places change with age, so both are asked for anew.

@@ -55,10 +55,10 @@ export function flaggedPage({ main, signal }) {
   async function read() {
     const mine = ++reading;
     try {
-      const found = await api.flagged(limit, actions, signal);
+      const [found, queue] = await Promise.all([api.flagged(limit, actions, signal), api.queue(signal)]);
       if (mine !== reading) return;
-      draw(found.images ?? []);
-      api.queue(signal).then((queue) => chips.counts(queue.by_action), () => {});
+      chips.counts(queue.by_action);
+      draw(found.images ?? [], (actions ?? ACTIONS).reduce((sum, action) => sum + (queue.by_action[action] ?? 0), 0));
     } catch (error) {
       if (isLeft(error) || mine !== reading) return;
       if (!(error instanceof Problem)) throw error;
@@ -70,7 +70,7 @@ export function flaggedPage({ main, signal }) {
     }
   }
 
-  function draw(images) {
+  function draw(images, counted) {
     put(place);
     const here = new Set(images.map((one) => one.image.upload_id));
     for (const [id, tile] of tiles) {
@@ -95,7 +95,8 @@ export function flaggedPage({ main, signal }) {
     }
     more.hidden = images.length < limit || limit >= MOST;
     const leased = images.filter((one) => one.leased_by).length;
-    const words = images.length ? `${count(images.length)}${images.length >= limit ? " or more" : ""} waiting, the most urgent first${leased ? `; ${leased} being looked at` : ""}` : "";
+    const cut = images.length >= limit && counted > images.length;
+    const words = images.length ? `${count(cut ? counted : images.length)} waiting, the most urgent first${cut ? `; the first ${count(images.length)} are shown` : ""}${leased ? `; ${leased} being looked at` : ""}` : "";
     if (status.textContent !== words) announce(words);
     say(status, words);
     if (!images.length) put(place, emptyState({ title: "Nothing waits", words: actions ? "No flagged image of this kind is waiting." : "Every flagged image has been looked at.", testid: "flagged-empty" }));

@@ -72,7 +72,8 @@ export function ruleCard(rule) {
 function scoresOfRule(conditions) {
   const found = new Map();
   for (const condition of conditions) {
-    if (!condition.model) continue;
+    // What became of an upload is no score of a model; the rule's words tell it.
+    if (!condition.model || condition.model === "outcome") continue;
     const name = `${condition.model} ${condition.label}`;
     const one = found.get(name) ?? { ...condition, threshold: null, below: null };
     if (String(condition.op).startsWith("<")) one.below = condition.threshold;
