@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
-from app.api.auth import Caller, allow
+from app.api.auth import Caller, KeyFirst, allow
 from app.api.documents import COMMON, problems
 from app.api.models import DecideRequest, MadeDecision
 from app.api.parts import parts_of
@@ -16,7 +16,7 @@ from app.api.problems import RETRY_SECONDS, Problem
 from app.api.views import made_decision_view
 from app.services.decisions import DecisionRefused, DecisionRequest
 
-router = APIRouter(tags=["moderation"])
+router = APIRouter(tags=["moderation"], route_class=KeyFirst)
 _STATUS = {
     "unknown_image": 404,
     "unknown_decision": 409,

@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from app.api.answers import json_answer, tagged_answer
-from app.api.auth import READ, allow
+from app.api.auth import READ, KeyFirst, allow
 from app.api.documents import COMMON, problems
 from app.api.hand_made import HandMade, served_by
 from app.api.models import Batch, BatchRequest, Content, History, Image, Sha256, UnderWay
@@ -21,7 +21,7 @@ from app.api.problems import Problem, invalid
 from app.api.views import content_view, decision_view, image_view, outcome_view
 from app.ports import IndexedImage
 
-router = APIRouter(tags=["images"], dependencies=[Depends(allow("read"))])
+router = APIRouter(tags=["images"], dependencies=[Depends(allow("read"))], route_class=KeyFirst)
 _WAIT: Final = r"^([0-9]{1,6}(\.[0-9]{1,3})?)(s|ms)?$"
 _ETAG: Final = 200
 # A change that was not heard is seen after so long.

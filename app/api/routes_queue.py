@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
-from app.api.auth import Caller, allow
+from app.api.auth import Caller, KeyFirst, allow
 from app.api.documents import COMMON, problems
 from app.api.models import ACTION_LIST, FlaggedList, LeaseIds, LeaseRequest, Leases, Queue, Renewed
 from app.api.parts import ApiParts, parts_of
@@ -17,7 +17,7 @@ from app.api.views import image_view, lease_view
 from app.domain.moderation import waits
 from app.ports import IndexedImage, Lease
 
-router = APIRouter(tags=["moderation"])
+router = APIRouter(tags=["moderation"], route_class=KeyFirst)
 _KINDS: Final = ("approve", "reject", "skip")
 # What does not wait any more is taken off the queue and asked for anew; so often at most.
 _ROUNDS: Final = 5

@@ -103,6 +103,19 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_one(
     assert (status, body["code"], authenticate) == (401, "unauthorized", 'Bearer realm="sightline"')
 
 
+@pytest.mark.parametrize("path", ["/v1/images:batchGet", "/v1/decisions", "/v1/queue/lease"])
+async def test_a_body_of_nobody_is_not_read(client: httpx.AsyncClient, parts: ApiParts, path: str) -> None:
+    """What is wrong with it, only a key that may send it is told; with it the request counts once."""
+    broken: dict[str, Any] = {"content": b"{no", "headers": {"Content-Type": "application/json"}}
+    assert (await client.post(path, **broken)).status_code == 401
+    broken["headers"] |= bearer(give_key(parts, ["admin"], name="other")[0])
+    assert (await client.post(path, **broken)).status_code == 403
+    right, _ = give_key(parts, ["read", "moderate", "score"], name="right", rate_per_second=1.0)
+    broken["headers"] |= bearer(right)
+    statuses = [(await client.post(path, **broken)).status_code for _ in range(3)]
+    assert statuses == [422, 422, 429]
+
+
 @pytest.mark.parametrize("held", SCOPES)
 async def test_no_scope_holds_another(client: httpx.AsyncClient, parts: ApiParts, held: str) -> None:
     token, _ = give_key(parts, [held])
