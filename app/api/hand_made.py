@@ -1,6 +1,6 @@
 """Routes that are described to FastAPI and served without it.
 
-FastAPI resolves a handler's parameters anew for each request, which costs more than all the rest of a look-up
+FastAPI resolves a handler's parameters anew for each request, which makes a look-up cost half as much again
 (bench/README.md). A route of this class is documented by its endpoint's signature as any other, and served by a
 function of the request alone, which must check what the signature promises.
 """
