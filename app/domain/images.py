@@ -23,6 +23,10 @@ class ImageFormat(StrEnum):
     TIFF = "tiff"
     AVIF = "avif"
     HEIC = "heic"
+    ICO = "ico"
+    CUR = "cur"
+    JXL = "jxl"
+    JP2 = "jp2"
 
 
 class RejectReason(StrEnum):
@@ -38,6 +42,9 @@ class RejectReason(StrEnum):
     UNDECODABLE = "undecodable"
     TRUNCATED = "truncated"
     DECODE_TIMEOUT = "decode_timeout"
+    DECODER_CRASHED = "decoder_crashed"
+    TOO_MUCH_MEMORY = "too_much_memory"
+    TOO_MANY_RENDITIONS = "too_many_renditions"
     ARCHIVED = "archived"
     FORBIDDEN = "forbidden"
 
@@ -60,12 +67,16 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header says. `frames` is exact up to one past the limit that was asked for, and 1 where unknown."""
+    """What the header says. `frames` is exact up to one past the limit that was asked for, and 1 where unknown.
+
+    `decoder_bytes`: upper bound of what the decoder allocates at once, by the sizes that the decoder will see.
+    """
 
     format: ImageFormat
     width: int
     height: int
     frames: int
+    decoder_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +195,8 @@ def _read(found: ImageFormat, content: bytes, max_frames: int) -> ImageHeader:
         case ImageFormat.AVIF | ImageFormat.HEIC:
             width, height = _largest_extent(content)
             return ImageHeader(found, width, height, 1)
+        case ImageFormat.ICO | ImageFormat.CUR | ImageFormat.JXL | ImageFormat.JP2:
+            raise ValueError("not read yet")
 
 
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
@@ -399,5 +412,5 @@ def is_cut_off(content: bytes, found: ImageFormat) -> bool:
                     return False
                 at += size
             return False
-        case ImageFormat.JPEG | ImageFormat.GIF | ImageFormat.BMP | ImageFormat.TIFF:
+        case _:
             return False

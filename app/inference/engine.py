@@ -19,7 +19,7 @@ import numpy as np
 from app.domain.batching import BatchRule, Priority
 from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason
 from app.inference.budget import Budget, Ticket
-from app.inference.decode import Decoder
+from app.inference.decoding.decoder import Decoder
 from app.inference.device import Device, DeviceCounts
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.manifest import Kind, ModelManifest

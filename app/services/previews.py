@@ -17,7 +17,7 @@ from app.domain.images import Rejection, RejectReason
 from app.domain.outcomes import missing_reason
 from app.errors import Overloaded
 from app.inference.budget import Budget, Ticket
-from app.inference.decode import Decoder
+from app.inference.decoding.decoder import Decoder
 from app.inference.engine import image_limits
 from app.metrics import Meters
 from app.ports import Clock, ObjectMissing, ObjectRef, ObjectStore

@@ -46,7 +46,7 @@ class Thumbnails:
     """Makes thumbnails of scored pictures. `make` blocks for milliseconds; safe on any thread."""
 
     def __init__(self, limits: ImageLimits, decode_seconds: float) -> None:
-        from app.inference.decode import Decoder
+        from app.inference.decoding.decoder import Decoder
 
         self._decoder = Decoder(limits, _THUMBNAIL_PIXELS, decode_seconds)
 

@@ -79,7 +79,7 @@ async def test_alone_or_in_a_full_batch_a_picture_gets_the_same_scores(engine: E
 
 
 async def test_the_engine_says_what_its_parts_say(engine: Engine, registry: Registry, device: str) -> None:
-    from app.inference.decode import Decoded, Decoder
+    from app.inference.decoding.decoder import Decoded, Decoder
     from app.inference.engine import image_limits
 
     content = photographs()[1]

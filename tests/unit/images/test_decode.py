@@ -16,7 +16,7 @@ from PIL import Image
 
 from app.demo.hostile import hostile_files
 from app.domain.images import ImageLimits, Rejection, RejectReason, inspect
-from app.inference.decode import Decoded, Decoder
+from app.inference.decoding.decoder import Decoded, Decoder
 from tests.support.pictures import corners, encoded, noise, plain
 
 # pytest puts its own warning filters in the place of those that the decoder sets.
