@@ -24,6 +24,9 @@ _COMMON: Final[Mapping[str, str]] = {
     "event_key": "Set where `key` is the other reading of the key that the event named: its first reading.",
     "job_id": "The rescoring that this belongs to; null for a live upload.",
     "superseded": "The object was overwritten before it could be read: what was there then was scored.",
+    "frames": "Number of frames of an animation, 1 for a still picture; 0 without scores, and in rows of older releases.",
+    "truncated": "The file ends before the picture does; it was scored as far as it goes.",
+    "renditions": "The pictures that the models looked at: frame, left, top, right, bottom, ground. The first has index 0.",
     "kafka_topic": "The topic that the row came from.",
     "kafka_partition": "Its partition there.",
     "kafka_offset": "Its offset there: with topic and partition the identity of the row.",
@@ -40,7 +43,8 @@ TABLE_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "format": "Format of the picture: `jpeg`, `png`, …; empty where it was not read.",
         "width": "Width of the upright picture in pixels; 0 where it was not read.",
         "height": "Height of the upright picture in pixels; 0 where it was not read.",
-        "scores": "What each model said: model, version, preprocessing, labels, regions, cached, skipped.",
+        "scores": "What each model said: model, version, preprocessing, labels (label, value, rendition), regions, "
+        "cached, skipped.",
         "reasons": "Codes of what is to be told about the picture: labels that reached their model's threshold.",
         "previous": "Of a rescoring: the scores that it supersedes, with the outcome and verdict of then as entries.",
         "event_name": "Name of the event, such as `ObjectCreated:Put`.",
@@ -53,6 +57,7 @@ TABLE_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "task": "Position of the task: topic, partition, offset.",
         "worker": "The worker that made the outcome.",
         "release": "Version of Sightline on that worker.",
+        "publishable": "The picture was scored and the verdict is not `block`; false in rows of older releases.",
     },
     "flagged": {
         "flag_id": "Identity of the flag.",
