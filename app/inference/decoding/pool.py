@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from app.domain.images import ImageLimits, Rejection, RejectReason
 from app.inference.budget import Budget, Ticket
-from app.inference.decoding.process import ChildDied, ChildPlan, ChildProcess, ChildTimeout, Result
+from app.inference.decoding.process import WORK, ChildDied, ChildPlan, ChildProcess, ChildTimeout, Result
 from app.inference.decoding.protocol import Job
 from app.settings import InferenceSettings, LimitSettings
 
@@ -26,6 +27,10 @@ _TRIES: Final = 2
 # Model inputs of one rendition are some 0.5 MB; only pages that are touched cost memory.
 _BYTES_PER_RENDITION: Final = 1024 * 1024
 _RESTART_SECONDS: Final = 1.0
+# What the inputs of one content weigh at most, unless it has many renditions; whoever bounds what is in hand counts it.
+INPUT_BYTES: Final = 1024 * 1024
+# Inputs beyond that, of all contents in hand: some ten contents of 64 renditions.
+_MORE_INPUT_BYTES: Final = 256 * 1024 * 1024
 
 
 class DecodingStopped(Exception):
@@ -46,19 +51,78 @@ class DecodeCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What a job gave, and where the time went: waiting for a child, and working."""
+    """What a job gave, and where the time went: waiting for a child, and working.
+
+    `release` gives back the room that its inputs take. Idempotent.
+    """
 
     result: Result
     queued_seconds: float
     decode_seconds: float
+    release: Callable[[], None]
 
 
 @dataclass(slots=True, eq=False)
-class _Tally:
-    """Times of one job."""
+class _Work:
+    """One job in progress: what it waited and what it holds."""
 
+    ticket: Ticket
+    memory: Budget
+    inputs: Budget
     queued_seconds: float = 0.0
-    began: float = field(default=0.0)
+    memory_bytes: int = 0
+    input_bytes: int = 0
+
+    async def ask(self, need_bytes: int) -> bool:
+        """See process.Ask: more than there is in all is refused."""
+        if need_bytes > self.memory.total:
+            return False
+        asked = asyncio.get_running_loop().time()
+        self.memory_bytes += await self.memory.take(need_bytes, self.ticket)
+        self.queued_seconds += asyncio.get_running_loop().time() - asked
+        return True
+
+    async def hold(self, input_bytes: int) -> None:
+        """See process.Hold."""
+        if input_bytes > INPUT_BYTES:
+            self.input_bytes += await self.inputs.take(input_bytes - INPUT_BYTES, self.ticket)
+
+    def decoded(self) -> None:
+        """Give back what decoding took."""
+        held, self.memory_bytes = self.memory_bytes, 0
+        self.memory.give(held)
+
+    def release(self) -> None:
+        """Give back the room of the inputs. Idempotent."""
+        held, self.input_bytes = self.input_bytes, 0
+        self.inputs.give(held)
+
+
+class Decoding(Protocol):
+    """What decodes contents for an engine, for previews and for reports. Belongs to one event loop."""
+
+    counts: DecodeCounts
+
+    @property
+    def waiting(self) -> int:
+        """How many contents wait for a decoder."""
+        ...
+
+    def promote(self, ticket: Ticket) -> None:
+        """Move the ticket's waiting work to the live queue. Call it before the ticket's priority is changed."""
+        ...
+
+    def start(self) -> None:
+        """Begin to make decoders ready. Idempotent; returns at once."""
+        ...
+
+    async def run(self, content: bytes, job: Job, ticket: Ticket) -> Decoded:
+        """Return what `job` gives on `content`; whatever goes wrong with a content is a rejection. Cancellable."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything; work in progress is given up. Idempotent."""
+        ...
 
 
 class DecodePool:
@@ -67,22 +131,24 @@ class DecodePool:
     `start` may be called early so that the first picture waits less; the first job calls it otherwise.
     """
 
-    def __init__(self, limits: LimitSettings, inference: InferenceSettings) -> None:
+    def __init__(self, limits: LimitSettings, inference: InferenceSettings, work: str = WORK) -> None:
         self._seconds = limits.decode_seconds
         self._processes = max(1, inference.decode_processes)
-        self._memory_bytes = inference.decode_memory_bytes
         self._gate = Budget(self._processes)
-        self._memory = Budget(self._memory_bytes)
+        self._memory = Budget(inference.decode_memory_bytes)
+        self._inputs = Budget(_MORE_INPUT_BYTES)
         self._plan = ChildPlan(
             limits=image_limits(limits),
-            memory_bytes=self._memory_bytes,
+            memory_bytes=inference.decode_memory_bytes,
             cpu_seconds=limits.decode_seconds,
             shared_bytes=max(limits.max_bytes, limits.max_renditions * _BYTES_PER_RENDITION),
+            work=work,
         )
         self._idle: deque[ChildProcess] = deque()
         self._arrived = asyncio.Condition()
         self._starting: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.Task[Decoded]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._started = False
         self._closed = False
         self.counts = DecodeCounts()
@@ -96,6 +162,7 @@ class DecodePool:
         """Move the ticket's waiting work to the live queue. Call it before the ticket's priority is changed."""
         self._gate.promote(ticket)
         self._memory.promote(ticket)
+        self._inputs.promote(ticket)
 
     def start(self) -> None:
         """Begin to start the children. Idempotent; returns at once."""
@@ -110,79 +177,86 @@ class DecodePool:
         A caller that is cancelled leaves its child to finish, or to be killed at the deadline. Raises DecodingStopped.
         """
         self.start()
-        tally = _Tally(began=asyncio.get_running_loop().time())
-        await self._gate.take(1, ticket)
-        work = asyncio.create_task(self._run(content, job, ticket, tally), name="decode")
-        self._running.add(work)
-        work.add_done_callback(self._ended)
-        return await asyncio.shield(work)
-
-    def _ended(self, work: asyncio.Task[Decoded]) -> None:
-        self._running.discard(work)
-        self._gate.give(1)
-        if not work.cancelled():
-            work.exception()  # retrieved: the caller may be gone
-
-    async def _run(self, content: bytes, job: Job, ticket: Ticket, tally: _Tally) -> Decoded:
         loop = asyncio.get_running_loop()
-        for attempt in range(1, _TRIES + 1):
+        asked = loop.time()
+        await self._gate.take(1, ticket)
+        work = _Work(ticket, self._memory, self._inputs, loop.time() - asked)
+        task = asyncio.create_task(self._run(content, job, work), name="decode")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda _: work.release())
+            raise
+
+    def _ended(self, task: asyncio.Task[Decoded]) -> None:
+        self._running.discard(task)
+        self._gate.give(1)
+        if not task.cancelled():
+            task.exception()  # retrieved: the caller may be gone
+
+    async def _run(self, content: bytes, job: Job, work: _Work) -> Decoded:
+        loop = asyncio.get_running_loop()
+        for tries_left in reversed(range(_TRIES)):
+            asked = loop.time()
             child = await self._child()
-            taken = 0
-
-            async def ask(need_bytes: int) -> bool:
-                nonlocal taken
-                if need_bytes > self._memory_bytes:
-                    return False
-                asked = loop.time()
-                taken += await self._memory.take(need_bytes, ticket)
-                tally.queued_seconds += loop.time() - asked
-                return True
-
             began = loop.time()
-            tally.queued_seconds += began - tally.began
+            work.queued_seconds += began - asked
+            waited = work.queued_seconds
             try:
-                result = await child.run(content, job, self._seconds, ask)
+                result = await child.run(content, job, self._seconds, work.ask, work.hold)
             except ChildTimeout as error:
                 self.counts.timed_out += 1
-                await self._replace(child)
+                self._replace(child)
                 result = Rejection(RejectReason.DECODE_TIMEOUT, str(error))
             except ChildDied as error:
                 self.counts.crashed += 1
-                await self._replace(child)
-                if attempt < _TRIES:
-                    tally.began = loop.time()
+                self._replace(child)
+                if tries_left:
                     continue
                 result = Rejection(RejectReason.DECODER_CRASHED, str(error))
             except BaseException:
                 # Cancelled at the end of the process, or a mistake of ours: what the child does is not known.
-                await self._replace(child)
+                self._replace(child)
+                work.release()
                 raise
             else:
                 await self._arrive(child)
             finally:
-                self._memory.give(taken)
-            return Decoded(result, tally.queued_seconds, loop.time() - began)
-        raise AssertionError("unreachable: the last attempt returns")
+                work.decoded()
+            seconds = loop.time() - began - (work.queued_seconds - waited)
+            return Decoded(result, work.queued_seconds, seconds, work.release)
+        raise AssertionError("unreachable: the last try returns")
 
     async def _child(self) -> ChildProcess:
         async with self._arrived:
-            while not self._idle:
+            while True:
+                while self._idle:
+                    child = self._idle.popleft()
+                    if child.alive:
+                        return child
+                    self._replace(child)
                 if self._closed:
                     raise DecodingStopped("decoding has stopped")
                 await self._arrived.wait()
-            return self._idle.popleft()
 
     async def _arrive(self, child: ChildProcess) -> None:
         if self._closed:
-            await child.end()
+            self._end(child)
             return
         async with self._arrived:
             self._idle.append(child)
             self._arrived.notify()
 
-    async def _replace(self, child: ChildProcess) -> None:
+    def _replace(self, child: ChildProcess) -> None:
+        self._end(child)
         self._start_one()
-        await child.end()
+
+    def _end(self, child: ChildProcess) -> None:
+        ending = asyncio.create_task(child.end(), name="end a decoder")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def _start_one(self) -> None:
         if not self._closed:
@@ -196,12 +270,12 @@ class DecodePool:
             try:
                 await child.start()
             except (ChildDied, OSError) as error:
-                await child.end()
+                self._end(child)
                 logger.warning("a decoder does not start, trying again: %s", error)
                 await asyncio.sleep(_RESTART_SECONDS)
                 continue
             except asyncio.CancelledError:
-                await child.end()
+                self._end(child)
                 raise
             if self.counts.started == 0:
                 logger.info("decoders run in processes of their own; network of a decoder: %s", child.network)
@@ -219,7 +293,8 @@ class DecodePool:
         async with self._arrived:
             self._arrived.notify_all()
         while self._idle:
-            await self._idle.popleft().end()
+            self._end(self._idle.popleft())
+        await asyncio.gather(*self._ending)
 
 
 def image_limits(limits: LimitSettings) -> ImageLimits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 import mmap
 import os
 import signal
@@ -23,14 +24,13 @@ from app.inference.decoding.protocol import (
     Encoded,
     Job,
     Prepared,
-    PrepareJob,
     read_answer,
     write_job,
 )
 from app.inference.runtime import ModelInput
 from app.settings import ROOT
-from schemas.records import Rendition
 
+logger = logging.getLogger(__name__)
 # All that a child's environment holds: no credential, and one thread for each library that would start more.
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
@@ -39,6 +39,7 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
 }
+WORK: Final = "app.inference.decoding.work:DecodeWork"
 _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from app.inference.decoding.child_start import main; main(int(sys.argv[2]), int(sys.argv[3]))"
@@ -47,11 +48,17 @@ _START: Final = (
 _START_SECONDS: Final = 30.0
 # Copying more than this into shared memory would hold up the event loop for more than a millisecond.
 _COPY_INLINE_BYTES: Final = 2 * 1024 * 1024
+_LAST_WORDS_BYTES: Final = 2000
+_REAP_SECONDS: Final = 2.0
 # What one content left in shared memory is given back to the system beyond this.
 _KEPT_BYTES: Final = 4 * 1024 * 1024
 
 Ask = Callable[[int], Awaitable[bool]]
 """Asked for a number of bytes; returns whether they may be allocated."""
+
+
+Hold = Callable[[int], Awaitable[None]]
+"""Told how many bytes of inputs are about to be copied; returns when there is room for them."""
 
 
 class ChildDied(Exception):
@@ -70,12 +77,17 @@ class ChildTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """What every child of a pool is told at its start. `shared_bytes`: size of its piece of shared memory."""
+    """What every child of a pool is told at its start.
+
+    `shared_bytes`: size of its piece of shared memory. `work` names the class that does the jobs, module:name; tests of
+    the pool bring one that misbehaves.
+    """
 
     limits: ImageLimits
     memory_bytes: int
     cpu_seconds: float
     shared_bytes: int
+    work: str = WORK
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +95,6 @@ class PreparedImage:
     """A Prepared with its pixels: `inputs[rendition][spec]`."""
 
     prepared: Prepared
-    renditions: tuple[Rendition, ...]
     inputs: tuple[tuple[ModelInput, ...], ...]
 
 
@@ -99,6 +110,7 @@ class ChildProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._shared: mmap.mmap | None = None
+        self._log = -1
         self.network = ""
 
     async def start(self) -> None:
@@ -107,11 +119,12 @@ class ChildProcess:
         ours.setblocking(False)
         self._socket = ours
         memory = os.memfd_create("pixels", os.MFD_CLOEXEC)
+        self._log = os.memfd_create("errors", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memory, self._plan.shared_bytes)
             self._shared = mmap.mmap(memory, self._plan.shared_bytes)
             # Not on another thread, whose end would end the child (sandbox.die_with_parent); 2 ms.
-            self._process = _spawn(theirs.fileno(), memory)
+            self._process = _spawn(theirs.fileno(), memory, self._log)
         finally:
             theirs.close()
             os.close(memory)
@@ -127,11 +140,16 @@ class ChildProcess:
         """The process id; 0 before the start."""
         return self._process.pid if self._process is not None else 0
 
-    async def run(self, content: bytes, job: Job, seconds: float, ask: Ask) -> Result:
-        """Return what `job` gives on `content`.
+    @property
+    def alive(self) -> bool:
+        """Whether the process was there a moment ago."""
+        return self._process is not None and self._process.poll() is None
 
-        `seconds` bound the work, not the wait for `ask`. Raises ChildDied or ChildTimeout; the child is of no use then.
-        Not to be cancelled.
+    async def run(self, content: bytes, job: Job, seconds: float, ask: Ask, hold: Hold) -> Result:
+        """Return what `job` gives on `content`; `hold` is awaited before inputs are copied out.
+
+        `seconds` bound the work, not the waits for `ask` and `hold`. Raises ChildDied or ChildTimeout; the child is of
+        no use then. Not to be cancelled.
         """
         shared = self._shared
         assert shared is not None
@@ -152,7 +170,8 @@ class ChildProcess:
             case Encoded():
                 result = shared[: answer.jpeg_bytes]
             case Prepared():
-                result = self._inputs(answer, job)
+                await hold(answer.input_bytes)
+                result = inputs_of(answer, shared)
         self._give_back(len(content), answer)
         return result
 
@@ -175,25 +194,9 @@ class ChildProcess:
                 raise ChildDied("the child asked for an impossible amount of memory")
             message = {"granted": await ask(need)}
 
-    def _inputs(self, answer: Prepared, job: Job) -> PreparedImage:
-        assert isinstance(job, PrepareJob)
-        shared = self._shared
-        assert shared is not None
-        rows: list[list[ModelInput]] = [[] for _ in answer.renditions]
-        for block in answer.blocks:
-            end = block.offset + block.pixel_bytes
-            # Copied: the child writes the next picture over it.
-            pixels = np.frombuffer(shared[block.offset : end], np.uint8).reshape(block.height, block.width, 3)
-            statistics = np.frombuffer(shared[end : end + 4 * block.statistics], np.float32)
-            rows[block.rendition].append(ModelInput(pixels, statistics if block.statistics else None))
-        return PreparedImage(answer, answer.renditions, tuple(tuple(row) for row in rows))
-
     def _give_back(self, size: int, answer: Rejection | Prepared | Encoded) -> None:
         """Return the memory of a large content to the system; small ones reuse theirs."""
-        used = size
-        if isinstance(answer, Prepared) and answer.blocks:
-            last = answer.blocks[-1]
-            used = max(used, last.offset + last.pixel_bytes + 4 * last.statistics)
+        used = max(size, answer.input_bytes) if isinstance(answer, Prepared) else size
         if used > _KEPT_BYTES and self._shared is not None:
             self._shared.madvise(mmap.MADV_REMOVE, _KEPT_BYTES, self._plan.shared_bytes - _KEPT_BYTES)
 
@@ -203,7 +206,7 @@ class ChildProcess:
             data = json.dumps(message, separators=(",", ":")).encode()
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:
-            raise ChildDied(self._cause()) from error
+            raise await self._died() from error
 
     async def _receive(self) -> Mapping[str, Any]:
         assert self._socket is not None
@@ -211,38 +214,60 @@ class ChildProcess:
             data = await asyncio.get_running_loop().sock_recv(self._socket, MAX_MESSAGE_BYTES)
             answer = json.loads(data) if data else None
         except (OSError, ValueError, RecursionError) as error:
-            raise ChildDied(f"{self._cause()}: {error}") from error
+            raise ChildDied(f"the child gave an answer that is none: {error}") from error
         if not isinstance(answer, dict):
-            raise ChildDied(self._cause())
+            raise await self._died()
         return answer
 
-    def _cause(self) -> str:
-        status = self._process.poll() if self._process is not None else None
-        if status is None:
-            return "the decoder's process closed its socket"
-        if status < 0:
-            return f"the decoder's process was ended by {signal.Signals(-status).name}"
-        return f"the decoder's process ended with status {status}"
+    async def _died(self) -> ChildDied:
+        """Return the error that says how the child ended."""
+        cause = "the decoder's process closed its socket"
+        if self._process is not None:
+            try:
+                # The socket closes a moment before the process can be reaped.
+                status = await asyncio.to_thread(self._process.wait, _REAP_SECONDS)
+                name = signal.Signals(-status).name if status < 0 else f"status {status}"
+                cause = f"the decoder's process was ended by {name}" if status < 0 else f"the decoder ended with {name}"
+            except subprocess.TimeoutExpired:
+                pass
+        size = os.fstat(self._log).st_size
+        words = os.pread(self._log, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode("utf-8", "replace")
+        logger.warning("%s; its last words: %s", cause, words or "none")
+        return ChildDied(cause)
 
     async def end(self) -> None:
-        """Kill the child and reap it. Idempotent."""
+        """Kill the child and reap it. Idempotent. Freeing its memory may take the kernel 0.1 s; nothing is blocked."""
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            await asyncio.to_thread(process.wait)
         if self._socket is not None:
             self._socket.close()
             self._socket = None
         self._shared = None
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+        if process is not None:
+            process.kill()
+            await asyncio.to_thread(process.wait)
 
 
-def _spawn(socket_fd: int, memory_fd: int) -> subprocess.Popen[bytes]:
+def inputs_of(answer: Prepared, shared: mmap.mmap | bytearray) -> PreparedImage:
+    """Return the inputs that lie in `shared`, copied: the next picture is written over them."""
+    rows: list[list[ModelInput]] = [[] for _ in answer.renditions]
+    for block in answer.blocks:
+        end = block.offset + block.pixel_bytes
+        pixels = np.frombuffer(bytes(shared[block.offset : end]), np.uint8).reshape(block.height, block.width, 3)
+        statistics = np.frombuffer(bytes(shared[end : block.end]), np.float32) if block.statistics else None
+        rows[block.rendition].append(ModelInput(pixels, statistics))
+    return PreparedImage(answer, tuple(tuple(row) for row in rows))
+
+
+def _spawn(socket_fd: int, memory_fd: int, log_fd: int) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-I", "-c", _START, str(ROOT), str(socket_fd), str(memory_fd)]
     return subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log_fd,
         env=_ENVIRONMENT,
         cwd="/",
         pass_fds=(socket_fd, memory_fd),

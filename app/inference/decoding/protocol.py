@@ -1,4 +1,4 @@
-"""What parent and decoding child tell each other: JSON over a socket that keeps message borders, bytes by shared memory.
+"""What parent and decoding child tell each other: JSON over a socket of packets, bytes in shared memory.
 
     parent  {"size": …, "job": {…}}             the content lies at the start of the shared memory
     child   {"need": bytes}                     more memory than every child may take unasked
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.domain.images import ImageFormat, ImageHeader, Rejection, RejectReason
+from app.domain.renditions import DARK, WHITE
 from app.inference.runtime import Fit, ImageInput
 from schemas.records import Rendition
 
@@ -68,6 +69,11 @@ class Block:
         """Bytes of the pixels."""
         return self.height * self.width * 3
 
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.offset + self.pixel_bytes + 4 * self.statistics
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -77,6 +83,11 @@ class Prepared:
     truncated: bool
     renditions: tuple[Rendition, ...]
     blocks: tuple[Block, ...]
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of all inputs."""
+        return max((one.end for one in self.blocks), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +164,7 @@ def read_answer(message: Mapping[str, Any], job: Job, memory_bytes: int) -> Answ
     ]:
         raise ValueError("not one input for each rendition and geometry")
     for one in blocks:
-        if one.offset + one.pixel_bytes + 4 * one.statistics > memory_bytes:
+        if one.end > memory_bytes:
             raise ValueError("an input outside the shared memory")
     return Prepared(
         ImageHeader(
@@ -182,10 +193,15 @@ def _rejection(fields: Mapping[str, Any]) -> Rejection:
 
 def _rendition(fields: Any) -> Rendition:
     frame, left, top, right, bottom, ground = fields
-    edges = [float(left), float(top), float(right), float(bottom)]
-    if not all(0.0 <= edge <= 1.0 for edge in edges) or ground not in ("", "white", "dark"):
-        raise ValueError("no rendition")
-    return Rendition(_whole(frame, _MAX_SIDE), *edges, ground)
+    if ground not in ("", WHITE, DARK):
+        raise ValueError("no ground")
+    return Rendition(_whole(frame, _MAX_SIDE), _part(left), _part(top), _part(right), _part(bottom), ground)
+
+
+def _part(value: Any) -> float:
+    if type(value) is not float or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{value!r} is no part of a side")
+    return value
 
 
 def _whole(value: Any, most: int, *, least: int = 0) -> int:

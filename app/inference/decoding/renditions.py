@@ -112,6 +112,4 @@ def _means(pixels: Pixels) -> np.ndarray:
 def _too_many(image: DecodedImage, found: int, most: int) -> Rejection:
     header = image.header
     detail = f"{found} parts would have to be looked at, at most {most}"
-    return Rejection(
-        RejectReason.TOO_MANY_RENDITIONS, detail, header.format.value, header.width, header.height
-    )
+    return Rejection(RejectReason.TOO_MANY_RENDITIONS, detail, header.format.value, header.width, header.height)

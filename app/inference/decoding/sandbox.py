@@ -31,6 +31,8 @@ _REFUSED_CALLS: Final = {
 # Beside one picture: the interpreter's own growth and thread stacks.
 _SLACK_BYTES: Final = 128 * 1024 * 1024
 _OPEN_FILES: Final = 64
+# What a child may write in all: its error output, which the parent reads if it dies.
+LOG_BYTES: Final = 256 * 1024
 
 
 def enter_network_jail() -> bool:
@@ -45,7 +47,7 @@ def die_with_parent() -> None:
 
 
 def limit_resources(memory_bytes: int) -> None:
-    """Bound what is allocated from here on to `memory_bytes`, and open files; forbid core dumps and writing files.
+    """Bound what is allocated from here on to `memory_bytes`, open files and what is written; forbid core dumps.
 
     Raises ValueError or OSError where the process already has lower limits.
     """
@@ -55,7 +57,7 @@ def limit_resources(memory_bytes: int) -> None:
         (resource.RLIMIT_AS, ceiling),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, LOG_BYTES),
     ):
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -35,6 +35,7 @@ from schemas.records import (
     ModelScores,
     Position,
 )
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.pictures import jpeg
 from tests.support.toy_models import ToyModels
@@ -111,7 +112,9 @@ class Bench:
         """A new process on the same tables."""
         self.models = models or self.models
         self.settings = settings or self.settings
-        engine = Engine(self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine)
+        engine = Engine(
+            self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine, InlineDecoding()
+        )
         self.engines.append(engine)
         self.contents = Contents(engine)
         self.processor = ScoreProcessor(
