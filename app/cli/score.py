@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +94,7 @@ async def _run(
                     thumbnail = None
                     if found.content is not None and gathered.wants_pictures:
                         thumbnail = await asyncio.to_thread(thumbnails.make, found.content)
-                    gathered.add(replace(found, content=None), thumbnail)
+                    gathered.add(dataclasses.replace(found, content=None), thumbnail)
                 progress("scoring", done)
         finally:
             await results.aclose()
@@ -140,7 +140,12 @@ def as_json(found: FileScore) -> dict[str, Any]:
         "width": found.width,
         "height": found.height,
         "bytes": found.size_bytes,
+        "frames": found.frames,
+        "truncated": found.truncated,
+        "publishable": found.publishable,
         "scores": {one.model: {label.label: label.value for label in one.labels} for one in found.scores},
+        "rendition_of": {one.model: {label.label: label.rendition for label in one.labels} for one in found.scores},
+        "renditions": [dataclasses.asdict(one) for one in found.renditions],
         "skipped": {one.model: one.skipped for one in found.scores if one.skipped},
         "regions": {
             one.model: [[part.left, part.top, part.right, part.bottom, part.value] for part in one.regions]

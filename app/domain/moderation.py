@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard
 
 from app.domain.policy.decide import FLAGGED
+from app.domain.policy.evaluate import is_score
 from schemas.records import DecidedLabel, FlaggedImage, Label, ModerationDecision, RuleMatch
 
 APPROVE: Final = "approve"
@@ -57,7 +58,8 @@ def weight(flag: FlaggedImage) -> int:
     as certain.
     """
     found = (
-        rule.severity * max((one.value for one in rule.conditions if one.op in _AT_LEAST), default=1.0)
+        rule.severity
+        * max((one.value for one in rule.conditions if one.op in _AT_LEAST and is_score(one)), default=1.0)
         for rule in flag.rules
     )
     return min(100, max(1, round(max(found, default=0.0))))
@@ -85,7 +87,7 @@ def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -
     found: dict[tuple[str, str], DecidedLabel] = {}
     for rule in rules:
         for one in rule.conditions:
-            if one.op in _AT_LEAST:
+            if one.op in _AT_LEAST and is_score(one):
                 value = 1.0 if decision == REJECT else 0.0
                 found.setdefault(
                     (one.model, one.label), DecidedLabel(one.model, one.version, one.label, value, one.value, share)

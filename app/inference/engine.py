@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from app.domain.batching import BatchRule, Priority
+from app.domain.contents import WHOLE
 from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason
 from app.inference.budget import Budget, Ticket
 from app.inference.decoding.decoder import Decoder
@@ -27,7 +28,7 @@ from app.inference.preprocessing import prepare
 from app.inference.registry import Registry
 from app.inference.runtime import Floats, ImageInput, LoadedHead, LoadedNetwork, ModelInput, Picture
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
-from schemas.records import LabelScore, ModelScores, Region
+from schemas.records import LabelScore, ModelScores, Region, Rendition
 
 # Threads beyond `decode_threads` that stand in for ones still busy with an image that was given up.
 _SPARE_THREADS = 4
@@ -56,6 +57,8 @@ class EngineScores:
     """What the models say. `embeddings` are those computed here, by network.
 
     `missing` names wanted models that need pixels where none were given. `header` is None where nothing was decoded.
+    `renditions` are what the models looked at; each label's `rendition` is an index into them. `truncated`: the file
+    ends before the picture does.
     """
 
     scores: Mapping[str, ModelScores]
@@ -63,6 +66,8 @@ class EngineScores:
     missing: frozenset[str]
     header: ImageHeader | None
     timings: EngineTimings
+    truncated: bool = False
+    renditions: tuple[Rendition, ...] = (WHOLE,)
 
 
 @dataclass(slots=True, eq=False)
