@@ -144,7 +144,7 @@ def as_json(found: FileScore) -> dict[str, Any]:
         "truncated": found.truncated,
         "publishable": found.publishable,
         "scores": {one.model: {label.label: label.value for label in one.labels} for one in found.scores},
-        "rendition_of": {one.model: {label.label: label.rendition for label in one.labels} for one in found.scores},
+        "rendition_of": _rendition_of(found),
         "renditions": [dataclasses.asdict(one) for one in found.renditions],
         "skipped": {one.model: one.skipped for one in found.scores if one.skipped},
         "regions": {
@@ -165,6 +165,14 @@ def as_json(found: FileScore) -> dict[str, Any]:
             "infer": found.timings.infer_ms,
         },
     }
+
+
+def _rendition_of(found: FileScore) -> dict[str, dict[str, int]]:
+    """Return by model and label the rendition that gave the value; 0 is left out."""
+    labels = {
+        one.model: {label.label: label.rendition for label in one.labels if label.rendition} for one in found.scores
+    }
+    return {model: given_by for model, given_by in labels.items() if given_by}
 
 
 def _line(found: FileScore) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard
 
+from app.domain.outcomes import SCORED
 from app.domain.policy.decide import FLAGGED
 from app.domain.policy.evaluate import is_score
-from schemas.records import DecidedLabel, FlaggedImage, Label, ModerationDecision, RuleMatch
+from app.domain.policy.rules import BLOCK
+from schemas.records import DecidedLabel, FlaggedImage, ImagePrediction, Label, ModerationDecision, RuleMatch
 
 APPROVE: Final = "approve"
 REJECT: Final = "reject"
@@ -37,6 +39,22 @@ class Waiting:
 def is_settled(decision: ModerationDecision | None) -> bool:
     """Whether nobody needs to look any more: skipping, and taking a decision back, leave the image open."""
     return decision is not None and decision.decision != SKIP
+
+
+def is_publishable(
+    prediction: ImagePrediction, flag: FlaggedImage | None, decision: ModerationDecision | None, *, pending: bool
+) -> bool:
+    """Whether a product may show an image whose latest outcome, flag and decision these are.
+
+    What was not scored is never shown, nor is an image while a later upload of it is `pending`: nobody has looked at
+    those bytes. Beyond that a person's word goes before the policy's.
+    """
+    if prediction.outcome != SCORED or pending:
+        return False
+    if decision is not None and is_settled(decision):
+        return decision.decision == APPROVE
+    blocked = flag is not None and flag.state == FLAGGED and flag.action == BLOCK
+    return prediction.publishable and not blocked
 
 
 def waits(

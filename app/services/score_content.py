@@ -187,7 +187,7 @@ class ContentScorer:
         began: float,
     ) -> ScoredContent:
         scores = tuple(found[name] for name in self._active if name in found)
-        verdict = self._verdict(Subject(SCORED, "", scores, row.frames, row.truncated))
+        verdict = self._verdict(Subject(SCORED, "", scores, row.frames, row.truncated, row.renditions))
         return ScoredContent(
             sha256=sha256,
             cached=all(one.cached for one in scores),

@@ -243,7 +243,7 @@ class FileScorer:
             return rejected
         scores = tuple(found.scores[name] for name in self._names if name in found.scores)
         frames = max(1, found.header.frames) if found.header else 1
-        action, flags = self._judge(Subject(SCORED, "", scores, frames, found.truncated))
+        action, flags = self._judge(Subject(SCORED, "", scores, frames, found.truncated, found.renditions))
         return FileScore(
             name=source.name,
             outcome=SCORED,

@@ -83,7 +83,14 @@ def subject_of(prediction: ImagePrediction) -> Subject:
     carried = () if prediction.job_id is None else past_of(prediction.previous).subject.scores
     kept = tuple(_without_renditions(entry) for entry in carried if entry.model not in fresh)
     scores = (*prediction.scores, *(kept if prediction.scores else ()))
-    return Subject(prediction.outcome, prediction.reason, scores, prediction.frames, prediction.truncated)
+    return Subject(
+        prediction.outcome,
+        prediction.reason,
+        scores,
+        prediction.frames,
+        prediction.truncated,
+        prediction.renditions,
+    )
 
 
 def _without_renditions(scores: ModelScores) -> ModelScores:

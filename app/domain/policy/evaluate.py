@@ -20,7 +20,8 @@ from app.domain.policy.rules import (
     ScoreTest,
     stronger,
 )
-from schemas.records import LabelScore, ModelScores, RuleCondition, RuleMatch
+from app.domain.renditions import rendition_in_words
+from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
 
 # The model name under which a rule about the outcome itself shows in a flag's conditions.
 OUTCOME_MODEL: Final = "outcome"
@@ -41,7 +42,7 @@ _IN_WORDS: Final[Mapping[str, str]] = {">=": "at or above", ">": "above", "<=": 
 class Subject:
     """What rules are about: an outcome with its reason, the scores of each model, and facts of the scored picture.
 
-    `frames` is 0 where it is not known: without scores, and in outcomes of older releases.
+    Labels of `scores` name their rendition by its index in `renditions`. `frames` is 0 where it is not known: without scores, and in outcomes of older releases.
     """
 
     outcome: str
@@ -49,6 +50,7 @@ class Subject:
     scores: tuple[ModelScores, ...]
     frames: int = 0
     truncated: bool = False
+    renditions: tuple[Rendition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def _by_label(subject: Subject) -> _Scores:
 def _check(condition: Condition, subject: Subject, known: _Scores) -> _Checked:
     match condition:
         case ScoreTest():
-            return _check_score(condition, known)
+            return _check_score(condition, subject, known)
         case OutcomeTest():
             return _check_outcome(condition, subject)
         case FieldTest():
@@ -151,7 +153,7 @@ def _check(condition: Condition, subject: Subject, known: _Scores) -> _Checked:
             assert_never(condition)
 
 
-def _check_score(test: ScoreTest, known: _Scores) -> _Checked:
+def _check_score(test: ScoreTest, subject: Subject, known: _Scores) -> _Checked:
     found = known.get((test.model, test.label))
     if found is None:
         return _Checked(False, (), f"{test.model} {test.label} has no score")
@@ -160,7 +162,8 @@ def _check_score(test: ScoreTest, known: _Scores) -> _Checked:
     held = _COMPARE[test.op](value, test.threshold)
     words = (
         f"{test.model} {test.label} {value:.3f} is {'' if held else 'not '}{_IN_WORDS[test.op]} {test.threshold:g}"
-        f" (version {scores.version}{', cached' if scores.cached else ''}{', gate only' if scores.skipped else ''})"
+        f" (version {scores.version}{', cached' if scores.cached else ''}{', gate only' if scores.skipped else ''}"
+        f"{_seen_in(label, subject)})"
     )
     condition = RuleCondition(
         test.model,
@@ -173,6 +176,13 @@ def _check_score(test: ScoreTest, known: _Scores) -> _Checked:
         rendition=label.rendition,
     )
     return _Checked(held, (condition,), words)
+
+
+def _seen_in(label: LabelScore, subject: Subject) -> str:
+    """Return in words which rendition gave a value; nothing where the models looked at one alone."""
+    if len(subject.renditions) < 2 or label.rendition >= len(subject.renditions):
+        return ""
+    return f"; seen in {rendition_in_words(subject.renditions[label.rendition])}"
 
 
 def _check_outcome(test: OutcomeTest, subject: Subject) -> _Checked:
