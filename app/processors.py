@@ -131,10 +131,12 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.inference.engine import Engine
     from app.pipeline.contents import Contents
     from app.pipeline.score import ScoreProcessor
+    from app.services.policies import load_policy
 
     settings = wiring.settings
     if wiring.tables is None:
         raise ConfigurationError("the score agent needs its tables")
+    policy = load_policy(settings.policy.path, settings.inference.models_dir)
     registry = await asyncio.to_thread(load_active, settings.inference)
     names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
     logger.info("models on %s: %s", registry.device, names)
@@ -150,6 +152,7 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
             tables=wiring.tables,
             status=wiring.status,
             clock=wiring.clock,
+            policy=policy,
             settings=settings,
             worker=wiring.worker_id,
             release=wiring.release,

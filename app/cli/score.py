@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,7 +93,7 @@ async def _run(
                     picture = None
                     if found.content is not None and gathered.wants_pictures:
                         picture = await thumbnail(engine.decoding, found.content)
-                    gathered.add(replace(found, content=None), picture)
+                    gathered.add(dataclasses.replace(found, content=None), picture)
                 progress("scoring", done)
         finally:
             await results.aclose()
@@ -139,7 +139,12 @@ def as_json(found: FileScore) -> dict[str, Any]:
         "width": found.width,
         "height": found.height,
         "bytes": found.size_bytes,
+        "frames": found.frames,
+        "truncated": found.truncated,
+        "publishable": found.publishable,
         "scores": {one.model: {label.label: label.value for label in one.labels} for one in found.scores},
+        "rendition_of": _rendition_of(found),
+        "renditions": [dataclasses.asdict(one) for one in found.renditions],
         "skipped": {one.model: one.skipped for one in found.scores if one.skipped},
         "regions": {
             one.model: [[part.left, part.top, part.right, part.bottom, part.value] for part in one.regions]
@@ -159,6 +164,14 @@ def as_json(found: FileScore) -> dict[str, Any]:
             "infer": found.timings.infer_ms,
         },
     }
+
+
+def _rendition_of(found: FileScore) -> dict[str, dict[str, int]]:
+    """Return by model and label the rendition that gave the value; 0 is left out."""
+    labels = {
+        one.model: {label.label: label.rendition for label in one.labels if label.rendition} for one in found.scores
+    }
+    return {model: given_by for model, given_by in labels.items() if given_by}
 
 
 def _line(found: FileScore) -> str:

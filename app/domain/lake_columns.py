@@ -46,7 +46,7 @@ TABLE_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "scores": "What each model said: model, version, preprocessing, labels (label, value, rendition), regions, "
         "cached, skipped.",
         "reasons": "Codes of what is to be told about the picture: labels that reached their model's threshold.",
-        "previous": "Of a rescoring: the scores that it supersedes, with the outcome and verdict of then as entries.",
+        "previous": "Of a rescoring: the scores that it supersedes; outcome, picture and verdict of then as entries.",
         "event_name": "Name of the event, such as `ObjectCreated:Put`.",
         "identified_at_ms": "When the event was read.",
         "scored_at_ms": "When the outcome was made.",

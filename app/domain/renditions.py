@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.records import Rendition
+
 # Beyond this ratio of its sides a picture is a strip. Scores of contents below it are the same with and without parts,
 # which is why rows of earlier releases stay valid for them (app/domain/contents.py).
 STRIP_RATIO: Final = 2.0
@@ -60,3 +62,17 @@ def quadrants(width: int, height: int, from_pixels: int) -> tuple[Box, ...]:
         Box(0, centre, middle, height),
         Box(middle, centre, width, height),
     )
+
+
+def rendition_in_words(rendition: Rendition) -> str:
+    """Return what a person should look at: frame (counted from 1), part, ground."""
+    words = [f"frame {rendition.frame + 1}"]
+    if (rendition.left, rendition.top, rendition.right, rendition.bottom) != (0.0, 0.0, 1.0, 1.0):
+        across, down = (
+            f"{start * 100:.0f}-{end * 100:.0f} %"
+            for start, end in ((rendition.left, rendition.right), (rendition.top, rendition.bottom))
+        )
+        words.append(f"{across} across and {down} down")
+    if rendition.ground:
+        words.append(f"on {rendition.ground} ground")
+    return ", ".join(words)

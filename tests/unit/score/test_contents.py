@@ -60,7 +60,7 @@ def test_a_row_of_four_models_is_small() -> None:
 def test_two_versions_of_a_model_are_kept_and_the_last_is_found() -> None:
     row = None
     for version in ("1", "2", "3"):
-        row = merged(row, "png", 4, 5, [one("a", version), one("b", "1")])
+        row = merged(row, ContentRow("png", 4, 5, (one("a", version), one("b", "1"))))
     assert row is not None and [(s.model, s.version) for s in row.scores] == [("a", "2"), ("a", "3"), ("b", "1")]
     found = row.find("a", "3", "p")
     assert found is not None and found.cached
@@ -70,7 +70,7 @@ def test_two_versions_of_a_model_are_kept_and_the_last_is_found() -> None:
 
 
 def test_scores_without_a_picture_keep_its_size() -> None:
-    row = merged(merged(None, "png", 4, 5, [one("a", "1")]), "", 0, 0, [one("a", "1", 0.9)])
+    row = merged(ContentRow("png", 4, 5, (one("a", "1"),)), ContentRow("", 0, 0, (one("a", "1", 0.9),)))
     assert (row.format, row.width, row.height) == ("png", 4, 5)
     assert len(row.scores) == 1 and row.scores[0].labels[0].value == 0.9
 
