@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from app.domain.headers.jpeg import orientation as jpeg_orientation
 from app.domain.images import (
     ImageFormat,
     ImageHeader,
@@ -24,7 +25,6 @@ from app.domain.images import (
     check,
     inspect,
     is_cut_off,
-    jpeg_orientation,
 )
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions, Frame, Grant, OverBudget
 from app.inference.runtime import Pixels
