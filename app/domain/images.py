@@ -243,3 +243,23 @@ def _read(found: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
             return jxl.read(content, wanted)
         case ImageFormat.JP2:
             return jp2.read(content, wanted)
+
+
+def ends_early(content: bytes, found: ImageFormat) -> bool:
+    """Tell whether the file is shorter than its own frame says. False where the format does not tell. Never raises."""
+    try:
+        match found:
+            case ImageFormat.JPEG:
+                return not jpeg.picture_end(content)
+            case ImageFormat.WEBP:
+                return not webp.picture_end(content)
+            case ImageFormat.PNG:
+                return not png.picture_end(content)
+            case ImageFormat.GIF:
+                return not gif.picture_end(content)
+            case ImageFormat.AVIF | ImageFormat.HEIC:
+                return boxes.ends_early(content)
+            case _:
+                return False
+    except MALFORMED:
+        return False

@@ -226,3 +226,18 @@ def _delays(content: bytes, box: Box, scale: int) -> list[int]:
         if len(delays) >= _MAX_ITEMS:
             break
     return delays
+
+
+def ends_early(content: bytes) -> bool:
+    """Tell whether the last box on the outermost level is longer than the file."""
+    at = 0
+    for _ in range(MAX_BOXES):
+        if at + 8 > len(content):
+            return at != len(content)
+        size = int.from_bytes(content[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(content[at + 8 : at + 16], "big")
+        if size < 8:
+            return False
+        at += size
+    return False
