@@ -37,7 +37,7 @@ class Picture:
     """What the boxes say. Sizes of one kind are collected; the decoder may meet the largest of them.
 
     `coded`: sizes in the bitstreams themselves. `shown`: the size of the primary picture. `delays_ms` are those of a
-    sequence's frames.
+    sequence's frames. `peak_nits` is the brightest light of the picture, else of the display it was graded on; 0 unknown.
     """
 
     shown: tuple[int, int] = (0, 0)
@@ -47,6 +47,7 @@ class Picture:
     colours: tuple[int, int] | None = None
     delays_ms: list[int] = field(default_factory=list)
     frames: int = 1
+    peak_nits: float = 0.0
 
 
 def walk(content: bytes) -> Iterator[Box]:
@@ -141,6 +142,10 @@ def _primary(content: bytes, found: Picture, properties: list[Box]) -> None:
             found.shown = struct.unpack_from(">II", content, box.start + 4)
         elif box.kind == b"colr" and content[box.start : box.start + 4] == b"nclx" and found.colours is None:
             found.colours = struct.unpack_from(">HH", content, box.start + 4)
+        elif box.kind == b"clli":
+            found.peak_nits = float(_number(content, box.start, 2)) or found.peak_nits
+        elif box.kind == b"mdcv" and not found.peak_nits:
+            found.peak_nits = _number(content, box.start + 16, 4) / 10_000
     if found.shown == (0, 0):
         sizes = [*found.extents, *((coded.width, coded.height) for coded in found.coded)]
         found.shown = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))

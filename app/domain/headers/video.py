@@ -11,6 +11,8 @@ HEADER_BYTES = 512
 _SEQUENCE_HEADER = 1
 _SPS = 33
 _UNSPECIFIED = 2
+# Primaries, transfer and matrix of RGB that is stored without conversion; it always has the full range.
+_SRGB_IDENTITY = (1, 13, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Coded:
     height: int
     primaries: int = _UNSPECIFIED
     transfer: int = _UNSPECIFIED
+    full_range: bool = False
 
 
 def av1_sequence(content: bytes) -> Coded | None:
@@ -78,10 +81,9 @@ def _av1_header(bits: Bits) -> Coded:
     width, height = bits.take(width_bits) + 1, bits.take(height_bits) + 1
     try:
         _av1_skip_tools(bits, reduced)
-        primaries, transfer = _av1_colour(bits, profile)
+        return Coded(width, height, *_av1_colour(bits, profile))
     except IndexError:
-        primaries, transfer = _UNSPECIFIED, _UNSPECIFIED
-    return Coded(width, height, primaries, transfer)
+        return Coded(width, height)
 
 
 def _av1_skip_tools(bits: Bits, reduced: bool) -> None:
@@ -101,15 +103,18 @@ def _av1_skip_tools(bits: Bits, reduced: bool) -> None:
     bits.take(3)
 
 
-def _av1_colour(bits: Bits, profile: int) -> tuple[int, int]:
+def _av1_colour(bits: Bits, profile: int) -> tuple[int, int, bool]:
+    """Return primaries, transfer, and whether values use the full range."""
     high = bits.take(1)
     if profile == 2 and high:
         bits.take(1)
-    if profile != 1:
-        bits.take(1)
+    monochrome = bits.take(1) if profile != 1 else 0
+    primaries, transfer, matrix = _UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED
     if bits.take(1):
-        return bits.take(8), bits.take(8)
-    return _UNSPECIFIED, _UNSPECIFIED
+        primaries, transfer, matrix = bits.take(8), bits.take(8), bits.take(8)
+    if not monochrome and (primaries, transfer, matrix) == _SRGB_IDENTITY:
+        return primaries, transfer, True
+    return primaries, transfer, bool(bits.take(1))
 
 
 def hevc_configuration(content: bytes) -> Coded | None:

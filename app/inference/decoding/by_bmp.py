@@ -1,7 +1,7 @@
 """BMP: run-length codes, bit fields and short palettes by our own reader, the rest by Skia.
 
-Skia leaves pixels that a run-length code skips transparent, where Chromium shows them black, and knows neither RLE24, nor
-alpha in bit fields of 32 bits, nor palettes shorter than the header says. All sizes were checked by the header's reader.
+Skia leaves pixels that a run-length code skips transparent, where Chromium shows them black. It knows neither RLE24, nor
+alpha in bit fields of 32 bits, nor palettes shorter than the header says. The header's reader checked all sizes before.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from app.domain.headers.layout import MALFORMED
 from app.domain.images import ImageFormat
 from app.inference.decoding.by_skia import Raster
 from app.inference.decoding.colour import from_code_points, from_profile
+from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
@@ -79,16 +80,21 @@ def orientation(content: bytes, kind: ImageFormat) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _boxes(content: bytes) -> tuple[tuple[int, int] | None, list[int]]:
+def _boxes(content: bytes) -> tuple[tuple[int, int, float] | None, list[int]]:
     try:
         found = boxes.read_picture(content)
     except MALFORMED:
         return None, []
-    return found.colours, found.delays_ms
+    points = (*found.colours, found.peak_nits or DEFAULT_PEAK_NITS) if found.colours else None
+    return points, found.delays_ms
 
 
 def _rasters(
-    image: Image.Image, kind: ImageFormat, chosen: tuple[int, ...], smallest_side: int, points: tuple[int, int] | None
+    image: Image.Image,
+    kind: ImageFormat,
+    chosen: tuple[int, ...],
+    smallest_side: int,
+    points: tuple[int, int, float] | None,
 ) -> Iterator[Raster]:
     size: tuple[int, int] | None = None
     with image:

@@ -14,8 +14,9 @@ import numpy as np
 from app.domain.headers.exif import exif_orientation
 from app.domain.headers.layout import MALFORMED
 from app.domain.headers.png import ApngFrame, apng_frames, chunks
-from app.inference.decoding.by_skia import Raster, SkiaRefusal, still
+from app.inference.decoding.by_skia import Raster, still
 from app.inference.decoding.colour import from_code_points
+from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
@@ -26,10 +27,14 @@ _SHARED = frozenset({b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"sBI
 _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = 1, 2
 _BLEND_OVER = 1
 _MAX_EXIF_BYTES = 65_536
+# libpng takes 0.3 s for each megabyte of text that it is given, and nobody asks for it.
+_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_MAX_TEXT_BYTES = 65_536
 
 
 def decode_png(content: bytes, smallest_side: int, most: int, max_frames: int) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, composited, in sRGB. Raises SkiaRefusal."""
+    content = _without_long_text(content)
     points = _code_points(content)
     animation = apng_frames(content, max_frames)
     if not animation:
@@ -52,17 +57,23 @@ def orientation(content: bytes) -> int:
     return 1
 
 
-def _code_points(content: bytes) -> tuple[int, int] | None:
-    """Return primaries and transfer of a cICP chunk; it has precedence over all others. None where there is none."""
+def _code_points(content: bytes) -> tuple[int, int, float] | None:
+    """Return primaries, transfer and peak of a cICP chunk, which has precedence over all others; None without one."""
+    points: tuple[int, int] | None = None
+    peak = 0.0
     for chunk in chunks(content):
         if chunk.kind == b"cICP" and chunk.end - chunk.start == 4:
-            return content[chunk.start], content[chunk.start + 1]
-        if chunk.kind in (b"IDAT", b"PLTE"):
+            points = content[chunk.start], content[chunk.start + 1]
+        elif chunk.kind == b"cLLI" and chunk.end - chunk.start == 8:
+            peak = int.from_bytes(content[chunk.start : chunk.start + 4], "big") / 10_000 or peak
+        elif chunk.kind == b"mDCV" and chunk.end - chunk.start == 24 and not peak:
+            peak = int.from_bytes(content[chunk.start + 16 : chunk.start + 20], "big") / 10_000
+        elif chunk.kind in (b"IDAT", b"PLTE"):
             break
-    return None
+    return (*points, peak or DEFAULT_PEAK_NITS) if points else None
 
 
-def _coloured(raster: Raster, points: tuple[int, int] | None) -> Raster:
+def _coloured(raster: Raster, points: tuple[int, int, float] | None) -> Raster:
     if points is None:
         return raster
     return Raster(raster.index, from_code_points(raster.pixels, *points), raster.truncated)
@@ -118,6 +129,16 @@ def _draw(canvas: Pixels, pixels: Pixels, over: bool) -> None:
         canvas[..., 3] = pixels[..., 3]
 
 
+def _without_long_text(content: bytes) -> bytes:
+    """Return the content without its chunks of text, where they are long; else the content itself."""
+    spans = [(chunk.start - 8, chunk.end + 4) for chunk in chunks(content) if chunk.kind in _TEXT and chunk.whole]
+    if sum(end - start for start, end in spans) <= _MAX_TEXT_BYTES:
+        return content
+    starts = [0, *(end for _, end in spans)]
+    ends = [*(start for start, _ in spans), len(content)]
+    return b"".join(content[start:end] for start, end in zip(starts, ends, strict=True))
+
+
 def _shared(content: bytes) -> bytes:
     parts = []
     for chunk in chunks(content):
@@ -136,6 +157,3 @@ def _as_png(content: bytes, frame: ApngFrame, shared: bytes) -> bytes:
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-__all__ = ["SkiaRefusal", "decode_png", "orientation"]

@@ -37,8 +37,8 @@ class Raster:
 def still(content: bytes, smallest_side: int, *, managed: bool = True, reduction: int = 1) -> Raster:
     """Return the picture, or the first frame, reduced. Raises SkiaRefusal.
 
-    `managed` converts to sRGB; else values are as the file has them. `reduction` is a scale at which a JPEG is read. Parts
-    that the content lacks are transparent, as they are in Chromium.
+    `managed` converts to sRGB; else values are as the file has them. `reduction` is a scale at which a JPEG is read.
+    Parts that the content lacks are transparent, as they are in Chromium.
     """
     codec = _open(content)
     width, height = _scaled(codec, reduction)

@@ -1,7 +1,7 @@
 """PQ and HLG to sRGB for a display without headroom, as Chromium maps them.
 
-The curve is the reference white tone mapping operator of SMPTE ST 2094-50, annex C, which Skia applies to HDR pictures that
-bring no curve of their own. Against Chromium 156 it differs by at most 1.1 of 255 (tests/unit/images/test_colour.py).
+The curve is the reference white tone mapping operator of SMPTE ST 2094-50, annex C. Skia applies it to HDR pictures that
+bring no curve of their own. Results differ from Chromium 156 by at most 1.1 of 255 (all code points, 1,024 colours).
 """
 
 from __future__ import annotations
