@@ -1,7 +1,8 @@
 """BMP: run-length codes, bit fields and short palettes by our own reader, the rest by Skia.
 
-Skia leaves pixels that a run-length code skips transparent, where Chromium shows them black. It knows neither RLE24, nor
-alpha in bit fields of 32 bits, nor palettes shorter than the header says. The header's reader checked all sizes before.
+Skia leaves pixels that a run-length code skips transparent, where Chromium shows them black. It knows neither RLE24,
+nor alpha in bit fields of 32 bits, nor palettes shorter than the header says. The header's reader checked all
+sizes before.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _INFO_BYTES: Final = 40
 _WINDOWS: Final = frozenset({40, 52, 56, 108, 124})
 _RLE8, _RLE4, _BIT_FIELDS, _RLE24_OS2, _ALPHA_BIT_FIELDS = 1, 2, 3, 4, 6
 _FILE_HEADER_BYTES: Final = 14
+# The largest entry that icons have: 256 x 256 pixels of 32 bits, with its mask and header.
+_MAX_MISSING_BYTES: Final = 512 * 1024
 _EMBEDDED: Final = b"DEBM"
 
 
@@ -59,6 +62,24 @@ def decode_bmp(content: bytes, smallest_side: int) -> Raster:
     return Raster(0, _managed(content, header, raster.pixels), raster.truncated)
 
 
+def decode_icon(content: bytes, smallest_side: int) -> Raster:
+    """Return the largest entry of an ICO or CUR. Raises SkiaRefusal, or what reading malformed bytes raises.
+
+    Skia refuses entries that leave the file, where Chromium shows what is there: zeros take the place of the rest.
+    """
+    (count,) = struct.unpack_from("<H", content, 4)
+    entries = [
+        struct.unpack_from("<II", content, at + 8) for at in range(6, min(6 + 16 * count, len(content) - 15), 16)
+    ]
+    end = max((offset + size for size, offset in entries), default=0)
+    missing = end - len(content)
+    # An entry that claims more than it has is one thing, a wild number another.
+    if 0 < missing <= _MAX_MISSING_BYTES:
+        raster = still(content + bytes(missing), smallest_side)
+        return Raster(0, raster.pixels, True)
+    return still(content, smallest_side)
+
+
 def _read(content: bytes) -> _Header:
     (pixels_at, size) = struct.unpack_from("<II", content, 10)
     if size == _CORE_BYTES:
@@ -76,8 +97,6 @@ def _palette(content: bytes, header: _Header) -> Pixels:
     start = _FILE_HEADER_BYTES + header.size
     count = min(header.colours or 1 << header.bits, 256)
     room = max(0, min(header.pixels_at, len(content)) - start)
-    if entry == 4 and room < 4 * count and room >= 3 * count:
-        entry = 3  # an OS/2 palette behind a longer header
     count = min(count, room // entry)
     palette = np.zeros((256, 3), np.uint8)
     if count:
@@ -124,8 +143,6 @@ def _bit_fields(content: bytes, header: _Header) -> tuple[Pixels, bool] | None:
     # Files whose alpha is zero throughout come from programs that do not know alpha.
     if not rgba[..., 3].any():
         rgba[..., 3] = 255
-    elif truncated:
-        pass
     return np.asarray(picture(rgba, "RGBA").convert("RGBa"), dtype=np.uint8), truncated
 
 

@@ -122,7 +122,7 @@ class Decoder:
             case ImageFormat.GIF | ImageFormat.WEBP:
                 return *by_skia.frames(content, side, most, max_frames), 1
             case ImageFormat.ICO | ImageFormat.CUR:
-                return 1, iter((by_skia.still(content, side),)), 1
+                return 1, iter((by_bmp.decode_icon(content, side),)), 1
             case ImageFormat.BMP:
                 return 1, iter((by_bmp.decode_bmp(content, side),)), 1
             case ImageFormat.JXL:
