@@ -91,6 +91,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_batch_members_total", "counter", "images", ("queue",), "members of those batches"),
     Metric("sightline_device_busy_seconds_total", "counter", "seconds", (), "time in which the device ran batches"),
     Metric("sightline_engine_waiting", "gauge", "images", ("queue",), "waiting for decoding or for a batch"),
+    Metric(
+        "sightline_decoder_processes_total",
+        "counter",
+        "processes",
+        ("what",),
+        "decoding children by what became of them: started, crashed, or killed at the deadline (timed_out)",
+    ),
     # the query service: POST /v1/score and previews
     Metric(
         "sightline_api_scores_total",
