@@ -111,6 +111,7 @@ class Bench:
     status: NotedStatus = field(default_factory=NotedStatus)
     codec: Codec = field(default_factory=Codec)
     policy: Policy = POLICY
+    engine_type: type[Engine] = Engine
     offset: int = 0
     engines: list[Engine] = field(default_factory=list)
     processor: ScoreProcessor = field(init=False)
@@ -123,7 +124,9 @@ class Bench:
         """A new process on the same tables."""
         self.models = models or self.models
         self.settings = settings or self.settings
-        engine = Engine(self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine)
+        engine = self.engine_type(
+            self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine
+        )
         self.engines.append(engine)
         self.contents = Contents(engine)
         self.processor = ScoreProcessor(
