@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import AsyncIterator
@@ -115,6 +116,21 @@ async def test_rows_of_older_releases_count_only_where_nothing_is_looked_at_othe
     assert found.cached is stays
     assert (scores(found)["colour"].labels[0] == LabelScore("red", 0.123)) is stays
     assert found.frames == (1 if stays else 96)
+
+
+async def test_an_embedding_of_an_older_release_is_no_older_than_its_row(bench: Bench) -> None:
+    """Guarantee: where the row counts no more, neither does what the network saw then."""
+    still = await bench.run(task_of(bench.store.put("b", "k.jpg", GREEN)))
+    (of_the_still,) = [write for write in still.writes if write.table == "embeddings"]
+    ref = bench.store.put("b", "k.gif", animation())
+    sha256 = hashlib.sha256(animation()).hexdigest()
+    bench.tables.rows["contents", 0, content_key(sha256)] = old_row("gif", [("colour", "1", "8-stretch")])
+    bench.tables.rows["embeddings", 0, content_key(sha256) + of_the_still.key[32:]] = of_the_still.value
+    bench.restart(ToyModels())
+    job = task_of(ref, 2, job_id="j", upload_id="j1", known_sha256=sha256, models=("tint",), lane="backfill")
+    found = prediction(await bench.run(job))
+    assert bench.models.colour.batches == [1], "the network ran on the pixels"
+    assert {label.label: label.value for label in scores(found)["tint"].labels}["green"] < 0.1
 
 
 async def test_what_is_publishable_is_scored_and_not_blocked(bench: Bench) -> None:
