@@ -119,7 +119,10 @@ async def test_a_raw_body_is_scored(service: Service) -> None:
     assert (found["format"], found["width"], found["height"], found["size_bytes"]) == ("jpeg", 64, 48, len(GREEN))
     assert found["scores"]["tint"]["green"] > 0.9 and found["models"]["tint"] == "1"
     assert found["reasons"] == ["too_green"] and found["skipped"].keys() == {"detail"}
-    assert found["action"] == "notify"
+    assert found["action"] == "notify" and found["publishable"] is True
+    whole = {"frame": 0, "left": 0, "top": 0, "right": 1, "bottom": 1, "ground": ""}
+    assert (found["frames"], found["truncated"], found["renditions"]) == (1, False, [whole])
+    assert found["rendition_of"] == {}
     (rule,) = found["rules"]
     assert (rule["rule"], rule["severity"]) == ("green", 10) and rule["conditions"][0]["label"] == "green"
     assert set(found["timings_ms"]) == {"queued", "decode", "infer", "total"}
@@ -199,6 +202,7 @@ async def test_a_reference_that_is_none_is_refused(service: Service, text: str) 
 async def test_pictures_that_are_none_get_the_streams_reason(service: Service) -> None:
     await service.ready()
     body = problem_of(await service.post(GREEN[:20]), 422, "undecodable")
+    assert body["publishable"] is False
     assert body["action"] == "review" and body["outcome"] == "rejected" and body["format"] == "jpeg"
     problem_of(await service.post(b""), 422, "empty")
     problem_of(await service.post(b"text"), 422, "unsupported_format")

@@ -112,6 +112,7 @@ class Bench:
     status: NotedStatus = field(default_factory=NotedStatus)
     codec: Codec = field(default_factory=Codec)
     policy: Policy = POLICY
+    engine_type: type[Engine] = Engine
     offset: int = 0
     engines: list[Engine] = field(default_factory=list)
     processor: ScoreProcessor = field(init=False)
@@ -124,7 +125,7 @@ class Bench:
         """A new process on the same tables."""
         self.models = models or self.models
         self.settings = settings or self.settings
-        engine = Engine(
+        engine = self.engine_type(
             self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine, InlineDecoding()
         )
         self.engines.append(engine)
