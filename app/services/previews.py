@@ -15,7 +15,7 @@ from typing import Final
 
 from app.domain.images import Rejection, RejectReason
 from app.domain.outcomes import missing_reason
-from app.errors import Overloaded
+from app.errors import BadReference, Overloaded
 from app.inference.budget import Budget, Ticket
 from app.inference.decoding.decoder import Decoder
 from app.inference.engine import image_limits
@@ -115,7 +115,10 @@ class Previews:
                 return found, "joined" if joined else "made"
 
     async def _make(self, key: _Key, ref: ObjectRef, size: int) -> Preview:
-        fetched = await self._store.fetch(ref, max_bytes=self._limits.max_bytes)
+        try:
+            fetched = await self._store.fetch(ref, max_bytes=self._limits.max_bytes)
+        except BadReference as error:
+            return Gone(error.detail)
         if isinstance(fetched, ObjectMissing):
             reason = missing_reason(fetched.reason)
             return Gone(fetched.detail) if reason is None else Rejection(reason, fetched.detail)

@@ -114,6 +114,11 @@ def is_named(name: str) -> bool:
     return name in BY_NAME
 
 
+def is_other(name: str) -> bool:
+    """Whether `name` was made for a source without a row."""
+    return name == OTHER or name.startswith(f"{OTHER}:")
+
+
 def order_of(name: str, sequencer: str) -> Order:
     """Return how `sequencer` orders events of the dialect `name`; one without a row is judged by its shape."""
     row = BY_NAME.get(name)
