@@ -471,8 +471,8 @@ class ObjectStore(Protocol):
         A body longer than `max_bytes` is not read on: ObjectMissing(`too_large`).
 
         Raises BadReference, before it asks, for names against the rules of app/domain/object_names.py. Raises
-        ObjectUnavailable, BucketUnavailable or StoreUnavailable after the attempts of the settings. Raises nothing else,
-        whatever the names and the answers are.
+        ObjectUnavailable, BucketUnavailable or StoreUnavailable after the attempts of the settings. Raises nothing
+        else, whatever the names and the answers are.
         """
         ...
 

@@ -12,8 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 # Beside what aiohttp documents: ValueError (a header with a line feed, a port or a length that is no number, text that
 # cannot be encoded or decoded), http_exceptions (a malformed answer that was not translated), EOFError (asyncio's
-# IncompleteReadError), ArithmeticError (a time or a length out of range), LookupError (an answer that lacks what is read
-# of it, an unknown charset), RuntimeError (a connection or a session that was closed meanwhile), AssertionError,
+# IncompleteReadError), ArithmeticError (a time or a length out of range), LookupError (an answer that lacks what is
+# read of it, an unknown charset), RuntimeError (a connection or a session that was closed meanwhile), AssertionError,
 # AttributeError and TypeError (parsers that meet what they did not expect).
 HTTP_FAILURES: Final[tuple[type[Exception], ...]] = (
     aiohttp.ClientError,

@@ -30,8 +30,8 @@ class NewDialects:
             label, first = self._label(_VERSION, f"{event.dialect} {event.new_version}")
             if first:
                 _log.warning(
-                    "events of dialect %s have version %s, which is new: they are read as before, because bucket and key "
-                    "are in their place. Compare one with docs/events.md",
+                    "events of dialect %s have version %s, which is new: they are read as before, because bucket and "
+                    "key are in their place. Compare one with docs/events.md",
                     event.dialect,
                     event.new_version,
                 )

@@ -94,6 +94,7 @@ _BY_SOURCE: Final = {
 
 _MAX_SOURCE_CHARACTERS: Final = 40
 _ODD: Final = re.compile(r"[^a-z0-9:._-]")
+_ENDS_LIKE_A_DIGEST: Final = re.compile(r"-[0-9a-f]{8}\Z")
 # Seconds since 1970 alone have eight hex digits: a shorter sequencer holds no time.
 _SHORTEST_TIME: Final = 8
 
@@ -137,6 +138,6 @@ def _name_of(source: str) -> str:
     if not source:
         return OTHER
     plain = _ODD.sub("_", source.lower())[:_MAX_SOURCE_CHARACTERS]
-    if plain != source:
+    if plain != source or _ENDS_LIKE_A_DIGEST.search(source):
         plain += "-" + hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{OTHER}:{plain}"

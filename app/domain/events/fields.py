@@ -93,7 +93,7 @@ def key_readings(raw: Any, form: KeyForm) -> tuple[str, str | None]:
     """Return the object key and its other reading (None when it says the same or cannot be a key).
 
     Decoding is strict: nothing is replaced by U+FFFD. A key of an unknown form is taken as encoded where it may be: most
-    stores encode, and a plus sign is then a space. The fetch tries the other reading if the first names no object.
+    stores encode. A plus sign is then a space; the fetch tries the other reading if the first names no object.
     """
     as_it_came = text(raw, "object key", 3 * MAX_KEY_BYTES)
     if as_it_came is None:
