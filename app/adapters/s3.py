@@ -15,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from app.adapters.foreign_failures import HTTP_FAILURES, aws_failures
 from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, cut_off, read_answer
@@ -239,6 +240,10 @@ class S3ObjectStore:
             raise BucketUnavailable(f"cannot list {bucket}: {error}") from error
         except aws_failures() as error:
             raise StoreUnavailable(f"cannot list {bucket}: {type(error).__name__}: {error}") from error
+
+    def url_of(self, bucket: str, key: str) -> URL:
+        """Return the address of an object."""
+        return self._requests.url_of(bucket, key)
 
     async def close(self) -> None:
         """Release connections; a later call opens them again."""

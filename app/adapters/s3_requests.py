@@ -59,10 +59,14 @@ class SignedRequests:
             signed = signer.headers(keys, urlsplit(origin).netloc, path, query, time.time(), method, digest, own)
         elif keys:
             signed = signer.headers(keys, urlsplit(origin).netloc, path, query, time.time(), method)
-        url = URL(f"{origin}{path}?{query}" if query else f"{origin}{path}", encoded=True)
+        url = _url(origin, path, query)
         return await self._open().request(
             method, url, headers={**headers, **signed}, data=body or None, allow_redirects=False
         )
+
+    def url_of(self, bucket: str, key: str) -> URL:
+        """Return the address of an object, or of its bucket for an empty key."""
+        return _url(*self._address(bucket, key), "")
 
     def lies_in(self, bucket: str, region: str) -> bool:
         """Note where `bucket` lies, for the next request; return whether that is news."""
@@ -107,3 +111,7 @@ class SignedRequests:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _url(origin: str, path: str, query: str) -> URL:
+    return URL(f"{origin}{path}?{query}" if query else f"{origin}{path}", encoded=True)

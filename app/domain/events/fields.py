@@ -92,7 +92,7 @@ def bucket(value: Any) -> str:
 def key_readings(raw: Any, form: KeyForm) -> tuple[str, str | None]:
     """Return the object key and its other reading (None when it says the same or cannot be a key).
 
-    Decoding is strict: nothing is replaced by U+FFFD. A key of an unknown form is taken as encoded where it may be: most
+    Decoding is strict: nothing is replaced by U+FFFD. A key of an unknown form is taken as encoded if it may be: most
     stores encode. A plus sign is then a space; the fetch tries the other reading if the first names no object.
     """
     as_it_came = text(raw, "object key", 3 * MAX_KEY_BYTES)
