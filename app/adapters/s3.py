@@ -23,7 +23,14 @@ from app.adapters.s3_client import s3_client
 from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
 from app.adapters.s3_requests import SignedRequests
-from app.domain.object_names import keeps_its_case, key_fault, normalised_etag, reference_fault, version_fault
+from app.domain.object_names import (
+    keeps_its_case,
+    key_fault,
+    never_asked_for,
+    normalised_etag,
+    reference_fault,
+    version_fault,
+)
 from app.errors import BadReference, BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings
@@ -72,7 +79,9 @@ class S3ObjectStore:
         """See ObjectStore. A fetch waits for one of `concurrency` slots first; its time limit counts from then."""
         if (fault := reference_fault(ref.bucket, ref.key, ref.version_id, ref.etag)) is not None:
             raise BadReference(*fault)
-        if alternate_key is not None and key_fault(alternate_key) is not None:
+        if (why := never_asked_for(ref.key)) is not None:
+            return ObjectMissing("forbidden", why)
+        if alternate_key is not None and (key_fault(alternate_key) or never_asked_for(alternate_key)):
             alternate_key = None
         async with self._slots:
             began = time.monotonic()

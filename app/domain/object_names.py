@@ -44,17 +44,22 @@ def may_be_host(bucket: str) -> bool:
 
 
 def key_fault(key: str) -> str | None:
-    """Return why `key` cannot name an object, None for a good one. Control characters other than NUL are allowed.
-
-    A key whose `..` segments lead out of its bucket is refused: a proxy in front of the store may resolve them, and the
-    request would read another bucket. Browsers resolve them too, so nobody is shown such an object.
-    """
+    """Return why `key` cannot name an object, None for a good one."""
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
         return "the key holds half of a surrogate pair"
-    if not 0 < size <= MAX_KEY_BYTES:
-        return f"the key has {size} bytes, 1 to {MAX_KEY_BYTES} are possible"
+    return None if 0 < size <= MAX_KEY_BYTES else f"the key has {size} bytes, 1 to {MAX_KEY_BYTES} are possible"
+
+
+def never_asked_for(key: str) -> str | None:
+    """Return why an object with this key is never asked for, None for all other keys, control characters included.
+
+    A key whose `..` segments lead out of its bucket: a proxy in front of the store may resolve them, and the request
+    would read another bucket. Browsers resolve them too, so nobody is shown such an object. A key with a NUL character,
+    which cuts a name short in many programs. An uploader chooses keys: such an upload gets an outcome, never a dead
+    letter, because a run of dead letters stops the worker.
+    """
     if "\0" in key:
         return "the key holds a NUL character"
     depth = 0

@@ -153,8 +153,6 @@ async def test_a_key_of_control_characters_reaches_its_object(bucket: Bucket, ke
         ({"bucket": "evil.example:80#"}, "bad_bucket"),
         ({"bucket": "127.0.0.1"}, "bad_bucket"),
         ({"bucket": ""}, "bad_bucket"),
-        ({"key": "a\0b"}, "bad_key"),
-        ({"key": "../other/photo.jpg"}, "bad_key"),
         ({"key": ""}, "bad_key"),
         ({"key": "k" * 1025}, "bad_key"),
         ({"version_id": "v\r\n1"}, "bad_version_id"),
@@ -172,6 +170,12 @@ async def test_a_name_against_the_rules_is_refused_before_anything_is_asked(
         await bucket.store.fetch(replace(ref, **change), max_bytes=LIMIT)
     assert refused.value.reason == reason
     assert (await body_of(bucket, ref, alternate_key="../other/photo.jpg")).body == b"x"
+
+
+@pytest.mark.parametrize("key", ["a\0b", "../other/photo.jpg", "a/../../b", "..", "./..", "a//../../b"])
+async def test_a_key_that_leads_out_of_its_bucket_is_never_asked_for(bucket: Bucket, key: str) -> None:
+    found = await bucket.store.fetch(ObjectRef(bucket.name, key, None, None, None), max_bytes=LIMIT)
+    assert isinstance(found, ObjectMissing) and found.reason == "forbidden"
 
 
 async def test_an_overwritten_object_is_read_as_it_is_now_and_marked(bucket: Bucket) -> None:

@@ -16,7 +16,6 @@ from app.domain.object_names import (
     bare_etag,
     bucket_fault,
     etag_fault,
-    key_fault,
     version_fault,
 )
 
@@ -107,9 +106,7 @@ def key_readings(raw: Any, form: KeyForm) -> tuple[str, str | None]:
     key, other = (decoded, as_it_came) if encoded else (as_it_came, decoded)
     if key is None or len(key.encode()) > MAX_KEY_BYTES:
         raise BadField("too_long", f"the object key exceeds {MAX_KEY_BYTES} bytes")
-    if (fault := key_fault(key)) is not None:
-        raise BadField("bad_key", fault)
-    if other is None or other == key or key_fault(other) is not None:
+    if other is None or other == key or len(other.encode()) > MAX_KEY_BYTES:
         return key, None
     return key, other
 
