@@ -133,6 +133,21 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("kind",),
         "what s3.uploads said: created, removed, filtered, ignored, test, tombstone, malformed",
     ),
+    Metric(
+        "sightline_events_other_dialect_total",
+        "counter",
+        "events",
+        ("dialect",),
+        "events whose source has no row in the table of dialects, read by their shape; 20 labels, then more",
+    ),
+    Metric(
+        "sightline_events_new_version_total",
+        "counter",
+        "events",
+        ("version",),
+        "events of a major version that their dialect does not know, read as before: dialect and version; 20 labels, "
+        "then more",
+    ),
     # the bridge (app/services/bridge.py)
     Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),
