@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
 from app.adapters.avro import Codec
 from app.errors import DeadLetterCeiling, Fenced, StoreUnavailable, TransactionFailed
-from app.ports import Claim, Completion, SourceRecord
+from app.ports import Claim, Completion, Output, SourceRecord
+from app.streaming.ports import WireOutput
 from app.streaming.suspects import CRASHED_WORKER, CRASHES, NO_MARK, PARKED, Place, Suspects
 from app.topics import DEAD_LETTERS
 from schemas.records import DeadLetter
@@ -91,7 +93,7 @@ async def test_a_suspect_is_alone_in_hand_and_everything_else_waits_for_it() -> 
     ]
     most = 0
     for offset in (0, 1, 10):
-        await eventually(lambda wanted=offset: wanted in script.seen)  # type: ignore[misc]
+        await eventually(partial(script.seen.__contains__, offset))
         most = max(most, len(marks.held))
         assert held_offsets(marks) == [offset]
         held[offset].set()
@@ -284,9 +286,5 @@ class _Calling:
         self.process = process
 
 
-def _encoded(out: object) -> object:
-    from app.ports import Output
-    from app.streaming.ports import WireOutput
-
-    assert isinstance(out, Output)
+def _encoded(out: Output) -> WireOutput:
     return WireOutput(out.topic, out.key, Codec().encode(out.record))
