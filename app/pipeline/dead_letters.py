@@ -40,7 +40,7 @@ def dead_letter(
 ) -> Output:
     """Return the dead letter of `record`, or of its part `part` whose bytes are `value`.
 
-    `kind` is POISON (cannot be read), USED_UP (all attempts failed), CRASHED_WORKER or PARKED. The value is cut at
+    `kind` is POISON (cannot be read), USED_UP (all attempts failed) or one of GivenUp. The value is cut at
     MAX_VALUE_BYTES and then says its true length; such a letter is redriven from its source position while the topic
     still holds it.
     """

@@ -22,10 +22,12 @@ from app.streaming.ceiling import Ceiling
 from app.streaming.meters import LaneMeters
 from app.streaming.ports import LaneProducer, OnFailure, Opened, SourcePartition, TableStore, WireOutput
 from app.streaming.status import AWAY, LaneState, RecordStatus, speak_for
-from app.streaming.suspects import GivenUp, InHand, Suspects
+from app.streaming.suspects import OUTPUT_TOO_LARGE, GivenUp, InHand, Suspects
 
 CLAIMS_TABLE: Final = "uploads"
 _DRAIN_POLL_SECONDS: Final = 0.02
+# A broker's default limit is 1,048,588 bytes a message; dead letters, the largest of our records, have 960,000 at most.
+MAX_OUTPUT_BYTES: Final = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +118,11 @@ class Lane:
         speak_for(slot.status)
         completion = await self._complete(slot.record)
         slot.outputs = [self._parts.encode(output) for output in completion.outputs]
+        if self._parts.give_up is not None and (largest := _largest(slot.outputs)) > MAX_OUTPUT_BYTES:
+            # A transaction that holds it would fail again and again.
+            detail = f"an output would have {largest} bytes, at most {MAX_OUTPUT_BYTES} can be published"
+            completion = self._parts.give_up(slot.record, GivenUp(OUTPUT_TOO_LARGE, detail))
+            slot.outputs = [self._parts.encode(output) for output in completion.outputs]
         slot.completion = completion
         slot.status.state = LaneState.WORKING
         self._done += 1
@@ -299,3 +306,8 @@ class Lane:
             slot.give_credit()
             slot.in_hand.rests()
         await self._producer.close()
+
+
+def _largest(outputs: Sequence[WireOutput]) -> int:
+    """Return the bytes of the largest record."""
+    return max((len(output.key) + len(output.value) for output in outputs), default=0)

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 # Kinds of dead letters, and their reasons.
 CRASHED_WORKER: Final = "crashed_worker"
 PARKED: Final = "parked"
+OUTPUT_TOO_LARGE: Final = "output_too_large"
 # The first crash names all that was in hand; the second names one record. The third tells it from bad luck, such as an
 # operator who kills the process twice.
 CRASHES: Final = 3
@@ -42,7 +43,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Why a record is not handled: `kind` is CRASHED_WORKER or PARKED; `crashes` are those that it was in hand at."""
+    """Why a record is not handled, or what came of it is not published. `crashes`: how many it was in hand at."""
 
     kind: str
     detail: str

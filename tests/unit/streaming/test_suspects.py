@@ -12,11 +12,13 @@ import pytest
 from app.adapters.avro import Codec
 from app.errors import DeadLetterCeiling, Fenced, StoreUnavailable, TransactionFailed
 from app.ports import Claim, Completion, Output, SourceRecord
+from app.streaming.lane import MAX_OUTPUT_BYTES
 from app.streaming.ports import WireOutput
-from app.streaming.suspects import CRASHED_WORKER, CRASHES, NO_MARK, PARKED, Place, Suspects
-from app.topics import DEAD_LETTERS
+from app.streaming.suspects import CRASHED_WORKER, CRASHES, NO_MARK, OUTPUT_TOO_LARGE, PARKED, Place, Suspects
+from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter
 from tests.support.eventually import eventually
+from tests.support.processors import prediction_of
 from tests.unit.streaming.test_lane import BACKFILL, FAST, LIVE, Bench, Script, output
 
 
@@ -279,6 +281,22 @@ async def test_the_run_of_dead_letters_is_kept_for_the_next_process() -> None:
     suspects.ended_by(DeadLetterCeiling("somebody looks"))
     assert marks.letters == 0
     await bench.lanes.revoke(1)
+
+
+async def test_an_output_that_no_broker_takes_is_a_dead_letter_and_ends_nothing() -> None:
+    def answer(record: SourceRecord) -> Completion:
+        made = prediction_of(record, "x" * (MAX_OUTPUT_BYTES if record.offset == 1 else 1))
+        return Completion((Output(PREDICTIONS, b"key", made),))
+
+    bench = Bench(Script(answer=answer))
+    object.__setattr__(bench.parts, "encode", _encoded)
+    await bench.open(LIVE)
+    await bench.deliver(LIVE, 0, 1, 2)
+    await bench.released(LIVE, 3)
+    assert [out.topic for out in bench.log.outputs] == [PREDICTIONS, DEAD_LETTERS, PREDICTIONS]
+    assert Codec().decode_as(bench.log.outputs[1].value, DeadLetter).reason == OUTPUT_TOO_LARGE
+    await bench.lanes.revoke(1)
+    assert bench.failures == []
 
 
 class _Calling:
