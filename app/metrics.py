@@ -60,6 +60,20 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric("sightline_repeats_total", "counter", "records", ("topic",), "repeated uploads that published nothing"),
     Metric("sightline_dead_letters_total", "counter", "records", ("topic",), "dead letters published, by source topic"),
+    Metric(
+        "sightline_suspects",
+        "gauge",
+        "records",
+        (),
+        "records that were in hand when this worker died and are not released yet; each is handled alone",
+    ),
+    Metric(
+        "sightline_crashed_records_total",
+        "counter",
+        "records",
+        ("topic",),
+        "records given up after three crashes: dead letters of the kind crashed_worker",
+    ),
     Metric("sightline_transactions_total", "counter", "transactions", ("topic",), "transactions committed"),
     Metric(
         "sightline_transaction_records",

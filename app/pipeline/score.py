@@ -142,6 +142,16 @@ class ScoreProcessor:
         outputs = (Output(PREDICTIONS, key, prediction), *work.outputs)
         return Completion(outputs=outputs, claim=claim_of(task), writes=tuple(work.writes))
 
+    def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
+        """See GivesUp. The letter claims the upload, as an outcome does: later repeats publish nothing."""
+        now_ms = self._clock.now_ms()
+        try:
+            task = self._codec.decode_as(record.value, ImageTask)
+        except Poison:
+            return Completion(outputs=(_letter(record, None, kind, kind, detail, now_ms),), dead_letters=1)
+        letter = _letter(record, task, kind, kind, detail, now_ms, task.attempt)
+        return Completion(outputs=(letter,), claim=claim_of(task), dead_letters=1)
+
     # --- before any work ---
 
     def _wanted(self, task: ImageTask) -> frozenset[str]:
