@@ -133,7 +133,7 @@ async def test_bombs_are_refused_with_the_streams_code(service: Service) -> None
     bomb[16:24] = (12_000).to_bytes(4, "big") * 2
     for body, reason in (
         (bytes(bomb), RejectReason.TOO_MANY_PIXELS),
-        (encoded(plain((0, 0, 0), (17_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
+        (encoded(plain((0, 0, 0), (70_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
         (b"GIF89a", RejectReason.UNDECODABLE),
         (b"<svg onload=alert(1)>", RejectReason.UNSUPPORTED_FORMAT),
     ):
