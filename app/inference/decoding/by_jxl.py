@@ -32,7 +32,7 @@ def decode_jxl(content: bytes, smallest_side: int) -> Raster:
     return Raster(0, reduced(pixels, smallest_side), False, source)
 
 
-def _to_rgb(values: np.ndarray) -> Pixels:  # type: ignore[type-arg]
+def _to_rgb(values: np.ndarray) -> Pixels:
     if values.dtype.kind == "f":
         values = np.clip(np.nan_to_num(values), 0, 1) * 255
     elif values.dtype.itemsize == 2:
