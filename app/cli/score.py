@@ -65,10 +65,10 @@ async def _run(
 ) -> None:
     from app.adapters.s3 import S3ObjectStore
     from app.inference.active import load_active
-    from app.inference.engine import Engine, image_limits
+    from app.inference.engine import Engine
     from app.services.policies import load_policy
     from app.services.score_files import S3_SCHEME, FileScorer, sources
-    from app.services.score_report import Report, ReportFacts, Thumbnails, model_notes
+    from app.services.score_report import Report, ReportFacts, model_notes, thumbnail
 
     with _progress(quiet) as progress:
         progress("loading models", 0)
@@ -81,7 +81,6 @@ async def _run(
             engine, settings, policy=policy, store=store, models=wanted, keep_content=report is not None
         )
         gathered = Report() if report is not None else None
-        thumbnails = Thumbnails(image_limits(settings.limits), settings.limits.decode_seconds)
         began = time.monotonic()
         done = 0
         results = scorer.run(sources(targets, store))
@@ -91,10 +90,10 @@ async def _run(
                 if not _print(found, json_output) and gathered is None:
                     break
                 if gathered is not None:
-                    thumbnail = None
+                    picture = None
                     if found.content is not None and gathered.wants_pictures:
-                        thumbnail = await asyncio.to_thread(thumbnails.make, found.content)
-                    gathered.add(dataclasses.replace(found, content=None), thumbnail)
+                        picture = await thumbnail(engine.decoding, found.content)
+                    gathered.add(dataclasses.replace(found, content=None), picture)
                 progress("scoring", done)
         finally:
             await results.aclose()

@@ -29,8 +29,9 @@ from app.domain.policy import Policy, is_publishable, past_picture
 from app.domain.retries import BACKFILL_LANE, Deferral, UsedUp, defer
 from app.errors import BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
 from app.inference.budget import Budget, Held, Ticket
+from app.inference.decoding.pool import INPUT_BYTES
 from app.inference.embedding import QuantisedEmbedding
-from app.inference.engine import HELD_PIXEL_BYTES, EngineScores
+from app.inference.engine import EngineScores
 from app.pipeline.contents import Computed, Contents, sha256_of
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
 from app.ports import (
@@ -226,7 +227,7 @@ class ScoreProcessor:
         # Zero is what some servers say of copies and multipart uploads: as good as unknown.
         size = min(task.size_bytes or limit, limit)
         asked = self._clock.monotonic()
-        held = Held(self._bytes, await self._bytes.take(size + HELD_PIXEL_BYTES, work.ticket))
+        held = Held(self._bytes, await self._bytes.take(size + INPUT_BYTES, work.ticket))
         try:
             await self._fetches.take(1, work.ticket)
             try:
@@ -238,7 +239,7 @@ class ScoreProcessor:
                 self._fetches.give(1)
             if isinstance(found, ObjectMissing):
                 return found
-            held.keep(len(found.body) + HELD_PIXEL_BYTES)
+            held.keep(len(found.body) + INPUT_BYTES)
             work.fetched = found
             work.sha256 = await sha256_of(found.body)
             return await self._content_outcome(work, found.body, work.sha256, held)

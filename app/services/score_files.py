@@ -22,7 +22,8 @@ from app.domain.outcomes import GONE, REJECTED, SCORED, missing_reason
 from app.domain.policy import Policy, Subject, evaluate, may_be_published, published
 from app.errors import ConfigurationError, Retryable
 from app.inference.budget import Budget, Ticket
-from app.inference.engine import HELD_PIXEL_BYTES, Engine, EngineTimings
+from app.inference.decoding.pool import INPUT_BYTES
+from app.inference.engine import Engine, EngineTimings
 from app.ports import FetchedObject, ObjectRef, ObjectStore
 from app.settings import Settings
 from schemas.records import ModelScores, Rendition, RuleMatch
@@ -191,13 +192,13 @@ class FileScorer:
             return self._nothing(source, REJECTED, reason, detail)
         size = source.ref.size_bytes if source.ref is not None else None
         limit = self._settings.limits.max_bytes
-        held = await self._bytes.take(min(size or limit, limit) + HELD_PIXEL_BYTES, Ticket())
+        held = await self._bytes.take(min(size or limit, limit) + INPUT_BYTES, Ticket())
         try:
             content = await self._read(source)
             if isinstance(content, FileScore):
                 return content
-            self._bytes.give(max(0, held - len(content) - HELD_PIXEL_BYTES))
-            held = min(held, len(content) + HELD_PIXEL_BYTES)
+            self._bytes.give(max(0, held - len(content) - INPUT_BYTES))
+            held = min(held, len(content) + INPUT_BYTES)
             return await self._score(source, content)
         finally:
             self._bytes.give(held)

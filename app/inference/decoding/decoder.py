@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import warnings
 import zlib
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +26,8 @@ from app.domain.images import (
     is_cut_off,
     jpeg_orientation,
 )
-from app.inference.runtime import Picture, Pixels
+from app.inference.decoding.pictures import DecodedImage, DecodeOptions, Frame, Grant, OverBudget
+from app.inference.runtime import Pixels
 
 _PILLOW_NAMES: Final = {
     ImageFormat.JPEG: "JPEG",
@@ -64,49 +63,24 @@ _ORIENTATION_TAG: Final = 0x0112
 _ALPHA_MODES: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """A picture ready for preprocessing, and its header with the upright size."""
-
-    picture: Picture
-    header: ImageHeader
-
-
-class DecodeOverrun(Exception):
-    """Decoding passed its deadline and was interrupted between two blocks.
-
-    Operator: nothing: the image is rejected as `decode_timeout`.
-    """
-
-
-class _DeadlineReader(io.BytesIO):
-    """Bytes that refuse to be read after a deadline: Pillow reads JPEG, PNG, GIF and BMP block by block through it."""
-
-    def __init__(self, content: bytes, deadline: float) -> None:
-        super().__init__(content)
-        self._deadline = deadline
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if time.monotonic() > self._deadline:
-            raise DecodeOverrun
-        return super().read(size)
+def _no_limit(_: int) -> None:
+    """Grant every request: for callers that keep no budget."""
 
 
 class Decoder:
-    """Decodes within limits; safe to call from several threads at once, each call blocks for the decoding.
+    """Decodes within limits, one picture at a time; each call blocks for the decoding."""
 
-    `smallest_side`: pictures are reduced while decoding as long as their short side stays at least this, which no
-    active model can tell from a full decode followed by its own downscaling. 0 never reduces.
-    """
-
-    def __init__(self, limits: ImageLimits, smallest_side: int, decode_seconds: float) -> None:
+    def __init__(self, limits: ImageLimits, options: DecodeOptions) -> None:
         self._limits = limits
-        self._smallest_side = smallest_side
-        self._decode_seconds = decode_seconds
+        self._options = options
+        self._smallest_side = options.smallest_side
         _prepare_pillow()
 
-    def decode(self, content: bytes) -> Decoded | Rejection:
-        """Return the upright picture, or why there is none. Never raises for what is in `content`."""
+    def decode(self, content: bytes, grant: Grant = _no_limit) -> DecodedImage | Rejection:
+        """Return the frames as a browser shows them, or why there are none. Never raises for what is in `content`.
+
+        Calls `grant` once with the size of the decoder's memory before it decodes.
+        """
         try:
             header = inspect(content, self._limits)
         except _DECODER_ERRORS as error:
@@ -115,16 +89,17 @@ class Decoder:
         if isinstance(header, Rejection):
             return header
         try:
+            grant(header.decoder_bytes)
             if header.format is ImageFormat.JPEG:
                 return self._decode_jpeg(content, header)
             return self._decode_pillow(content, header)
-        except DecodeOverrun:
-            detail = f"not decoded within {self._decode_seconds:g} s"
-            return Rejection(RejectReason.DECODE_TIMEOUT, detail, header.format.value, header.width, header.height)
+        except (OverBudget, MemoryError) as error:
+            detail = str(error) or f"the decoder needs {header.decoder_bytes} bytes"
+            return Rejection(RejectReason.TOO_MUCH_MEMORY, detail, header.format.value, header.width, header.height)
         except _DECODER_ERRORS as error:
             return _rejected(content, header, error)
 
-    def _decode_jpeg(self, content: bytes, header: ImageHeader) -> Decoded | Rejection:
+    def _decode_jpeg(self, content: bytes, header: ImageHeader) -> DecodedImage | Rejection:
         import simplejpeg
 
         # A file that lacks nothing but its end marker is whole; completed, it decodes without complaint.
@@ -141,9 +116,8 @@ class Decoder:
             pass
         return self._decode_pillow(content, header)
 
-    def _decode_pillow(self, content: bytes, header: ImageHeader) -> Decoded | Rejection:
-        reader = _DeadlineReader(content, time.monotonic() + self._decode_seconds)
-        with Image.open(reader, formats=(_PILLOW_NAMES[header.format],)) as image:
+    def _decode_pillow(self, content: bytes, header: ImageHeader) -> DecodedImage | Rejection:
+        with Image.open(io.BytesIO(content), formats=(_PILLOW_NAMES[header.format],)) as image:
             found = ImageHeader(header.format, image.width, image.height, _frames(image, header))
             beyond = check(found, self._limits)
             if beyond is not None:
@@ -166,10 +140,6 @@ class Decoder:
         mode = "RGBA" if alpha else "RGB"
         # Pillow's convert copies even what has the mode already: as much again for a picture of 64 million pixels.
         image = self._reduced(image if image.mode == mode else image.convert(mode))
-        if alpha:
-            ground = Image.new("RGB", image.size, (255, 255, 255))
-            ground.paste(image, mask=image.getchannel("A"))
-            image = ground
         return np.asarray(image, dtype=np.uint8)
 
     def _reduced(self, image: Image.Image) -> Image.Image:
@@ -208,12 +178,12 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(rgb: Pixels, orientation: int, header: ImageHeader) -> Decoded:
+def _upright(pixels: Pixels, orientation: int, header: ImageHeader) -> DecodedImage:
     width, height = header.width, header.height
     if orientation >= 5:
         width, height = height, width
-    picture = Picture(rgb=_turn(rgb, orientation), source_width=width, source_height=height)
-    return Decoded(picture, ImageHeader(header.format, width, height, header.frames))
+    upright = ImageHeader(header.format, width, height, header.frames, header.decoder_bytes)
+    return DecodedImage(upright, False, (Frame(_turn(pixels, orientation), 0),))
 
 
 def _turn(rgb: Pixels, orientation: int) -> Pixels:

@@ -33,6 +33,7 @@ from app.services.scoring import Scoring
 from app.settings import ApiSettings, S3Settings, Settings
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.score_api import POLICY
@@ -81,14 +82,14 @@ async def service() -> AsyncIterator[Service]:
         return models.registry, POLICY
 
     clock, meters = SystemClock(), CountedMeters()
-    scoring = Scoring(settings, MemoryContents(index), clock, meters, load)
+    scoring = Scoring(settings, InlineDecoding(), MemoryContents(index), clock, meters, load)
     store.create_bucket("images")
     parts = memory_parts(settings, clock)
     parts.pictures = PictureParts(
         scoring=scoring,
         bodies=BodyRoom(settings.api.body_bytes_in_flight),
         objects=ReferencedObjects(store, UploadFilter.of(settings), 30_000),
-        previews=Previews(store, settings, clock, meters),
+        previews=Previews(store, InlineDecoding(), settings, clock, meters),
     )
     app = build_application(parts)
     scoring.start()
@@ -308,7 +309,7 @@ async def test_models_that_load_hold_up_nothing_else(service: Service) -> None:
 async def test_scoring_that_is_switched_off_says_so(service: Service) -> None:
     await service.ready()
     off = replace(service.parts.settings, api=ApiSettings(score=False))
-    scoring = Scoring(off, MemoryContents(MemoryIndex()), SystemClock(), CountedMeters())
+    scoring = Scoring(off, InlineDecoding(), MemoryContents(MemoryIndex()), SystemClock(), CountedMeters())
     scoring.start()
     service.parts.pictures = replace(service.pictures, scoring=scoring)
     answer = await service.post()
@@ -325,7 +326,9 @@ async def test_models_that_cannot_be_loaded_or_broke_say_so(service: Service) ->
     def load(_: Settings) -> tuple[Registry, Any]:
         raise ManifestError("models/x is broken")
 
-    broken = Scoring(service.parts.settings, MemoryContents(MemoryIndex()), SystemClock(), CountedMeters(), load)
+    broken = Scoring(
+        service.parts.settings, InlineDecoding(), MemoryContents(MemoryIndex()), SystemClock(), CountedMeters(), load
+    )
     broken.start()
     await eventually(lambda: broken.state == "failed")
     working = service.pictures

@@ -18,6 +18,7 @@ from app.inference.engine import Engine, EngineScores
 from app.inference.manifest import Combine, logit
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
 from schemas.records import ModelScores
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.pictures import jpeg
 from tests.support.toy_models import ToyModels
@@ -32,7 +33,7 @@ def models() -> ToyModels:
 
 @pytest_asyncio.fixture
 async def engine(models: ToyModels) -> AsyncIterator[Engine]:
-    made = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings())
+    made = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings(), InlineDecoding())
     yield made
     if models.colour.hold is not None:
         models.colour.hold.set()
@@ -70,7 +71,7 @@ async def test_a_cascade_whose_condition_fails_is_skipped_and_says_why(engine: E
 async def test_a_combined_cascade_weighs_its_own_score_with_its_gates(engine: Engine, models: ToyModels) -> None:
     alone = await scored(engine, RED)
     models = ToyModels(combine=Combine("tint", "red", 0.5, 2.0, -1.0))
-    weighing = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings())
+    weighing = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings(), InlineDecoding())
     try:
         both = await scored(weighing, RED)
         skipped = await scored(weighing, GREEN)
@@ -182,16 +183,6 @@ async def test_a_cancelled_call_leaves_its_batch_and_holds_nothing(engine: Engin
     models.colour.hold.set()
     assert isinstance(await first, EngineScores)
     assert models.colour.batches == [1]
-
-
-async def test_a_decode_that_overruns_is_rejected_and_others_go_on(models: ToyModels) -> None:
-    # No time at all: every decode is given up, more often than there are spare threads, and each comes back.
-    engine = Engine(models.registry, LimitSettings(decode_seconds=0.0), InferenceSettings(), EngineSettings())
-    content = jpeg((1, 2, 3), (3000, 2000))
-    results = await asyncio.gather(*(engine.score(content) for _ in range(12)))
-    late = [found for found in results if isinstance(found, Rejection)]
-    assert late and all(found.reason is RejectReason.DECODE_TIMEOUT for found in late)
-    await engine.close()
 
 
 async def test_scores_do_not_depend_on_the_kind_of_embedding(engine: Engine) -> None:

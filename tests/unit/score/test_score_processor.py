@@ -36,6 +36,7 @@ from schemas.records import (
     ModelScores,
     Position,
 )
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.pictures import jpeg
 from tests.support.toy_models import ToyModels
@@ -125,7 +126,7 @@ class Bench:
         self.models = models or self.models
         self.settings = settings or self.settings
         engine = self.engine_type(
-            self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine
+            self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine, InlineDecoding()
         )
         self.engines.append(engine)
         self.contents = Contents(engine)
