@@ -136,8 +136,8 @@ class LimitSettings:
     """What an image may be; beyond it the outcome is `rejected`."""
 
     max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes", least=1)
-    max_pixels: int = setting(64_000_000, "width times height", least=1)
-    max_side: int = setting(16_384, "width or height, pixels", least=1)
+    max_pixels: int = setting(64_000_000, "width times height of what is decoded", least=1)
+    max_side: int = setting(65_535, "width or height of what is decoded, pixels", least=1)
     max_frames: int = setting(500, "frames of an animation", least=1)
     decode_seconds: float = setting(10.0, "kill a decoder that works on one image for longer than this", least=0.1)
     max_renditions: int = setting(
@@ -159,7 +159,7 @@ class InferenceSettings:
     threads: int = setting(0, "threads of one inference; 0: the number of cores", least=0)
     decode_processes: int = setting(2, "child processes that decode and resize; one more is kept ready", least=1)
     decode_memory_bytes: int = setting(
-        512 * 1024 * 1024,
+        768 * 1024 * 1024,
         "memory for pictures being decoded, all together; a picture that needs more is rejected",
         least=64 * 1024 * 1024,
     )

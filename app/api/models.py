@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
+from app.domain.object_names import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
 
 def _text(value: str) -> str:

@@ -27,7 +27,7 @@ from app.domain.contents import (
 from app.domain.images import Rejection
 from app.domain.policy import Policy, is_publishable, past_picture
 from app.domain.retries import BACKFILL_LANE, Deferral, UsedUp, defer
-from app.errors import BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
+from app.errors import BadReference, BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
 from app.inference.budget import Budget, Held, Ticket
 from app.inference.decoding.pool import INPUT_BYTES
 from app.inference.embedding import QuantisedEmbedding
@@ -134,9 +134,23 @@ class ScoreProcessor:
             prediction = await self._outcome(work)
         except (ObjectUnavailable, BucketUnavailable) as error:
             return self._deferred(record, task, error)
+        except BadReference as fault:
+            # Published by an identify that did not check: no later attempt could ask for it either.
+            letter = _letter(record, task, POISON, fault.reason, fault.detail, now_ms, task.attempt)
+            return Completion((letter,), claim_of(task), dead_letters=1)
         key = identity.image_key(prediction.bucket, prediction.key)
         outputs = (Output(PREDICTIONS, key, prediction), *work.outputs)
         return Completion(outputs=outputs, claim=claim_of(task), writes=tuple(work.writes))
+
+    def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
+        """See GivesUp. The letter claims the upload, as an outcome does: later repeats publish nothing."""
+        now_ms = self._clock.now_ms()
+        try:
+            task = self._codec.decode_as(record.value, ImageTask)
+        except Poison:
+            return Completion(outputs=(_letter(record, None, kind, kind, detail, now_ms),), dead_letters=1)
+        letter = _letter(record, task, kind, kind, detail, now_ms, task.attempt)
+        return Completion(outputs=(letter,), claim=claim_of(task), dead_letters=1)
 
     # --- before any work ---
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from app.domain.images import Rejection
 from app.domain.outcomes import missing_reason
-from app.errors import Overloaded
+from app.errors import BadReference, Overloaded
 from app.inference.budget import Ticket
 from app.inference.decoding.pool import Decoding
 from app.inference.decoding.protocol import ThumbnailJob
@@ -110,7 +110,10 @@ class Previews:
                 return found, "joined" if joined else "made"
 
     async def _make(self, key: _Key, ref: ObjectRef, size: int) -> Preview:
-        fetched = await self._store.fetch(ref, max_bytes=self._limits.max_bytes)
+        try:
+            fetched = await self._store.fetch(ref, max_bytes=self._limits.max_bytes)
+        except BadReference as error:
+            return Gone(error.detail)
         if isinstance(fetched, ObjectMissing):
             reason = missing_reason(fetched.reason)
             return Gone(fetched.detail) if reason is None else Rejection(reason, fetched.detail)

@@ -20,7 +20,7 @@ from app.domain.contents import reason_codes
 from app.domain.images import Rejection, RejectReason
 from app.domain.outcomes import GONE, REJECTED, SCORED, missing_reason
 from app.domain.policy import Policy, Subject, evaluate, may_be_published, published
-from app.errors import ConfigurationError, Retryable
+from app.errors import BadReference, ConfigurationError, Retryable
 from app.inference.budget import Budget, Ticket
 from app.inference.decoding.pool import INPUT_BYTES
 from app.inference.engine import Engine, EngineTimings
@@ -220,7 +220,7 @@ class FileScorer:
             raise ConfigurationError(f"{source.name}: no object store is set up")
         try:
             found = await self._store.fetch(source.ref, max_bytes=limit)
-        except Retryable as error:
+        except (Retryable, BadReference) as error:
             return self._nothing(source, REJECTED, UNREADABLE, str(error))
         if isinstance(found, FetchedObject):
             return found.body

@@ -7,11 +7,14 @@ import math
 import threading
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from app.domain.batching import Priority
 from app.domain.images import Rejection, RejectReason
+from app.domain.renditions import square_count
 from app.inference.budget import Ticket
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import Engine, EngineScores
@@ -20,7 +23,7 @@ from app.settings import EngineSettings, InferenceSettings, LimitSettings
 from schemas.records import ModelScores
 from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
-from tests.support.pictures import jpeg
+from tests.support.pictures import encoded, jpeg, plain
 from tests.support.toy_models import ToyModels
 
 RED, GREEN = jpeg((250, 0, 0)), jpeg((0, 250, 0))
@@ -191,3 +194,41 @@ async def test_scores_do_not_depend_on_the_kind_of_embedding(engine: Engine) -> 
     again = QuantisedEmbedding(bytes(kept.values), float(kept.scale))
     found = await scored(engine, None, wanted=frozenset({"tint"}), embeddings={"colour": again})
     assert found.scores["tint"] == fresh.scores["tint"]
+
+
+def strip(*colours: tuple[int, int, int]) -> bytes:
+    """A strip of squares of 32 pixels, one for each colour."""
+    pixels = np.concatenate([np.full((32, 32, 3), colour, np.uint8) for colour in colours], axis=1)
+    return encoded(Image.fromarray(pixels), "PNG")
+
+
+async def test_what_one_part_of_a_strip_shows_is_what_counts(engine: Engine, models: ToyModels) -> None:
+    black = (0, 0, 0)
+    found = await scored(engine, strip(black, black, (250, 0, 0), black, black))
+    assert len(found.renditions) == 1 + square_count(160, 32)
+    red = found.scores["colour"].labels[0]
+    assert red.value > 0.9 and found.renditions[red.rendition].left == pytest.approx(0.4, abs=0.05)
+    assert not found.scores["detail"].skipped, "the cascade runs for the part whose condition holds"
+    assert found.scores["detail"].regions[0].left == found.renditions[red.rendition].left
+    assert sum(models.detail.batches) < len(found.renditions) - 3, "and for no other"
+
+
+async def test_a_content_of_several_renditions_has_no_embedding(engine: Engine) -> None:
+    found = await scored(engine, strip(*[(250, 0, 0)] * 3))
+    assert found.embeddings == {} and len(found.renditions) > 1
+
+
+async def test_a_stored_embedding_does_not_stand_for_several_renditions(engine: Engine) -> None:
+    stored = (await scored(engine, RED)).embeddings
+    body = strip((0, 0, 0), (0, 0, 0), (0, 250, 0))
+    found = await scored(engine, body, wanted=frozenset({"tint", "detail"}), embeddings=stored)
+    assert value(found.scores["tint"], "red") < 0.1 and value(found.scores["tint"], "green") > 0.9
+
+
+async def test_frames_count_and_are_counted(engine: Engine) -> None:
+    frames = [plain((0, 0, 0)), plain((0, 0, 90)), plain((250, 0, 0))]
+    body = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    found = await scored(engine, body)
+    assert found.header is not None and found.header.frames == 3
+    assert value(found.scores["colour"], "red") > 0.9
+    assert found.renditions[found.scores["colour"].labels[0].rendition].frame == 2

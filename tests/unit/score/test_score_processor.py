@@ -552,6 +552,34 @@ async def test_an_unreadable_object_is_deferred_and_at_last_a_dead_letter(bench:
     assert bench.processor._bytes.free == bench.processor._bytes.total
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"etag": "e1\nx-evil: 1"}, "bad_etag"),
+        ({"version_id": "v\r\n1"}, "bad_version_id"),
+        ({"bucket": "evil.example/x?"}, "bad_bucket"),
+    ],
+)
+async def test_a_task_whose_names_no_request_may_carry_is_a_dead_letter_at_once(
+    bench: Bench, change: dict[str, str], reason: str
+) -> None:
+    task = replace(task_of(bench.store.put("b", "k.jpg", GREEN)), **change)
+    completion = await bench.run(task)
+    (output,) = completion.outputs
+    letter = output.record
+    assert isinstance(letter, DeadLetter) and (letter.kind, letter.reason) == ("poison", reason)
+    assert letter.upload_id == task.upload_id and letter.value is not None
+    assert completion.claim == claim_of(task) and completion.dead_letters == 1
+    assert bench.store.fetches == [] and bench.processor._bytes.free == bench.processor._bytes.total
+
+
+@pytest.mark.parametrize("key", ["../other/k.jpg", "a\0b"])
+async def test_an_upload_whose_key_is_never_asked_for_is_rejected(bench: Bench, key: str) -> None:
+    task = replace(task_of(bench.store.put("b", "k.jpg", GREEN)), key=key)
+    found = prediction(await bench.run(task))
+    assert (found.outcome, found.reason) == ("rejected", "forbidden")
+
+
 async def test_a_store_that_is_away_is_waited_for_and_nothing_is_given_up(bench: Bench) -> None:
     ref = bench.store.put("b", "k.jpg", GREEN)
     bench.store.failures = [StoreUnavailable("down") for _ in range(20)]
