@@ -1,4 +1,4 @@
-"""Tables of an older release: they get the columns of newer schemas, also inside lists, and old rows stay as they were."""
+"""Tables of an older release: they get the columns of newer schemas, also inside lists, and old rows stay."""
 
 from __future__ import annotations
 
