@@ -6,9 +6,11 @@ import json
 import zlib
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.adapters.avro import Codec
 from app.domain.contents import (
     WHOLE,
     ContentRow,
@@ -21,8 +23,9 @@ from app.domain.contents import (
     reason_codes,
     row_of,
 )
-from schemas.records import LabelScore, ModelScores, Region, Rendition
+from schemas.records import ImagePrediction, LabelScore, ModelScores, Region, Rendition
 from tests.support.outcomes import prediction
+from tests.support.schema_examples import EXAMPLES_DIR
 
 UNIT = st.floats(0, 1).map(lambda value: round(value, 6))
 TEXT = st.text(max_size=12)
@@ -122,6 +125,13 @@ def test_rows_and_outcomes_of_older_releases_are_computed_anew() -> None:
     assert row_of(old) is None
     row = row_of(replace(old, frames=3, truncated=True, renditions=(WHITE, DARK)))
     assert row == ContentRow("jpeg", 640, 480, old.scores, 3, True, (WHITE, DARK))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_record_teaches_no_row_whoever_reads_it_again(version: int) -> None:
+    golden = bytes.fromhex((EXAMPLES_DIR / f"ImagePrediction.{version}.hex").read_text())
+    old = Codec().decode_as(golden, ImagePrediction)
+    assert old.scores and row_of(old) is None
 
 
 WHITE, DARK = Rendition(0, 0, 0, 1, 1, "white"), Rendition(0, 0, 0, 1, 1, "dark")
