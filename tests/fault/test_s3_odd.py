@@ -27,7 +27,7 @@ from tests.support.outcomes import prediction
 BODY = b"a picture"
 REF = ObjectRef("bucket", "photo.jpg", None, "e1", len(BODY))
 LIMIT = 8_000
-EXAMPLES = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=200, deadline=None)
 # What a request has beside If-Match. Any other name came out of a value.
 HEADERS = {"host", "authorization", "x-amz-date", "x-amz-content-sha256", "if-match", "content-length"}
 
@@ -55,8 +55,8 @@ def settings_of(server: FaultyStore) -> S3Settings:
         access_key="demo",
         secret_key=Secret("demo-secret"),
         connect_timeout_seconds=1.0,
-        read_timeout_seconds=1.0,
-        object_timeout_seconds=5.0,
+        read_timeout_seconds=0.3,
+        object_timeout_seconds=1.0,
         attempts=1,
     )
 
