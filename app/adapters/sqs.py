@@ -87,7 +87,7 @@ class SqsQueue:
 
 
 def _message(message: Mapping[str, Any]) -> QueueMessage | None:
-    """Return a message as SQS told it; None without a receipt: it cannot be deleted, and the queue gives it up in time."""
+    """Return a message of an answer; None for one without a receipt, which cannot be deleted: the queue expires it."""
     identity, receipt, body = (message.get(name, "") for name in ("MessageId", "ReceiptHandle", "Body"))
     if not isinstance(receipt, str) or not receipt:
         return None

@@ -38,7 +38,9 @@ async def test_a_task_whose_etag_the_http_client_refuses_is_a_dead_letter_and_th
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
     """Guarantee: an ETag with a line feed, or another name against the rules, costs its own task and no process."""
-    picture = next(one for one in made_pictures(20, seed=9, photographs=packaged_photographs()) if one.scored)
+    picture = next(
+        one for one in made_pictures(20, seed=9, prefix="", photographs=packaged_photographs()) if one.scored
+    )
     await create_bucket(stack.s3, names.bucket)
     async with whole_pipeline(stack, names, tmp_path, settings=nsfw_settings(tmp_path)) as pipeline:
         async with Uploader(pipeline.settings.s3) as uploader:

@@ -57,7 +57,6 @@ WRAPS: tuple[Wrap, ...] = (
     lambda body: {"Type": "Notification", "Message": body},
     lambda body: {"Records": [{"eventSource": "aws:sqs", "body": body}]},
     lambda body: {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": body}}]},
-    lambda body: {"Records": [body, body]},
 )
 
 
