@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ PATIENCE_SECONDS = 180
 pytestmark = pytest.mark.timeout(600)
 
 # Each of them ended the process: the HTTP client raises ValueError, or the request would go somewhere else.
-BAD_NAMES = {
+BAD_NAMES: dict[str, dict[str, Any]] = {
     "bad_etag": {"etag": "e1\nx-evil: 1"},
     "bad_version_id": {"version_id": "v\r\n1"},
     "bad_bucket": {"bucket": "evil.example/x?"},
