@@ -151,6 +151,18 @@ class FollowsPartitions(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesUp(Protocol):
+    """A Processor whose dead letters name more than the record's bytes: an upload, a claim."""
+
+    def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
+        """Return the completion of a record that must not be handled: its dead letter of `kind`, with its claim.
+
+        Only decodes the record. Never waits.
+        """
+        ...
+
+
 class LaneStatus(Protocol):
     """What a processor says of itself while it waits, for the watchdog and /healthz."""
 
