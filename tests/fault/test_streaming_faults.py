@@ -10,14 +10,17 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from app.adapters.kafka import TopicScanner
+from app.settings import KafkaSettings
 from app.stack.local import KAFKA, LocalStack
 from app.streaming.failstop import EXIT_FAILED
-from app.topics import BACKFILL, PREDICTIONS, TASKS
+from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
 from tests.support.streaming import (
@@ -83,6 +86,7 @@ async def test_workers_killed_at_random_moments(fleet: Fleet, outcomes: Committe
         await fed
         await assert_exactly_once(outcomes, values)
         assert supervisor.exits.count(-signal.SIGKILL) == len(supervisor.exits) >= KILLS - 1
+    assert await letters(fleet) == 0, "a worker that is killed makes nobody guilty"
 
 
 async def test_a_worker_frozen_past_its_session_publishes_nothing_again(
@@ -140,6 +144,8 @@ async def test_the_broker_is_killed_and_restarted(stack: LocalStack, fleet: Flee
         await stack.restart(KAFKA)
         await fed
         await assert_exactly_once(outcomes, values)
+    assert not any("when this worker died" in worker.log() for worker in workers), "a broker makes nobody a suspect"
+    assert await letters(fleet) == 0
 
 
 async def test_rebalances_under_load_end_no_worker(fleet: Fleet, outcomes: CommittedReader) -> None:
@@ -189,6 +195,13 @@ async def test_three_workers_started_at_once_on_a_fresh_group(fleet: Fleet, outc
             numbers = {topic: {lane.rsplit("/")[-1] for lane in found if topic in lane} for topic in (TASKS, BACKFILL)}
             assert numbers[TASKS] == numbers[BACKFILL], "both lanes of a partition number share its tables"
         assert supervisor.exits == []
+
+
+async def letters(fleet: Fleet) -> int:
+    """Return how many dead letters there are."""
+    kafka = KafkaSettings(bootstrap=fleet.bootstrap, prefix=fleet.prefix)
+    async with aclosing(TopicScanner(kafka).scan(DEAD_LETTERS)) as records:
+        return len([record async for record in records])
 
 
 def lag(worker: WorkerProcess) -> int | None:
