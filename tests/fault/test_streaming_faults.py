@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -195,6 +196,23 @@ async def test_three_workers_started_at_once_on_a_fresh_group(fleet: Fleet, outc
             numbers = {topic: {lane.rsplit("/")[-1] for lane in found if topic in lane} for topic in (TASKS, BACKFILL)}
             assert numbers[TASKS] == numbers[BACKFILL], "both lanes of a partition number share its tables"
         assert supervisor.exits == []
+
+
+@pytest.mark.parametrize(("guilty", "suspects"), [("raises", 1), ("held", 300)])
+async def test_a_record_whose_processor_raises_or_never_returns_is_given_up_and_the_line_goes_on(
+    fleet: Fleet, outcomes: CommittedReader, guilty: str, suspects: int
+) -> None:
+    worker = fleet.worker("score", 0, LANE_STALL_SECONDS="8")
+    values = [*uploads(200), guilty, *(f"later-{number}" for number in range(200))]
+    await feed(fleet.bootstrap, fleet.prefix + TASKS, values)
+    async with Supervisor([worker]) as supervisor:
+        await assert_exactly_once(outcomes, [value for value in values if value != guilty])
+        await eventually(lambda: lag(worker) == 0, 30, every_seconds=0.5, message="everything released")
+        assert supervisor.exits == [EXIT_FAILED] * 3
+    assert await letters(fleet) == 1
+    died = re.findall(r"(\d+) records were in hand when this worker died", worker.log())
+    assert len(died) == 3
+    assert int(died[0]) <= suspects, "an error names its record; a stall only those that were in hand"
 
 
 async def letters(fleet: Fleet) -> int:
