@@ -53,7 +53,8 @@ def dead_letter(
         agent=agent,
         kind=kind,
         reason=reason,
-        detail=detail[:MAX_DETAIL_CHARACTERS],
+        # A library's text may hold bytes of a server that are no UTF-8; a record must not.
+        detail=detail[:MAX_DETAIL_CHARACTERS].encode("utf-8", "replace").decode(),
         attempts=attempts,
         upload_id=upload_id,
         bucket=bucket,

@@ -23,6 +23,7 @@ from app import logs
 from app.adapters.s3 import S3ObjectStore
 from app.bootstrap import Parts, Wiring, run_worker
 from app.cli.supervise import Child, supervise
+from app.domain.policy import parse_policy
 from app.inference.engine import Engine
 from app.inference.manifest import Kind
 from app.inference.registry import Registry
@@ -47,6 +48,21 @@ def _fill_memory() -> None:
         held.append(np.ones(_BLOCK_BYTES, dtype=np.uint8))
 
 
+# Judges the one model there is; which picture is prohibited does not matter to these tests.
+POLICY: Final = parse_policy(
+    """policy: toy
+version: "1"
+description: red is reviewed
+rules:
+  - id: red
+    description: very red
+    action: review
+    severity: 50
+    when: {model: colour, label: red, op: ">=", threshold: 0.9}
+tests: []
+""",
+    "toy.yaml",
+)
 HARMS: Final[Mapping[str, Callable[[], object]]] = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
@@ -84,6 +100,7 @@ async def score_with(network: ToyNetwork, wiring: Wiring) -> AsyncIterator[Proce
             tables=wiring.tables,
             status=wiring.status,
             clock=wiring.clock,
+            policy=POLICY,
             settings=settings,
             worker=wiring.worker_id,
             release=wiring.release,
