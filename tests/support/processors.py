@@ -60,7 +60,8 @@ class EchoProcessor:
     """Publishes one prediction for each record, whose value is the upload id. Finishes out of order.
 
     With `tables` it claims the upload and remembers it in `contents`, as score does. A value that begins with `poison`
-    becomes a dead letter; one that begins with `held` waits until one that begins with `open` came; and `raises` raises.
+    becomes a dead letter. One that begins with `held` waits until one that begins with `open` came. One that begins
+    with `raises` raises.
     """
 
     tables: Tables | None = None
