@@ -21,7 +21,6 @@ import numpy as np
 from app import logs
 from app.bootstrap import Parts, run_worker
 from app.cli.supervise import Child, supervise
-from app.domain.policy import parse_policy
 from app.inference.manifest import Kind
 from app.inference.registry import Registry
 from app.inference.runtime import ModelInput, ModelOutput
@@ -42,21 +41,6 @@ def _fill_memory() -> None:
         held.append(np.ones(_BLOCK_BYTES, dtype=np.uint8))
 
 
-# Judges the one model there is; which picture is prohibited does not matter to these tests.
-POLICY: Final = parse_policy(
-    """policy: toy
-version: "1"
-description: red is reviewed
-rules:
-  - id: red
-    description: very red
-    action: review
-    severity: 50
-    when: {model: colour, label: red, op: ">=", threshold: 0.9}
-tests: []
-""",
-    "toy.yaml",
-)
 HARMS: Final[Mapping[str, Callable[[], object]]] = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
