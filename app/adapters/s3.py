@@ -206,8 +206,8 @@ class S3ObjectStore:
             return StoreUnavailable(detail)
         judgement = await self._health.judge(ref.bucket, began)
         if scope == "signature" and judgement is not Judgement.OBJECT:
-            # Wrong keys: wait for an operator. If a neighbour was read meanwhile or the bucket accepts our keys, they are
-            # right, and a server or a proxy rewrites this object's name before it checks: it must not hold up the lane.
+            # Wrong keys: wait for an operator. If a neighbour was read meanwhile or the bucket accepts our keys, they
+            # are right: a server or a proxy rewrites this object's name before it checks. It must not hold up the lane.
             return StoreUnavailable(detail)
         return _error(judgement, ref, detail)
 
