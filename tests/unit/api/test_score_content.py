@@ -101,7 +101,7 @@ async def test_what_came_through_the_stream_is_known(make: Make) -> None:
     toy = make()
     first = await scored(toy, RED)
     outcome = prediction(
-        sha256=first.sha256, scores=first.scores, format=first.format, width=first.width, height=first.height
+        sha256=first.sha256, scores=first.scores, format=first.format, width=first.width, height=first.height, frames=1
     )
     other = make()
     await other.index.apply([IndexEntry(outcome, b"")])
