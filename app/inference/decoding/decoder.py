@@ -96,20 +96,13 @@ class Decoder:
         beyond = check(replace(header, frames=count), self._limits)
         if beyond is not None:
             return beyond
-        frames, truncated = [], False
+        frames, truncated, size = [], False, (header.width, header.height)
         for raster in rasters:
             truncated = truncated or raster.truncated
+            size = raster.source if any(raster.source) else size
             frames.append(Frame(turned(raster.pixels, orientation), raster.index))
-        width, height = header.width, header.height
-        if orientation >= 5:
-            width, height = height, width
-        if header.format is ImageFormat.TIFF and (frames[0].pixels.shape[1] > frames[0].pixels.shape[0]) != (
-            width > height
-        ):
-            # Pillow turns TIFF pictures itself while loading; the size must follow.
-            width, height = height, width
-        upright = replace(header, width=width, height=height, frames=count)
-        return DecodedImage(upright, truncated, tuple(frames))
+        width, height = size if orientation < 5 else size[::-1]
+        return DecodedImage(replace(header, width=width, height=height, frames=count), truncated, tuple(frames))
 
     def _rasters(self, content: bytes, header: ImageHeader) -> tuple[int, Iterator[Raster], int]:
         """Return the number of frames, the chosen frames, and the orientation that they still need."""
@@ -126,7 +119,7 @@ class Decoder:
             case ImageFormat.BMP:
                 return 1, iter((by_bmp.decode_bmp(content, side),)), 1
             case ImageFormat.JXL:
-                return 1, iter((by_jxl.decode_jxl(content, side),)), 1
+                return *by_jxl.decode_jxl(content, side, most), 1
             case ImageFormat.AVIF | ImageFormat.HEIC | ImageFormat.TIFF | ImageFormat.JP2:
                 count, rasters = by_pillow.decode_pillow(content, header.format, side, most, header.frames)
                 return count, rasters, by_pillow.orientation(content, header.format)

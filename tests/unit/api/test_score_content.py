@@ -228,7 +228,7 @@ async def test_rejections_are_the_streams_own(make: Make) -> None:
         (b"", RejectReason.EMPTY),
         (b"<svg/>", RejectReason.UNSUPPORTED_FORMAT),
         (RED[:20], RejectReason.UNDECODABLE),
-        (encoded(plain((1, 2, 3), (20_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
+        (encoded(plain((1, 2, 3), (70_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
     ):
         found = await toy.scorer.score(body)
         assert isinstance(found, Rejection) and found.reason is reason, found
