@@ -19,7 +19,7 @@ FOLLOW_SECONDS: Final = 5.0
 
 
 class ControlScanner(Protocol):
-    """What is read of `control.v1`; see TopicScanner. Each raises BrokerUnavailable or StartupRefused."""
+    """The reads of `control.v1`; see TopicScanner. Each raises BrokerUnavailable or StartupRefused."""
 
     async def ends(self, topic: str) -> dict[int, int]:
         """See TopicScanner."""
@@ -57,7 +57,7 @@ class ParkedRecords:
         self._parked: dict[tuple[str, int, int], str] = {}
 
     async def read(self) -> None:
-        """Read what was written since the last call. Raises BrokerUnavailable, StartupRefused."""
+        """Read the records that were written since the last call. Raises BrokerUnavailable, StartupRefused."""
         ends = await self._scanner.ends(CONTROL)
         if self._next == ends:
             return
