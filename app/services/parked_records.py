@@ -35,7 +35,7 @@ class ControlScanner(Protocol):
 class ParkedRecords:
     """The parks of one agent, followed from the beginning of `control.v1`.
 
-    `ids` are the ids of the topics that the agent reads, `changed` is told of every change.
+    `ids` are the ids of the topics that the agent reads, `changed` is called with all parks after every change.
     """
 
     def __init__(
