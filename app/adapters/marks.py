@@ -46,7 +46,7 @@ _KEPT: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What the run before left: its suspects, whether it died, and the dead letters that it released in a row."""
+    """The traces of the run before: suspects, whether it died, and the dead letters that it released in a row."""
 
     crashes: Mapping[Place, int]
     died: bool
@@ -103,7 +103,7 @@ class MarksFile:
             return _NO_RUN, 0, set()
         magic, run, checksum, letters = _HEADER.unpack_from(whole.ljust(_HEADER_BYTES, b"\0"))
         if magic != _MAGIC or checksum != zlib.crc32(run):
-            logger.warning("%s is not readable; nobody is suspected", self._map_path)
+            logger.warning("%s is not readable; no record is suspected", self._map_path)
             return _NO_RUN, 0, set()
         slots = whole[_HEADER_BYTES : len(whole) - (len(whole) - _HEADER_BYTES) % _SLOT.size]
         return (
@@ -118,14 +118,14 @@ class MarksFile:
 
     def _suspects_before(self) -> tuple[bytes, dict[Place, int]]:
         try:
-            told = json.loads(self._suspects_path.read_text())
-            rows = [(str(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in told["suspects"]]
+            kept = json.loads(self._suspects_path.read_text())
+            rows = [(str(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in kept["suspects"]]
             crashes = {Place(SourcePartition(topic, number), at): count for topic, number, at, count in rows}
-            return bytes.fromhex(told["run"]), crashes
+            return bytes.fromhex(kept["run"]), crashes
         except FileNotFoundError:
             return _NO_RUN, {}
         except (ValueError, KeyError, TypeError, IndexError):
-            logger.warning("%s is not readable; nobody is suspected", self._suspects_path)
+            logger.warning("%s is not readable; no record is suspected", self._suspects_path)
             return _NO_RUN, {}
 
     # --- Marks ---

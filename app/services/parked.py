@@ -81,8 +81,8 @@ def park_of(record: ControlRecord) -> Park | None:
 async def read_parks(scanner: TopicScanner, codec: RecordCodec) -> list[Park]:
     """Return the parks that were not taken back, by agent and position. Raises as `TopicScanner.scan` does."""
     records = (await read_control(scanner, codec, PARKED_KIND)).values()
-    found = [park for record in records if (park := park_of(record)) is not None and park.parked]
-    return sorted(found, key=lambda park: (park.agent, park.topic, park.partition, park.offset))
+    parks = [park for record in records if (park := park_of(record)) is not None and park.parked]
+    return sorted(parks, key=lambda park: (park.agent, park.topic, park.partition, park.offset))
 
 
 async def write_park(kafka: KafkaSettings, codec: RecordCodec, clock: Clock, park: Park, operator: str) -> None:
@@ -114,7 +114,7 @@ def agent_of(topic: str, agent: str) -> str:
 
 
 class Parking:
-    """What `./sightline records` does. Raises BrokerUnavailable and StartupRefused."""
+    """The work of `./sightline records`. Raises BrokerUnavailable and StartupRefused."""
 
     def __init__(
         self, kafka: KafkaSettings, scanner: TopicScanner, codec: RecordCodec, clock: Clock, operator: str

@@ -19,7 +19,7 @@ FOLLOW_SECONDS: Final = 5.0
 
 
 class ControlScanner(Protocol):
-    """What is read of `control.v1`; see TopicScanner. Each raises BrokerUnavailable or StartupRefused."""
+    """The reads of `control.v1`; see TopicScanner. Each raises BrokerUnavailable or StartupRefused."""
 
     async def ends(self, topic: str) -> dict[int, int]:
         """See TopicScanner."""
@@ -35,7 +35,7 @@ class ControlScanner(Protocol):
 class ParkedRecords:
     """The parks of one agent, followed from the beginning of `control.v1`.
 
-    `ids` are the ids of the topics that the agent reads, `changed` is told of every change.
+    `ids` are the ids of the topics that the agent reads, `changed` is called with all parks after every change.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ParkedRecords:
         self._parked: dict[tuple[str, int, int], str] = {}
 
     async def read(self) -> None:
-        """Read what was written since the last call. Raises BrokerUnavailable, StartupRefused."""
+        """Read the records that were written since the last call. Raises BrokerUnavailable, StartupRefused."""
         ends = await self._scanner.ends(CONTROL)
         if self._next == ends:
             return

@@ -1,4 +1,4 @@
-"""The file of the records in hand: what a dead process leaves in it, and what the next one makes of that."""
+"""The file of the records in hand: the marks of a dead process, and how the next process counts them."""
 
 from __future__ import annotations
 

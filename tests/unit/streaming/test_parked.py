@@ -1,4 +1,4 @@
-"""What a worker reads of parked records: its own, of the topics that are there, until they are taken back."""
+"""Parked records as a worker reads them: its own, of the topics that are there, until they are taken back."""
 
 from __future__ import annotations
 
