@@ -8,6 +8,7 @@ and loaded first; the dynamic linker then finds it by its name (SONAME). Each of
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import mmap
 import os
@@ -28,6 +29,7 @@ _CODE: Final = {
 _PAGE: Final = 0x10000
 
 
+@functools.cache
 def load_skia() -> Any:
     """Return the module `skia`. Raises ImportError where it cannot be loaded."""
     for name in _LIBRARIES:
