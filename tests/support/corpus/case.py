@@ -24,6 +24,8 @@ class Closeness(Enum):
 class Case:
     """One file. `media_type` is what a store would send; `build` returns the same bytes at each call.
 
+    `cut`: the file ends before its picture does. What lies there differs between browsers (Chromium leaves it transparent,
+    others fill it with grey), so only what Chromium draws is compared.
     `remark`: for the table, where browsers disagree or the choice needs a reason.
     """
 
@@ -33,6 +35,7 @@ class Case:
     closeness: Closeness
     build: Callable[[], bytes]
     remark: str = ""
+    cut: bool = False
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,14 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, Page
 
+from tests.support.oracle.file_server import FileServer
 from tests.support.oracle.means import SQUARES
 
-# Requests to it are answered by the test. ImageDecoder exists in secure contexts only, and localhost counts as one.
-_ORIGIN: Final = "http://localhost"
 _SCRIPT: Final = Path(__file__).with_name("shown.js")
-_PAGE: Final = "<!doctype html><title>oracle</title>"
 
 Look = Mapping[str, Any]
 """The means by ground."""
@@ -41,25 +40,26 @@ class Shown:
 class Oracle:
     """Shows files in one page, one after another."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, files: FileServer) -> None:
         self._page = page
-        self._files: dict[str, tuple[bytes, str]] = {}
+        self._files = files
+        self._numbers = itertools.count()
 
-    async def start(self) -> None:
-        """Open the page; its requests are answered from memory."""
-        await self._page.route("**/*", self._answer)
-        await self._page.goto(f"{_ORIGIN}/")
+    async def start(self, origin: str) -> None:
+        """Open the page that shows files."""
+        # ImageDecoder exists in secure contexts only; 127.0.0.1 counts as one.
+        await self._page.goto(f"{origin}/")
         await self._page.add_script_tag(content=_SCRIPT.read_text())
 
     async def show(self, content: bytes, media_type: str, frames: Sequence[int] = (0, -1)) -> Shown:
         """Return what is shown of `content`; `frames` are those wanted of an animation, -1 is the last."""
-        url = f"{_ORIGIN}/file/{len(self._files)}"
-        self._files[url] = (content, media_type)
-        element = await self._page.evaluate("url => oracle.element(url)", url)
+        path = f"/file/{next(self._numbers)}"
+        self._files.put(path, content, media_type)
+        element = await self._page.evaluate("path => oracle.element(path)", path)
         found = await self._page.evaluate(
-            "([url, type, wanted]) => oracle.frames(url, type, wanted)", [url, media_type, list(frames)]
+            "([path, type, wanted]) => oracle.frames(path, type, wanted)", [path, media_type, list(frames)]
         )
-        self._files[url] = (b"", media_type)
+        self._files.remove(path)
         return Shown(
             width=element["width"],
             height=element["height"],
@@ -68,11 +68,6 @@ class Oracle:
             frames=found["count"],
             frame_looks={int(index): _look(look) for index, look in found["looks"].items()},
         )
-
-    async def _answer(self, route: Route) -> None:
-        content, media_type = self._files.get(route.request.url, (_PAGE.encode(), "text/html"))
-        # A file that is not there any more would be shown as empty: better to fail loudly.
-        await route.fulfill(body=content, content_type=media_type)
 
 
 def _look(found: Any) -> Look | None:
@@ -85,9 +80,11 @@ def _look(found: Any) -> Look | None:
 async def oracle_page(browser: Browser) -> AsyncIterator[Oracle]:
     """Yield an oracle in a context of its own."""
     context = await browser.new_context()
+    files = FileServer()
     try:
-        oracle = Oracle(await context.new_page())
-        await oracle.start()
+        oracle = Oracle(await context.new_page(), files)
+        await oracle.start(await files.start())
         yield oracle
     finally:
         await context.close()
+        await files.stop()
