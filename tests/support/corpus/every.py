@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.support.corpus import bmp, gif, jpeg, png
+from tests.support.corpus import apng, bmp, gif, ico, jpeg, other, png, webp
 from tests.support.corpus.case import Case
 
 
 def every_case() -> list[Case]:
     """Return all cases; their files are made when they are asked for."""
-    return [*jpeg.cases(), *png.cases(), *gif.cases(), *bmp.cases()]
+    sources = (jpeg, png, apng, gif, webp, bmp, ico, other)
+    return [case for source in sources for case in source.cases()]
