@@ -77,7 +77,7 @@ def cases() -> Iterator[Case]:
     yield _case("two frames with alpha", closeness=exact, build=lambda: _animated(transparent=True))
     yield _case("two frames, small changes", closeness=exact, build=lambda: _animated(minimize_size=True))
     yield _case("background colour", closeness=exact, build=lambda: _animated(transparent=True, background=(255, 0, 0, 255)))
-    remark = "Chromium turns it, as JPEG; Firefox and Safari versions differ. Sightline: as Chromium"
+    remark = "Chromium does not turn it; Firefox and Safari do. Sightline: as Chromium"
     for value in (3, 6):
         yield _case(f"EXIF orientation {value}", closeness=lossy, build=functools.partial(_oriented, value), remark=remark)
     yield _case("EXIF with JPEG's prefix", closeness=lossy, build=lambda: _oriented(6, b"Exif\0\0"))
