@@ -95,7 +95,10 @@ def _cut(share: float, content: bytes) -> bytes:
 def cases() -> Iterator[Case]:
     """Yield the cases of APNG."""
     yield _case("two frames", build=lambda: _apng(_Frame(_one()), _Frame(_other())))
-    yield _case("default image outside the animation", build=lambda: _apng(_Frame(_one()), _Frame(_other()), hidden=255 - _one()))
+    yield _case(
+        "default image outside the animation",
+        build=lambda: _apng(_Frame(_one()), _Frame(_other()), hidden=255 - _one()),
+    )
     yield _case("default image outside, one frame", build=lambda: _apng(_Frame(_other()), hidden=_one()))
     yield _case("one frame", build=lambda: _apng(_Frame(_one())))
     yield _case("plays once", build=lambda: _apng(_Frame(_one()), _Frame(_other()), plays=1))
@@ -126,10 +129,17 @@ def cases() -> Iterator[Case]:
         cut=True,
     )
     yield _case(
-        "turned by EXIF", build=lambda: _apng(_Frame(_one()), _Frame(_other()), before=((b"eXIf", exif.orientation(6)),))
+        "turned by EXIF",
+        build=lambda: _apng(_Frame(_one()), _Frame(_other()), before=((b"eXIf", exif.orientation(6)),)),
     )
     wide = (b"iCCP", b"test\0\0" + zlib.compress(profiles.matrix(profiles.SWAPPED)))
-    yield Case("apng", "ICC swaps red and green", "image/png", Closeness.COLOUR, lambda: _apng(_Frame(_one()), _Frame(_other()), before=(wide,)))
+    yield Case(
+        "apng",
+        "ICC swaps red and green",
+        "image/png",
+        Closeness.COLOUR,
+        lambda: _apng(_Frame(_one()), _Frame(_other()), before=(wide,)),
+    )
 
 
 def _small_first() -> bytes:

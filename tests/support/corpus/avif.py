@@ -25,7 +25,7 @@ _TO_ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 @functools.cache
 def _coded(which: str = "base", **options: Any) -> tuple[bytes, bytes]:
     """Return av1C, as a whole box, and the coded picture."""
-    image = {"base": base, "second": second}[which]()
+    image = {"base": base, "second": second, "faded": _faded}[which]()
     return _parts(saved(image, "AVIF", quality=92, speed=8, **options))
 
 
@@ -33,11 +33,19 @@ def _parts(content: bytes) -> tuple[bytes, bytes]:
     return box(b"av1C", find(content, b"meta", b"iprp", b"ipco", b"av1C")), find(content, b"mdat")
 
 
+def _faded() -> Image.Image:
+    ground = Image.new("RGB", (WIDTH, HEIGHT))
+    ground.paste(alpha(), mask=alpha().getchannel("A"))
+    return ground
+
+
 def _quarter(left: int, top: int) -> tuple[bytes, bytes]:
     return _parts(saved(base().crop((left, top, left + 80, top + 64)), "AVIF", quality=92, speed=8))
 
 
-def _still(*properties: bytes, size: tuple[int, int] = (WIDTH, HEIGHT), colour: bytes = _BT709, extra: bytes = b"") -> bytes:
+def _still(
+    *properties: bytes, size: tuple[int, int] = (WIDTH, HEIGHT), colour: bytes = _BT709, extra: bytes = b""
+) -> bytes:
     config, coded = _coded()
     return avif(Item(b"av01", coded, (ispe(*size), _PIXI, config, colour, *properties)), extra=extra)
 
@@ -69,13 +77,22 @@ def _grid() -> bytes:
 
 def _alpha_item(premultiplied: bool = False) -> bytes:
     """Return the picture with its transparency in an item of its own."""
-    config, coded = _coded()
-    mask_config, mask = _parts(saved(Image.fromarray(array(alpha())[..., 3]), "AVIF", quality=95, speed=8, range="full"))
+    # Premultiplied colours are never larger than their alpha.
+    config, coded = _coded("faded" if premultiplied else "base")
+    mask_config, mask = _parts(
+        saved(Image.fromarray(array(alpha())[..., 3]), "AVIF", quality=95, speed=8, range="full")
+    )
     auxiliary = full(b"auxC", _TO_ALPHA)
     references = ((b"prem", (2,)),) if premultiplied else ()
     return avif(
         Item(b"av01", coded, (ispe(WIDTH, HEIGHT), _PIXI, config, _BT709), refers=references),
-        Item(b"av01", mask, (ispe(WIDTH, HEIGHT), full(b"pixi", b"\1\x08"), mask_config, auxiliary), True, ((b"auxl", (1,)),)),
+        Item(
+            b"av01",
+            mask,
+            (ispe(WIDTH, HEIGHT), full(b"pixi", b"\1\x08"), mask_config, auxiliary),
+            True,
+            ((b"auxl", (1,)),),
+        ),
     )
 
 
@@ -115,16 +132,20 @@ def _clap(width: int, height: int) -> bytes:
 
 def cases() -> Iterator[Case]:
     """Yield the cases of AVIF."""
-    lossy, colour, tone = Closeness.LOSSY, Closeness.COLOUR, Closeness.TONE
+    lossy, colour, tone, ranges = Closeness.LOSSY, Closeness.COLOUR, Closeness.TONE, Closeness.RANGE
     yield _case("plain", closeness=lossy, build=_still)
     for name in ("4:4:4", "4:2:2", "4:2:0", "4:0:0"):
-        yield _case(name, closeness=lossy, build=lambda name=name: saved(base(), "AVIF", quality=92, speed=8, subsampling=name))
-    yield _case("limited range", closeness=lossy, build=lambda: saved(base(), "AVIF", quality=92, speed=8, range="limited"))
+        yield _case(
+            name, closeness=lossy, build=lambda name=name: saved(base(), "AVIF", quality=92, speed=8, subsampling=name)
+        )
+    yield _case(
+        "limited range", closeness=lossy, build=lambda: saved(base(), "AVIF", quality=92, speed=8, range="limited")
+    )
     yield _case("10 bit", closeness=lossy, build=lambda: _ten_bits(10))
     yield _case("12 bit", closeness=lossy, build=lambda: _ten_bits(12))
-    yield _case("10 bit with alpha", closeness=lossy, build=lambda: _ten_bits(10, transparent=True))
-    yield _case("alpha", closeness=lossy, build=lambda: saved(alpha(), "AVIF", quality=92, speed=8))
-    yield _case("alpha in an item of its own", closeness=lossy, build=_alpha_item)
+    yield _case("10 bit with alpha", closeness=ranges, build=lambda: _ten_bits(10, transparent=True))
+    yield _case("alpha", closeness=ranges, build=lambda: saved(alpha(), "AVIF", quality=92, speed=8))
+    yield _case("alpha in an item of its own", closeness=ranges, build=_alpha_item)
     yield _case("alpha, premultiplied", closeness=colour, build=lambda: _alpha_item(premultiplied=True))
     for turn in (1, 2, 3):
         yield _case(f"irot {turn}", closeness=lossy, build=lambda turn=turn: _still(box(b"irot", bytes((turn,)))))
@@ -132,7 +153,12 @@ def cases() -> Iterator[Case]:
         yield _case(f"imir {axis}", closeness=lossy, build=lambda axis=axis: _still(box(b"imir", bytes((axis,)))))
     yield _case("irot and imir", closeness=lossy, build=lambda: _still(box(b"irot", b"\1"), box(b"imir", b"\0")))
     yield _case("clap", closeness=lossy, build=lambda: _still(_clap(80, 64)))
-    yield _case("EXIF orientation 6", closeness=lossy, build=lambda: _exif(6), remark="the standard says that only irot and imir turn a picture")
+    yield _case(
+        "EXIF orientation 6",
+        closeness=lossy,
+        build=lambda: _exif(6),
+        remark="the standard says that only irot and imir turn a picture",
+    )
     yield _case("grid of four", closeness=lossy, build=_grid)
     yield _case("the second picture is primary", closeness=lossy, build=_thumbnail_first)
     yield _case("ispe says smaller", closeness=lossy, build=lambda: _still(size=(80, 64)))
@@ -144,10 +170,13 @@ def cases() -> Iterator[Case]:
     yield _case("PQ, 8 bit", closeness=tone, build=lambda: _still(colour=nclx(9, 16, 9)))
     yield _case("PQ, 10 bit", closeness=tone, build=lambda: _ten_bits(10, nclx(9, 16, 9)))
     yield _case("HLG, 10 bit", closeness=tone, build=lambda: _ten_bits(10, nclx(9, 18, 9)))
-    yield _case("ICC swaps red and green", closeness=colour, build=lambda: _still(profile(profiles.matrix(profiles.SWAPPED))))
+    yield _case(
+        "ICC swaps red and green", closeness=colour, build=lambda: _still(profile(profiles.matrix(profiles.SWAPPED)))
+    )
     yield _case("ICC junk", closeness=lossy, build=lambda: _still(profile(b"junk" * 40)))
-    yield _case("two frames", closeness=lossy, build=_animated)
-    yield _case("two frames with alpha", closeness=lossy, build=lambda: _animated(transparent=True))
+    yield _case("two frames", closeness=ranges, build=_animated)
+    yield _case("two frames, limited range", closeness=lossy, build=lambda: _animated(range="limited"))
+    yield _case("two frames with alpha", closeness=ranges, build=lambda: _animated(transparent=True))
     yield _case("two frames, cut in the second", closeness=lossy, build=lambda: _animated()[:-200], cut=True)
     yield _case("bytes behind the picture", closeness=lossy, build=lambda: _still(extra=b"trailing" * 100))
     for share in (0.98, 0.6):

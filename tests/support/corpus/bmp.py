@@ -45,7 +45,9 @@ def _fields(bits: int, masks: tuple[int, int, int, int], size: int = 40, compres
             most = mask >> low
             words |= (samples[..., channel] * most + 127) // 255 << np.uint64(low)
     rows = words[::-1].astype(f"<u{bits // 8}").tobytes()
-    listed = struct.pack("<3I" if size == 40 and compression == 3 else "<4I", *masks[: 3 if size == 40 and compression == 3 else 4])
+    listed = struct.pack(
+        "<3I" if size == 40 and compression == 3 else "<4I", *masks[: 3 if size == 40 and compression == 3 else 4]
+    )
     if size == 40:
         return bmp(info_header(*_SIZE, bits, compression=compression), listed, rows)
     return bmp(info_header(*_SIZE, bits, size=size, compression=compression, masks=masks), b"", rows)
@@ -137,8 +139,14 @@ def _bit_fields() -> Iterator[Case]:
     yield _case("32 bit fields 10-10-10", build=lambda: _fields(32, (0x3FF00000, 0xFFC00, 0x3FF, 0)))
     yield _case("32 bit fields 11-11-10", build=lambda: _fields(32, (0xFFE00000, 0x1FFC00, 0x3FF, 0)))
     yield _case("32 bit fields 3-4-5", build=lambda: _fields(32, (0x7, 0x78, 0xF80, 0)))
-    yield _case("32 bit fields with alpha, version 4", build=lambda: _fields(32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 108))
-    yield _case("32 bit fields with alpha, version 5", build=lambda: _fields(32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000), 124))
-    yield _case("32 bit fields with alpha, version 3", build=lambda: _fields(32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 56))
+    yield _case(
+        "32 bit fields with alpha, version 4", build=lambda: _fields(32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 108)
+    )
+    yield _case(
+        "32 bit fields with alpha, version 5", build=lambda: _fields(32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000), 124)
+    )
+    yield _case(
+        "32 bit fields with alpha, version 3", build=lambda: _fields(32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 56)
+    )
     yield _case("32 bit fields, version 2", build=lambda: _fields(32, (0xFF0000, 0xFF00, 0xFF, 0), 52))
     yield _case("alpha bit fields", build=lambda: _fields(32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), compression=6))

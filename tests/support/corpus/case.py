@@ -10,14 +10,15 @@ from enum import Enum
 class Closeness(Enum):
     """How far the worst of the 16 x 16 means may be from the browser's, in levels of 255, and why not less."""
 
-    EXACT = 2
-    """Lossless, 8 bits: rounding where alpha is laid on the ground, or where 16 bits become 8."""
-    LOSSY = 4
-    """Two implementations of one lossy codec: inverse DCT, chroma upsampling and YCbCr matrices are rounded differently."""
-    COLOUR = 8
-    """Colours are converted: the browser and the decoder evaluate profiles with other tables and precision."""
-    TONE = 24
-    """HDR is mapped to SDR: the mapping is the browser's choice, and no standard fixes it."""
+    EXACT = 2, "lossless pictures: alpha laid on the ground, and 16 bits made 8, are rounded differently"
+    LOSSY = 4, "lossy pictures: decoders round the inverse DCT, the chroma upsampling and the YCbCr matrix differently"
+    COLOUR = 8, "converted colours: the browser and the decoder evaluate profiles with different tables"
+    RANGE = 20, "AVIF with alpha or with several frames: Chromium reads some planes of full range as limited range"
+    TONE = 24, "HDR: no standard fixes how it becomes SDR"
+
+    def __init__(self, levels: int, reason: str) -> None:
+        self.levels = levels
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Case:
 
     `cut`: the file ends before its picture does. What lies there differs between browsers (Chromium leaves it transparent,
     others fill it with grey), so only what Chromium draws is compared.
-    `remark`: for the table, where browsers disagree or the choice needs a reason.
+    `remark`: for the page, where browsers disagree or the choice needs a reason.
     """
 
     format: str
@@ -39,5 +40,5 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The name of the test, for example `png, cut in the middle`."""
+        """The name of the test, for example `png, cut at 50%`."""
         return f"{self.format}, {self.oddity}"

@@ -95,17 +95,25 @@ def cases() -> Iterator[Case]:
     yield _case("PNG of 256", build=lambda: _icon(_Entry(_png(base(), 256), (0, 0))))
     yield _case("PNG larger than 256", build=lambda: _icon(_Entry(_png(base(), 400), (0, 0))))
     for bits in (1, 4, 8, 24):
-        yield _case(f"BMP, {bits} bit, masked", build=lambda bits=bits: _icon(_Entry(_bitmap(base(), bits), (64, 64), bits)))
+        yield _case(
+            f"BMP, {bits} bit, masked", build=lambda bits=bits: _icon(_Entry(_bitmap(base(), bits), (64, 64), bits))
+        )
     yield _case("BMP, 32 bit with alpha", build=lambda: _icon(_Entry(_bitmap(alpha(), 32), (64, 64))))
     yield _case("BMP, 32 bit, alpha all 0", build=lambda: _icon(_Entry(_bitmap(base(), 32, opaque=0), (64, 64))))
     yield _case("BMP, 24 bit, no mask", build=lambda: _icon(_Entry(_bitmap(base(), 24, masked=False), (64, 64), 24)))
     yield _case("several entries", build=lambda: _icon(*_many()))
-    yield _case("two of one size, by depth", build=lambda: _icon(_Entry(_bitmap(second(), 8), (64, 64), 8), _Entry(_bitmap(base(), 24), (64, 64), 24)))
+    yield _case(
+        "two of one size, by depth",
+        build=lambda: _icon(_Entry(_bitmap(second(), 8), (64, 64), 8), _Entry(_bitmap(base(), 24), (64, 64), 24)),
+    )
     yield _case("two alike", build=lambda: _icon(_Entry(_png(base()), (64, 64)), _Entry(_png(second()), (64, 64))))
     yield _case("directory lies about sizes", build=_lying)
     yield _case("directory lies about lengths", build=lambda: _icon(_Entry(_png(base()), (64, 64), length=10)))
     yield _case("more entries announced", build=lambda: _icon(_Entry(_png(base()), (64, 64)), count=2))
-    yield _case("largest entry damaged", build=lambda: _icon(_Entry(_png(base(), 32), (32, 32)), _Entry(b"junk" * 100, (64, 64))))
+    yield _case(
+        "largest entry damaged",
+        build=lambda: _icon(_Entry(_png(base(), 32), (32, 32)), _Entry(b"junk" * 100, (64, 64))),
+    )
     yield _case("cut at 60%", build=lambda: _cut(_icon(_Entry(_png(base()), (64, 64)))), cut=True)
     yield _case("BMP, cut at 60%", build=lambda: _cut(_icon(_Entry(_bitmap(base(), 24), (64, 64), 24))), cut=True)
     yield _cursor("PNG", build=lambda: _icon(_Entry(_png(base()), (64, 64), 10, 10), kind=2))

@@ -149,19 +149,37 @@ def cases() -> Iterator[Case]:
 
 def _damaged() -> Iterator[Case]:
     lossy = Closeness.LOSSY
-    yield _case("last 20 bytes gone", closeness=lossy, build=lambda: _plain()[:-20])
-    yield _case("end marker gone", closeness=lossy, build=lambda: _plain()[:-2])
+    yield _case("last 20 bytes gone", closeness=lossy, build=lambda: _plain()[:-20], cut=True)
+    yield _case("end marker gone", closeness=lossy, build=lambda: _plain()[:-2], cut=True)
     for share in (0.9, 0.5, 0.3):
-        yield _case(f"cut at {share:.0%}", closeness=lossy, build=functools.partial(_cut, share))
-        yield _case(f"progressive, cut at {share:.0%}", closeness=lossy, build=functools.partial(_cut, share, progressive=True))
-    yield _case("turned and cut", closeness=lossy, build=lambda: _turned(6)[:-800])
-    yield _case("grey and cut", closeness=lossy, build=lambda: saved(base().convert("L"), "JPEG", quality=90)[:-800])
-    yield _case("CMYK and cut", closeness=Closeness.COLOUR, build=lambda: _cmyk(0, True)[:-1500])
-    yield _case("wide gamut and cut", closeness=Closeness.COLOUR, build=lambda: _icc(profiles.matrix(profiles.SWAPPED))[:-800])
-    yield _case("cut before any pixel", closeness=lossy, build=lambda: _plain()[: _plain().find(b"\xff\xda") + 14])
+        yield _case(f"cut at {share:.0%}", closeness=lossy, build=functools.partial(_cut, share), cut=True)
+        yield _case(
+            f"progressive, cut at {share:.0%}",
+            closeness=lossy,
+            build=functools.partial(_cut, share, progressive=True),
+            cut=True,
+        )
+    yield _case("turned and cut", closeness=lossy, build=lambda: _turned(6)[:-800], cut=True)
+    yield _case(
+        "grey and cut", closeness=lossy, build=lambda: saved(base().convert("L"), "JPEG", quality=90)[:-800], cut=True
+    )
+    yield _case("CMYK and cut", closeness=Closeness.COLOUR, build=lambda: _cmyk(0, True)[:-1500], cut=True)
+    yield _case(
+        "wide gamut and cut",
+        closeness=Closeness.COLOUR,
+        build=lambda: _icc(profiles.matrix(profiles.SWAPPED))[:-800],
+        cut=True,
+    )
+    yield _case(
+        "cut before any pixel", closeness=lossy, build=lambda: _plain()[: _plain().find(b"\xff\xda") + 14], cut=True
+    )
     yield _case("cut before the scan", closeness=lossy, build=lambda: _plain()[: _plain().find(b"\xff\xda")])
-    yield _case("stray bytes between segments", closeness=lossy, build=lambda: joined(segments(_plain()), between=b"\0\0stray"))
-    yield _case("stray bytes before the first segment", closeness=lossy, build=lambda: SOI + b"\xff\xff\xff" + _plain()[2:])
+    yield _case(
+        "stray bytes between segments", closeness=lossy, build=lambda: joined(segments(_plain()), between=b"\0\0stray")
+    )
+    yield _case(
+        "stray bytes before the first segment", closeness=lossy, build=lambda: SOI + b"\xff\xff\xff" + _plain()[2:]
+    )
     yield _case("short APP14", closeness=lossy, build=_short_app14)
     yield _case("without APP0", closeness=lossy, build=lambda: _without(0xE0))
     yield _case("without Huffman tables", closeness=lossy, build=lambda: _without(0xC4))
@@ -177,9 +195,19 @@ def _damaged() -> Iterator[Case]:
     yield _case("12 bits announced", closeness=lossy, build=_twelve_bits)
     yield _case("1 MB of zeros behind", closeness=lossy, build=lambda: _plain() + bytes(1_000_000))
     yield _case("33 MB of zeros behind", closeness=lossy, build=lambda: _plain() + bytes(33 << 20))
-    yield _case("33 MB of zeros instead of the end", closeness=lossy, build=lambda: _plain()[:-2] + bytes(33 << 20))
+    yield _case(
+        "33 MB of zeros instead of the end", closeness=lossy, build=lambda: _plain()[:-2] + bytes(33 << 20), cut=True
+    )
     yield _case("another picture behind", closeness=lossy, build=_two_pictures)
-    yield _case("EXIF cut off", closeness=lossy, build=lambda: inserted(_plain(), Segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\x09")))
-    yield _case("100 comments of 64 kB", closeness=lossy, build=lambda: inserted(_plain(), *[Segment(0xFE, bytes(65_000))] * 100))
+    yield _case(
+        "EXIF cut off",
+        closeness=lossy,
+        build=lambda: inserted(_plain(), Segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\x09")),
+    )
+    yield _case(
+        "100 comments of 64 kB",
+        closeness=lossy,
+        build=lambda: inserted(_plain(), *[Segment(0xFE, bytes(65_000))] * 100),
+    )
     yield _case("two start markers", closeness=lossy, build=lambda: SOI + _plain())
     yield _case("end marker twice", closeness=lossy, build=lambda: _plain() + EOI)

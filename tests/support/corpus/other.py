@@ -41,7 +41,12 @@ def cases() -> Iterator[Case]:
     yield jxl("container", closeness=lossy, build=lambda: _sample("container.jxl"))
     yield jxl("two frames", closeness=lossy, build=lambda: _sample("anim.jxl"))
     for share in (0.98, 0.5):
-        yield jxl(f"cut at {share:.0%}", closeness=lossy, build=lambda share=share: _cut(_sample("lossy.jxl"), share), cut=True)
+        yield jxl(
+            f"cut at {share:.0%}",
+            closeness=lossy,
+            build=lambda share=share: _cut(_sample("lossy.jxl"), share),
+            cut=True,
+        )
     tiff = functools.partial(Case, "tiff", media_type="image/tiff", closeness=exact)
     yield tiff("plain", build=lambda: saved(base(), "TIFF"))
     yield tiff("LZW", build=lambda: saved(base(), "TIFF", compression="tiff_lzw"))

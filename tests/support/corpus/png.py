@@ -71,7 +71,11 @@ def _split_idat() -> bytes:
     parts = []
     for kind, body in chunks(_rgb()):
         step = 1 if kind == b"IDAT" and len(body) < 64 else 1000
-        parts += [(kind, body[at : at + step]) for at in range(0, max(len(body), 1), step)] if kind == b"IDAT" else [(kind, body)]
+        parts += (
+            [(kind, body[at : at + step]) for at in range(0, max(len(body), 1), step)]
+            if kind == b"IDAT"
+            else [(kind, body)]
+        )
     return joined(parts)
 
 
@@ -144,7 +148,9 @@ def cases() -> Iterator[Case]:
     yield _case("ICC Display P3", closeness=colour, build=lambda: _rgb(_iccp(profiles.matrix(profiles.DISPLAY_P3))))
     yield _case("ICC Adobe RGB", closeness=colour, build=lambda: _rgb(_iccp(profiles.matrix(profiles.ADOBE_RGB, 2.2))))
     yield _case("ICC sRGB", closeness=exact, build=lambda: _rgb(_iccp(profiles.matrix(profiles.SRGB))))
-    yield _case("ICC swaps red and green", closeness=colour, build=lambda: _rgb(_iccp(profiles.matrix(profiles.SWAPPED))))
+    yield _case(
+        "ICC swaps red and green", closeness=colour, build=lambda: _rgb(_iccp(profiles.matrix(profiles.SWAPPED)))
+    )
     yield _case("ICC junk", closeness=exact, build=lambda: _rgb(_iccp(b"junk" * 40)))
     yield _case("ICC of grey, gamma 1", closeness=colour, build=_grey_profile)
     yield _case("ICC wide, with alpha", closeness=colour, build=_wide_alpha)
@@ -156,22 +162,33 @@ def _damaged() -> Iterator[Case]:
     exact = Closeness.EXACT
     for share in (0.98, 0.5, 0.1, 0.02):
         whole = functools.partial(_cut, share=share)
-        yield _case(f"cut at {share:.0%}", closeness=exact, build=lambda whole=whole: whole(_rgb()))
-        yield _case(f"interlaced, cut at {share:.0%}", closeness=exact, build=lambda whole=whole: whole(_rgb(interlaced=True)))
-    yield _case("palette, cut", closeness=exact, build=lambda: _cut(_palette(8), 0.6))
-    yield _case("16 bit, cut", closeness=exact, build=lambda: _cut(_rgb16(RGB), 0.6))
-    yield _case("alpha, cut", closeness=exact, build=lambda: _cut(png(array(alpha()), 8, RGBA), 0.6))
-    yield _case("cut before IEND", closeness=exact, build=lambda: _rgb()[:-12])
-    yield _case("cut before any pixel", closeness=exact, build=lambda: _rgb()[:41])
+        yield _case(f"cut at {share:.0%}", closeness=exact, build=lambda whole=whole: whole(_rgb()), cut=True)
+        yield _case(
+            f"interlaced, cut at {share:.0%}",
+            closeness=exact,
+            build=lambda whole=whole: whole(_rgb(interlaced=True)),
+            cut=True,
+        )
+    yield _case("palette, cut", closeness=exact, build=lambda: _cut(_palette(8), 0.6), cut=True)
+    yield _case("16 bit, cut", closeness=exact, build=lambda: _cut(_rgb16(RGB), 0.6), cut=True)
+    yield _case("alpha, cut", closeness=exact, build=lambda: _cut(png(array(alpha()), 8, RGBA), 0.6), cut=True)
+    yield _case("cut before IEND", closeness=exact, build=lambda: _rgb()[:-12], cut=True)
+    yield _case("cut before any pixel", closeness=exact, build=lambda: _rgb()[:41], cut=True)
     for kind in (b"tEXt", b"pHYs", b"IDAT", b"IHDR"):
-        yield _case(f"wrong checksum of {kind.decode()}", closeness=exact, build=functools.partial(_wrong_checksum, kind))
+        yield _case(
+            f"wrong checksum of {kind.decode()}", closeness=exact, build=functools.partial(_wrong_checksum, kind)
+        )
     yield _case("wrong Adler checksum", closeness=exact, build=_adler_wrong)
     yield _case("pixels in many chunks", closeness=exact, build=_split_idat)
-    yield _case("pixels damaged in the middle", closeness=exact, build=_second_idat_damaged)
-    yield _case("fewer rows than announced", closeness=exact, build=_too_few_rows)
+    yield _case("pixels damaged in the middle", closeness=exact, build=_second_idat_damaged, cut=True)
+    yield _case("fewer rows than announced", closeness=exact, build=_too_few_rows, cut=True)
     yield _case("unknown critical chunk", closeness=exact, build=_unknown_critical)
     yield _case("tEXt of 12 MB", closeness=exact, build=lambda: _rgb((b"tEXt", b"Comment\0" + b"x" * 12_000_000)))
-    yield _case("zTXt of 80 MB", closeness=exact, build=lambda: _rgb((b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000), 9))))
+    yield _case(
+        "zTXt of 80 MB",
+        closeness=exact,
+        build=lambda: _rgb((b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000), 9))),
+    )
     yield _case("bytes behind the picture", closeness=exact, build=lambda: _rgb() + b"trailing" * 100)
     yield _case("bytes before the signature", closeness=exact, build=lambda: b"\0" + _rgb())
 

@@ -30,7 +30,11 @@ def _curve(gamma: float) -> bytes:
 
 def _parametric() -> bytes:
     """Return the curve of sRGB."""
-    return b"para\0\0\0\0" + struct.pack(">HH", 3, 0) + b"".join(map(_fixed, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)))
+    return (
+        b"para\0\0\0\0"
+        + struct.pack(">HH", 3, 0)
+        + b"".join(map(_fixed, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)))
+    )
 
 
 def _description(name: str) -> bytes:
@@ -64,5 +68,10 @@ def grey(gamma: float) -> bytes:
     """Return a profile of grey pictures."""
     return _profile(
         b"GRAY",
-        [(b"desc", _description("grey")), (b"cprt", b"text\0\0\0\0CC0\0"), (b"wtpt", _xyz(_D50)), (b"kTRC", _curve(gamma))],
+        [
+            (b"desc", _description("grey")),
+            (b"cprt", b"text\0\0\0\0CC0\0"),
+            (b"wtpt", _xyz(_D50)),
+            (b"kTRC", _curve(gamma)),
+        ],
     )

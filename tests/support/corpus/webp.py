@@ -76,10 +76,14 @@ def cases() -> Iterator[Case]:
     yield _case("two frames, lossy", closeness=lossy, build=lambda: _animated(lossless=False, quality=90))
     yield _case("two frames with alpha", closeness=exact, build=lambda: _animated(transparent=True))
     yield _case("two frames, small changes", closeness=exact, build=lambda: _animated(minimize_size=True))
-    yield _case("background colour", closeness=exact, build=lambda: _animated(transparent=True, background=(255, 0, 0, 255)))
+    yield _case(
+        "background colour", closeness=exact, build=lambda: _animated(transparent=True, background=(255, 0, 0, 255))
+    )
     remark = "Chromium does not turn it; Firefox and Safari do. Sightline: as Chromium"
     for value in (3, 6):
-        yield _case(f"EXIF orientation {value}", closeness=lossy, build=functools.partial(_oriented, value), remark=remark)
+        yield _case(
+            f"EXIF orientation {value}", closeness=lossy, build=functools.partial(_oriented, value), remark=remark
+        )
     yield _case("EXIF with JPEG's prefix", closeness=lossy, build=lambda: _oriented(6, b"Exif\0\0"))
     swapped = profiles.matrix(profiles.SWAPPED)
     yield _case("ICC swaps red and green", closeness=colour, build=lambda: _with(b"ICCP", 32, swapped, first=True))
@@ -95,8 +99,15 @@ def cases() -> Iterator[Case]:
     yield _case("first frame damaged", closeness=exact, build=lambda: _frame_damaged(0))
     yield _case("second frame damaged", closeness=exact, build=lambda: _frame_damaged(1))
     for share in (0.98, 0.5, 0.2):
-        yield _case(f"lossy, cut at {share:.0%}", closeness=lossy, build=lambda share=share: _cut(share, _webp()), cut=True)
-        yield _case(f"lossless, cut at {share:.0%}", closeness=exact, build=lambda share=share: _cut(share, _webp(True)), cut=True)
+        yield _case(
+            f"lossy, cut at {share:.0%}", closeness=lossy, build=lambda share=share: _cut(share, _webp()), cut=True
+        )
+        yield _case(
+            f"lossless, cut at {share:.0%}",
+            closeness=exact,
+            build=lambda share=share: _cut(share, _webp(True)),
+            cut=True,
+        )
     yield _case("alpha, cut at 70%", closeness=lossy, build=lambda: _cut(0.7, _webp(transparent=True)), cut=True)
     yield _case("two frames, cut in the second", closeness=exact, build=lambda: _cut(0.8, _animated()), cut=True)
     yield _case("two frames, cut in the first", closeness=exact, build=lambda: _cut(0.3, _animated()), cut=True)
