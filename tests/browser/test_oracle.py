@@ -20,7 +20,7 @@ from tests.support.corpus.case import Case
 from tests.support.corpus.every import every_case
 from tests.support.oracle import table
 from tests.support.oracle.chromium import Oracle, Shown, oracle_page
-from tests.support.oracle.compare import Comparison, compare
+from tests.support.oracle.compare import Comparison, compare, shows_anything
 from tests.support.oracle.verdict import Judged, default_policy, judge, new_decoder
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
@@ -43,6 +43,8 @@ class Bench:
         content = case.build()
         judged = judge(self._decoder, self._policy, content)
         shown = await self._oracle.show(content, case.media_type, sorted({-1, 0, *judged.looks}))
+        if case.cut and shown.look is not None and not shows_anything(shown):
+            shown = dataclasses.replace(shown, look=await self._oracle.show_in_pieces(content, case.media_type))
         return shown, judged
 
     async def row(self, case: Case) -> Comparison:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,12 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from playwright.async_api import Browser, Page
+from PIL import Image
+from playwright.async_api import Browser, FloatRect, Page
 
 from tests.support.oracle.file_server import FileServer
-from tests.support.oracle.means import SQUARES
+from tests.support.oracle.means import GROUNDS, SQUARES, means
 
 _SCRIPT: Final = Path(__file__).with_name("shown.js")
+_CORNER: Final = FloatRect(x=0, y=0, width=1, height=1)
 
 Look = Mapping[str, Any]
 """The means by ground."""
@@ -68,6 +72,28 @@ class Oracle:
             frames=found["count"],
             frame_looks={int(index): _look(look) for index, look in found["looks"].items()},
         )
+
+    async def show_in_pieces(self, content: bytes, media_type: str) -> Look:
+        """Return what the page shows of a file that comes in two pieces, after it has painted the first and got the second.
+
+        Chromium keeps what it has painted of a WebP file that is cut off, and shows nothing if that comes at once.
+        """
+        return {ground: await self._painted(content, media_type, level) for ground, level in GROUNDS.items()}
+
+    async def _painted(self, content: bytes, media_type: str, level: int) -> Any:
+        path, hold = f"/file/{next(self._numbers)}", asyncio.Event()
+        self._files.put(path, content, media_type, hold)
+        await self._page.evaluate("([path, level]) => oracle.place(path, level)", [path, level])
+        # A screenshot makes the page paint what it has.
+        await self._page.screenshot(clip=_CORNER)
+        hold.set()
+        width, height = await self._page.evaluate("oracle.placed()")
+        clip = FloatRect(x=0, y=0, width=width, height=height)
+        shot = await self._page.screenshot(clip=clip)
+        await self._page.evaluate("oracle.clear()")
+        self._files.remove(path)
+        with Image.open(io.BytesIO(shot)) as image:
+            return means(np.asarray(image.convert("RGB"), dtype=np.float64))
 
 
 def _look(found: Any) -> Look | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +32,7 @@ def means(picture: Any) -> Any:
 
 def _borders(length: int) -> list[tuple[int, int]]:
     starts = [at * length // SQUARES for at in range(SQUARES + 1)]
-    return [(start, max(start + 1, end)) for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    return [(start, max(start + 1, end)) for start, end in itertools.pairwise(starts)]
 
 
 def worst(one: Any, other: Any) -> float:

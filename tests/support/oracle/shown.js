@@ -76,5 +76,38 @@
     }
   }
 
-  globalThis.oracle = { element, frames };
+  // Puts a picture on the page and returns when its size is known, or after a second; placed() waits for the rest.
+  async function place(url, level) {
+    document.documentElement.style.background = `rgb(${level}, ${level}, ${level})`;
+    document.body.style.margin = 0;
+    const image = new Image();
+    image.decoding = "sync";
+    image.style.display = "block";
+    const ended = new Promise((resolve) => {
+      image.onload = () => resolve(true);
+      image.onerror = () => resolve(false);
+    });
+    document.body.replaceChildren(image);
+    image.src = url;
+    globalThis.oracle.ended = ended;
+    const until = performance.now() + 1000;
+    while (image.naturalWidth === 0 && performance.now() < until)
+      await Promise.race([ended, new Promise((resolve) => requestAnimationFrame(resolve))]);
+  }
+
+  // Returns the size of the picture; one that cannot be shown is taken away, with the sign for a broken picture.
+  async function placed() {
+    const image = document.images[0];
+    const shown = await globalThis.oracle.ended;
+    const size = [image.naturalWidth || 16, image.naturalHeight || 16];
+    if (!shown) image.remove();
+    return size;
+  }
+
+  function clear() {
+    document.documentElement.style.background = "";
+    document.body.replaceChildren();
+  }
+
+  globalThis.oracle = { element, frames, place, placed, clear };
 })();
