@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.support.corpus import exif, profiles
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, array, base, second
+from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, array, base, cut_at, second
 from tests.support.corpus.png_parts import RGB, RGBA, SIGNATURE, Chunk, chunk, header, rows
 
 _case = functools.partial(Case, "apng", media_type="image/png", closeness=Closeness.EXACT)
@@ -39,7 +39,7 @@ def _apng(
     before: tuple[Chunk, ...] = (),
     damaged: int | None = None,
 ) -> bytes:
-    """Return a file; `hidden` is a default image that is no part of the animation, `damaged` the frame that is broken."""
+    """Return a file; `hidden` is a default image outside the animation, `damaged` the frame that is broken."""
     kind = RGBA if frames[0].pixels.shape[2] == 4 else RGB
     parts = [SIGNATURE, chunk(b"IHDR", header(WIDTH, HEIGHT, 8, kind)), *(chunk(*one) for one in before)]
     parts.append(chunk(b"acTL", struct.pack(">II", len(frames) if count is None else count, plays)))
@@ -88,10 +88,6 @@ def _operations(dispose: int, blend: int) -> bytes:
     return _apng(_Frame(opaque), placed, _Frame(_clear()[:96, :120], 8, 8, blend=_OVER))
 
 
-def _cut(share: float, content: bytes) -> bytes:
-    return content[: int(len(content) * share)]
-
-
 def cases() -> Iterator[Case]:
     """Yield the cases of APNG."""
     yield _case("two frames", build=lambda: _apng(_Frame(_one()), _Frame(_other())))
@@ -116,16 +112,16 @@ def cases() -> Iterator[Case]:
     yield _case("no frames announced", build=lambda: _apng(_Frame(_one()), _Frame(_other()), count=0))
     yield _case("second frame damaged", build=lambda: _apng(_Frame(_one()), _Frame(_other()), damaged=1))
     yield _case("first frame damaged", build=lambda: _apng(_Frame(_one()), _Frame(_other()), damaged=0))
-    yield _case("cut in the second frame", build=lambda: _cut(0.8, _apng(_Frame(_one()), _Frame(_other()))), cut=True)
-    yield _case("cut in the first frame", build=lambda: _cut(0.3, _apng(_Frame(_one()), _Frame(_other()))), cut=True)
+    yield _case("cut in the second frame", build=cut_at(0.8, lambda: _apng(_Frame(_one()), _Frame(_other()))), cut=True)
+    yield _case("cut in the first frame", build=cut_at(0.3, lambda: _apng(_Frame(_one()), _Frame(_other()))), cut=True)
     yield _case(
         "default image outside, cut in the first frame",
-        build=lambda: _cut(0.5, _apng(_Frame(_one()), _Frame(_other()), hidden=_other())),
+        build=cut_at(0.5, lambda: _apng(_Frame(_one()), _Frame(_other()), hidden=_other())),
         cut=True,
     )
     yield _case(
         "default image outside, cut before the frames",
-        build=lambda: _cut(0.25, _apng(_Frame(_one()), _Frame(_other()), hidden=_other())),
+        build=cut_at(0.25, lambda: _apng(_Frame(_one()), _Frame(_other()), hidden=_other())),
         cut=True,
     )
     yield _case(

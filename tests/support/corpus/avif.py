@@ -14,7 +14,7 @@ from PIL import Image
 from tests.support.corpus import exif, profiles
 from tests.support.corpus.boxes import Item, avif, box, find, full, ispe, nclx, profile
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, array, base, saved, second
+from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, array, base, cut_at, saved, second
 
 _case = functools.partial(Case, "avif", media_type="image/avif")
 _PIXI = full(b"pixi", bytes((3, 8, 8, 8)))
@@ -122,8 +122,8 @@ def _thumbnail_first() -> bytes:
     )
 
 
-def _cut(share: float, content: bytes) -> bytes:
-    return content[: int(len(content) * share)]
+def _sampled(name: str) -> bytes:
+    return saved(base(), "AVIF", quality=92, speed=8, subsampling=name)
 
 
 def _clap(width: int, height: int) -> bytes:
@@ -135,9 +135,7 @@ def cases() -> Iterator[Case]:
     lossy, colour, tone, ranges = Closeness.LOSSY, Closeness.COLOUR, Closeness.TONE, Closeness.RANGE
     yield _case("plain", closeness=lossy, build=_still)
     for name in ("4:4:4", "4:2:2", "4:2:0", "4:0:0"):
-        yield _case(
-            name, closeness=lossy, build=lambda name=name: saved(base(), "AVIF", quality=92, speed=8, subsampling=name)
-        )
+        yield _case(name, closeness=lossy, build=functools.partial(_sampled, name))
     yield _case(
         "limited range", closeness=lossy, build=lambda: saved(base(), "AVIF", quality=92, speed=8, range="limited")
     )
@@ -148,9 +146,9 @@ def cases() -> Iterator[Case]:
     yield _case("alpha in an item of its own", closeness=ranges, build=_alpha_item)
     yield _case("alpha, premultiplied", closeness=colour, build=lambda: _alpha_item(premultiplied=True))
     for turn in (1, 2, 3):
-        yield _case(f"irot {turn}", closeness=lossy, build=lambda turn=turn: _still(box(b"irot", bytes((turn,)))))
+        yield _case(f"irot {turn}", closeness=lossy, build=functools.partial(_still, box(b"irot", bytes((turn,)))))
     for axis in (0, 1):
-        yield _case(f"imir {axis}", closeness=lossy, build=lambda axis=axis: _still(box(b"imir", bytes((axis,)))))
+        yield _case(f"imir {axis}", closeness=lossy, build=functools.partial(_still, box(b"imir", bytes((axis,)))))
     yield _case("irot and imir", closeness=lossy, build=lambda: _still(box(b"irot", b"\1"), box(b"imir", b"\0")))
     yield _case("clap", closeness=lossy, build=lambda: _still(_clap(80, 64)))
     yield _case(
@@ -180,7 +178,7 @@ def cases() -> Iterator[Case]:
     yield _case("two frames, cut in the second", closeness=lossy, build=lambda: _animated()[:-200], cut=True)
     yield _case("bytes behind the picture", closeness=lossy, build=lambda: _still(extra=b"trailing" * 100))
     for share in (0.98, 0.6):
-        yield _case(f"cut at {share:.0%}", closeness=lossy, build=lambda share=share: _cut(share, _still()), cut=True)
+        yield _case(f"cut at {share:.0%}", closeness=lossy, build=cut_at(share, _still), cut=True)
     yield _case("coded picture damaged", closeness=lossy, build=_damaged)
     yield _case("brand mif1 alone", closeness=lossy, build=_mif1)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.support.corpus.bmp_parts import bmp, core_header, info_header, packed, palette, rle4, rle8, rle24
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, array, base
+from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, array, base, cut_at
 
 _case = functools.partial(Case, "bmp", media_type="image/bmp", closeness=Closeness.EXACT)
 _SIZE = (WIDTH, HEIGHT)
@@ -80,10 +80,6 @@ def _wrapped(kind: str) -> bytes:
     return bmp(info_header(*_SIZE, 0, compression=4 if kind == "JPEG" else 5), b"", saved(base(), kind))
 
 
-def _cut(share: float, content: bytes) -> bytes:
-    return content[: int(len(content) * share)]
-
-
 def _offset(value: int) -> bytes:
     content = _rgb24()
     return content[:10] + struct.pack("<I", value) + content[14:]
@@ -112,13 +108,13 @@ def cases() -> Iterator[Case]:
         yield _case(f"RLE{bits}", build=functools.partial(_run_lengths, bits))
     yield _case("RLE8 with jumps", build=lambda: _run_lengths(8, jumps=True))
     yield _case("RLE8 without its end", build=lambda: _run_lengths(8, end=False))
-    yield _case("RLE8, cut at 50%", build=lambda: _cut(0.5, _run_lengths(8)), cut=True)
+    yield _case("RLE8, cut at 50%", build=cut_at(0.5, lambda: _run_lengths(8)), cut=True)
     for size in (52, 56, 108, 124):
-        yield _case(f"header of {size} bytes", build=lambda size=size: _rgb24(info_header(*_SIZE, 24, size=size)))
+        yield _case(f"header of {size} bytes", build=functools.partial(_rgb24, info_header(*_SIZE, 24, size=size)))
     yield _case("a PNG inside", build=lambda: _wrapped("PNG"))
     yield _case("a JPEG inside", build=lambda: _wrapped("JPEG"))
     for share in (0.9, 0.5, 0.01):
-        yield _case(f"cut at {share:.0%}", build=lambda share=share: _cut(share, _rgb24()), cut=True)
+        yield _case(f"cut at {share:.0%}", build=cut_at(share, _rgb24), cut=True)
     yield _case("last byte gone", build=lambda: _rgb24()[:-1], cut=True)
     yield _case("offset 0", build=lambda: _offset(0))
     yield _case("offset into the header", build=lambda: _offset(20))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.support.corpus.case import Case, Closeness
 from tests.support.corpus.gif_parts import LOOP, TRAILER, GifFrame, control, gif, image, screen, sub_blocks
-from tests.support.corpus.picture import HEIGHT, WIDTH, array, base, second
+from tests.support.corpus.picture import HEIGHT, WIDTH, array, base, cut_at, second
 
 _case = functools.partial(Case, "gif", media_type="image/gif", closeness=Closeness.EXACT)
 _SIZE = (WIDTH, HEIGHT)
@@ -95,10 +95,6 @@ def _first_code_not_clear() -> bytes:
     return content[:at] + bytes((content[at] ^ 0x03,)) + content[at + 1 :]
 
 
-def _cut(share: float, content: bytes) -> bytes:
-    return content[: int(len(content) * share)]
-
-
 def _no_colours() -> bytes:
     """Return a file without any palette."""
     indices, _ = _indexed("base")
@@ -140,8 +136,8 @@ def cases() -> Iterator[Case]:
     yield _case("codes end badly", build=_bad_end)
     yield _case("first code is not the clear code", build=_first_code_not_clear)
     for share in (0.97, 0.5, 0.1):
-        yield _case(f"cut at {share:.0%}", build=lambda share=share: _cut(share, _plain()), cut=True)
-    yield _case("interlaced, cut at 50%", build=lambda: _cut(0.5, _plain(interlaced=True)), cut=True)
-    yield _case("two frames, cut in the second", build=lambda: _cut(0.8, _two()), cut=True)
-    yield _case("two frames, cut in the first", build=lambda: _cut(0.3, _two()), cut=True)
+        yield _case(f"cut at {share:.0%}", build=cut_at(share, _plain), cut=True)
+    yield _case("interlaced, cut at 50%", build=cut_at(0.5, lambda: _plain(interlaced=True)), cut=True)
+    yield _case("two frames, cut in the second", build=cut_at(0.8, _two), cut=True)
+    yield _case("two frames, cut in the first", build=cut_at(0.3, _two), cut=True)
     yield _case("bytes behind the trailer", build=lambda: _plain() + b"trailing" * 100)

@@ -29,12 +29,11 @@ class GifFrame:
 def lzw(indices: Any, bits: int = 8) -> bytes:
     """Return codes that are never compressed: a clear code comes before the code size would grow."""
     clear, end = 1 << bits, (1 << bits) + 1
-    codes, run = [], 0
-    for value in np.asarray(indices).ravel().tolist():
-        if run % ((1 << bits) - 2) == 0:
+    codes = []
+    for number, value in enumerate(np.asarray(indices).ravel().tolist()):
+        if number % ((1 << bits) - 2) == 0:
             codes.append(clear)
         codes.append(value)
-        run += 1
     codes.append(end)
     shifts = np.arange(bits + 1)
     stream = ((np.array(codes)[:, None] >> shifts) & 1).astype(np.uint8).ravel()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support.corpus.bmp_parts import info_header, packed, palette
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import alpha, array, base, saved, second
+from tests.support.corpus.picture import alpha, array, base, cut_at, saved, second
 
 _case = functools.partial(Case, "ico", media_type="image/x-icon", closeness=Closeness.EXACT)
 _cursor = functools.partial(Case, "cur", media_type="image/x-icon", closeness=Closeness.EXACT)
@@ -83,6 +83,10 @@ def _many() -> tuple[_Entry, ...]:
     )
 
 
+def _masked(bits: int) -> bytes:
+    return _icon(_Entry(_bitmap(base(), bits), (64, 64), bits))
+
+
 def _lying() -> bytes:
     """Return two PNG entries whose directory says that the small one is large, and the large one small."""
     return _icon(_Entry(_png(second(), 16), (128, 128)), _Entry(_png(base(), 128), (16, 16)))
@@ -95,9 +99,7 @@ def cases() -> Iterator[Case]:
     yield _case("PNG of 256", build=lambda: _icon(_Entry(_png(base(), 256), (0, 0))))
     yield _case("PNG larger than 256", build=lambda: _icon(_Entry(_png(base(), 400), (0, 0))))
     for bits in (1, 4, 8, 24):
-        yield _case(
-            f"BMP, {bits} bit, masked", build=lambda bits=bits: _icon(_Entry(_bitmap(base(), bits), (64, 64), bits))
-        )
+        yield _case(f"BMP, {bits} bit, masked", build=functools.partial(_masked, bits))
     yield _case("BMP, 32 bit with alpha", build=lambda: _icon(_Entry(_bitmap(alpha(), 32), (64, 64))))
     yield _case("BMP, 32 bit, alpha all 0", build=lambda: _icon(_Entry(_bitmap(base(), 32, opaque=0), (64, 64))))
     yield _case("BMP, 24 bit, no mask", build=lambda: _icon(_Entry(_bitmap(base(), 24, masked=False), (64, 64), 24)))
@@ -114,12 +116,8 @@ def cases() -> Iterator[Case]:
         "largest entry damaged",
         build=lambda: _icon(_Entry(_png(base(), 32), (32, 32)), _Entry(b"junk" * 100, (64, 64))),
     )
-    yield _case("cut at 60%", build=lambda: _cut(_icon(_Entry(_png(base()), (64, 64)))), cut=True)
-    yield _case("BMP, cut at 60%", build=lambda: _cut(_icon(_Entry(_bitmap(base(), 24), (64, 64), 24))), cut=True)
+    yield _case("cut at 60%", build=cut_at(0.6, lambda: _icon(_Entry(_png(base()), (64, 64)))), cut=True)
+    yield _case("BMP, cut at 60%", build=cut_at(0.6, lambda: _masked(24)), cut=True)
     yield _cursor("PNG", build=lambda: _icon(_Entry(_png(base()), (64, 64), 10, 10), kind=2))
     yield _cursor("BMP, 24 bit, masked", build=lambda: _icon(_Entry(_bitmap(base(), 24), (64, 64), 10, 10), kind=2))
     yield _cursor("several entries", build=lambda: _icon(*_many(), kind=2))
-
-
-def _cut(content: bytes) -> bytes:
-    return content[: len(content) * 6 // 10]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
 
-from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import alpha, array, base, saved
 from app.settings import ROOT
+from tests.support.corpus.case import Case, Closeness
+from tests.support.corpus.picture import alpha, array, base, cut_at, saved
 
 _SAMPLES = ROOT / "tests" / "samples" / "oracle"
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="160" height="128"><rect width="160" height="128" fill="teal"/>
@@ -23,7 +22,8 @@ def _heic() -> bytes:
 
 
 def _portable(kind: str) -> bytes:
-    return f"{kind}\n160 128\n255\n".encode("ascii") + array(base()).tobytes()
+    pixels: bytes = array(base()).tobytes()
+    return f"{kind}\n160 128\n255\n".encode("ascii") + pixels
 
 
 def _sample(name: str) -> bytes:
@@ -44,7 +44,7 @@ def cases() -> Iterator[Case]:
         yield jxl(
             f"cut at {share:.0%}",
             closeness=lossy,
-            build=lambda share=share: _cut(_sample("lossy.jxl"), share),
+            build=cut_at(share, lambda: _sample("lossy.jxl")),
             cut=True,
         )
     tiff = functools.partial(Case, "tiff", media_type="image/tiff", closeness=exact)
@@ -60,12 +60,4 @@ def cases() -> Iterator[Case]:
     yield Case("tga", "plain", "image/x-tga", exact, lambda: saved(base(), "TGA"))
     yield Case("xbm", "plain", "image/x-xbitmap", exact, lambda: saved(base().convert("1"), "XBM"))
     yield Case("psd", "header alone", "image/vnd.adobe.photoshop", exact, lambda: b"8BPS\0\1" + bytes(100))
-    yield Case("pdf", "plain", "application/pdf", exact, lambda: _pdf())
-
-
-def _cut(content: bytes, share: float) -> bytes:
-    return content[: int(len(content) * share)]
-
-
-def _pdf() -> Any:
-    return saved(base(), "PDF")
+    yield Case("pdf", "plain", "application/pdf", exact, lambda: saved(base(), "PDF"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,16 @@ def alpha() -> Image.Image:
 def array(image: Image.Image) -> Any:
     """Return the pixels as uint8 [height, width, channels], or [height, width]."""
     return np.asarray(image, dtype=np.uint8)
+
+
+def cut_at(share: float, build: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Return a builder of the first `share` of the file that `build` makes."""
+
+    def cut() -> bytes:
+        whole = build()
+        return whole[: int(len(whole) * share)]
+
+    return cut
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.support.corpus import exif, profiles
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import alpha, array, base
+from tests.support.corpus.picture import alpha, array, base, cut_at
 from tests.support.corpus.png_parts import (
     GREY,
     GREY_ALPHA,
@@ -52,10 +52,6 @@ def _palette(depth: int, transparent: bool = False) -> bytes:
 def _rgb16(kind: int) -> bytes:
     samples = array(base() if kind == RGB else alpha()).astype(np.uint16) * 257
     return png(samples, 16, kind)
-
-
-def _cut(content: bytes, share: float) -> bytes:
-    return content[: int(len(content) * share)]
 
 
 def _wrong_checksum(kind: bytes) -> bytes:
@@ -161,17 +157,16 @@ def cases() -> Iterator[Case]:
 def _damaged() -> Iterator[Case]:
     exact = Closeness.EXACT
     for share in (0.98, 0.5, 0.1, 0.02):
-        whole = functools.partial(_cut, share=share)
-        yield _case(f"cut at {share:.0%}", closeness=exact, build=lambda whole=whole: whole(_rgb()), cut=True)
+        yield _case(f"cut at {share:.0%}", closeness=exact, build=cut_at(share, _rgb), cut=True)
         yield _case(
             f"interlaced, cut at {share:.0%}",
             closeness=exact,
-            build=lambda whole=whole: whole(_rgb(interlaced=True)),
+            build=cut_at(share, lambda: _rgb(interlaced=True)),
             cut=True,
         )
-    yield _case("palette, cut", closeness=exact, build=lambda: _cut(_palette(8), 0.6), cut=True)
-    yield _case("16 bit, cut", closeness=exact, build=lambda: _cut(_rgb16(RGB), 0.6), cut=True)
-    yield _case("alpha, cut", closeness=exact, build=lambda: _cut(png(array(alpha()), 8, RGBA), 0.6), cut=True)
+    yield _case("palette, cut", closeness=exact, build=cut_at(0.6, lambda: _palette(8)), cut=True)
+    yield _case("16 bit, cut", closeness=exact, build=cut_at(0.6, lambda: _rgb16(RGB)), cut=True)
+    yield _case("alpha, cut", closeness=exact, build=cut_at(0.6, lambda: png(array(alpha()), 8, RGBA)), cut=True)
     yield _case("cut before IEND", closeness=exact, build=lambda: _rgb()[:-12], cut=True)
     yield _case("cut before any pixel", closeness=exact, build=lambda: _rgb()[:41], cut=True)
     for kind in (b"tEXt", b"pHYs", b"IDAT", b"IHDR"):

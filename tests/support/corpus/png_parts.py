@@ -28,7 +28,7 @@ def header(width: int, height: int, depth: int, kind: int, interlaced: bool = Fa
 
 
 def rows(samples: Any, depth: int) -> bytes:
-    """Return the filtered rows of [height, width] or [height, width, channels], unfiltered (type 0) and not compressed."""
+    """Return the rows of [height, width] or [height, width, channels], each with filter type 0, not compressed."""
     height = samples.shape[0]
     flat = samples.reshape(height, -1)
     if depth == 16:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.corpus import exif, profiles
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, base, saved, second
+from tests.support.corpus.picture import HEIGHT, WIDTH, alpha, base, cut_at, saved, second
 from tests.support.corpus.riff import chunks, extended, joined
 
 _case = functools.partial(Case, "webp", media_type="image/webp")
@@ -46,10 +46,6 @@ def _size_lies(width: int, height: int, flags: int = 0) -> bytes:
 def _alpha_flag(flag: int) -> bytes:
     parts = [(kind, body) for kind, body in chunks(_webp(transparent=True)) if kind != b"VP8X"]
     return joined([extended(WIDTH, HEIGHT, flag), *parts])
-
-
-def _cut(share: float, content: bytes) -> bytes:
-    return content[: int(len(content) * share)]
 
 
 def _riff_size(content: bytes, size: int) -> bytes:
@@ -94,20 +90,18 @@ def cases() -> Iterator[Case]:
     yield _case("VP8X says animated", closeness=lossy, build=lambda: _size_lies(WIDTH, HEIGHT, 2))
     yield _case("unknown chunk", closeness=lossy, build=lambda: _with(b"ABCD", 0, b"nobody knows this", first=True))
     yield _case("RIFF says shorter", closeness=lossy, build=lambda: _riff_size(_webp(), 200))
-    yield _case("RIFF says longer", closeness=lossy, build=lambda: _riff_size(_webp(), 1 << 20))
+    yield _case("RIFF says longer", closeness=lossy, build=lambda: _riff_size(_webp(), 1 << 20), cut=True)
     yield _case("bytes behind the picture", closeness=lossy, build=lambda: _webp() + b"trailing" * 100)
     yield _case("first frame damaged", closeness=exact, build=lambda: _frame_damaged(0))
     yield _case("second frame damaged", closeness=exact, build=lambda: _frame_damaged(1))
     for share in (0.98, 0.5, 0.2):
-        yield _case(
-            f"lossy, cut at {share:.0%}", closeness=lossy, build=lambda share=share: _cut(share, _webp()), cut=True
-        )
+        yield _case(f"lossy, cut at {share:.0%}", closeness=lossy, build=cut_at(share, _webp), cut=True)
         yield _case(
             f"lossless, cut at {share:.0%}",
             closeness=exact,
-            build=lambda share=share: _cut(share, _webp(True)),
+            build=cut_at(share, lambda: _webp(True)),
             cut=True,
         )
-    yield _case("alpha, cut at 70%", closeness=lossy, build=lambda: _cut(0.7, _webp(transparent=True)), cut=True)
-    yield _case("two frames, cut in the second", closeness=exact, build=lambda: _cut(0.8, _animated()), cut=True)
-    yield _case("two frames, cut in the first", closeness=exact, build=lambda: _cut(0.3, _animated()), cut=True)
+    yield _case("alpha, cut at 70%", closeness=lossy, build=cut_at(0.7, lambda: _webp(transparent=True)), cut=True)
+    yield _case("two frames, cut in the second", closeness=exact, build=cut_at(0.8, _animated), cut=True)
+    yield _case("two frames, cut in the first", closeness=exact, build=cut_at(0.3, _animated), cut=True)

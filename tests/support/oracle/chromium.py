@@ -74,9 +74,9 @@ class Oracle:
         )
 
     async def show_in_pieces(self, content: bytes, media_type: str) -> Look:
-        """Return what the page shows of a file that comes in two pieces, after it has painted the first and got the second.
+        """Return what the page shows of a file that arrives in two pieces; it has painted the first before the second.
 
-        Chromium keeps what it has painted of a WebP file that is cut off, and shows nothing if that comes at once.
+        Chromium keeps what it has painted of a WebP file that is cut off, and shows nothing if that arrives at once.
         """
         return {ground: await self._painted(content, media_type, level) for ground, level in GROUNDS.items()}
 

@@ -1,4 +1,4 @@
-"""Compares what the browser shows of a file with what Sightline makes of it, in words for the table and for the test."""
+"""Compares what the browser shows of a file with what Sightline makes of it, for the table and for the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _OPAQUE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One row of the table. `problem`: what breaks the rule; empty if nothing does. `worst`: levels, of what was compared."""
+    """One row of the table.
+
+    `problem`: what breaks the rule, empty if nothing does. `worst`: the largest difference in levels, 0 without any.
+    """
 
     case: Case
     shown: str
