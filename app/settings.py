@@ -136,8 +136,8 @@ class LimitSettings:
     """What an image may be; beyond it the outcome is `rejected`."""
 
     max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes", least=1)
-    max_pixels: int = setting(64_000_000, "width times height", least=1)
-    max_side: int = setting(16_384, "width or height, pixels", least=1)
+    max_pixels: int = setting(64_000_000, "width times height of what is decoded", least=1)
+    max_side: int = setting(65_535, "width or height of what is decoded, pixels", least=1)
     max_frames: int = setting(500, "frames of an animation (only the first is scored)", least=1)
     decode_seconds: float = setting(15.0, "time to decode one image", least=0.1)
 

@@ -39,8 +39,8 @@ class DecodedImage:
     """What a content shows.
 
     `header` has the upright size of the whole picture before reduction, and the number of frames in the file. `frames`
-    holds at least one and at most `DecodeOptions.frames`, in the order of their index, all of one size. `truncated`: the
-    file ends before the picture does; the pixels are what a browser shows of it.
+    holds at least one and at most `DecodeOptions.frames`, in the order of their index, all of one size. `truncated`:
+    the file ends before the picture does; the pixels are what a browser shows of it.
     """
 
     header: ImageHeader

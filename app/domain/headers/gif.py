@@ -1,0 +1,59 @@
+"""Headers of GIF files: canvas and frames."""
+
+from __future__ import annotations
+
+import struct
+
+from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted, reduction
+from app.domain.headers.memory import pixel_bytes
+
+
+def read(content: bytes, wanted: Wanted) -> Layout:
+    """Return the layout. Raises MALFORMED."""
+    width, height, frames, _ = _walk(content, wanted.max_frames)
+    if frames == 0:
+        raise ValueError("no frame")
+    factor = reduction(width, height, wanted.smallest_side)
+    kept = min(frames, wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
+    return Layout(width, height, frames, decoder_bytes=pixel_bytes("gif", width * height, kept_bytes=kept))
+
+
+def picture_end(content: bytes) -> int:
+    """Return the offset just past the trailer; 0 where the file ends before it. Raises MALFORMED."""
+    return _walk(content, len(content))[3]
+
+
+def _walk(content: bytes, max_frames: int) -> tuple[int, int, int, int]:
+    """Return width, height, the number of frames, and the offset past the trailer or 0."""
+    width, height, flags = struct.unpack_from("<HHB", content, 6)
+    at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    frames = 0
+    end = len(content)
+    left_blocks = [MAX_BLOCKS]
+    # A cut-off tail ends the count; whether the first frame is whole is the decoder's question.
+    while at < end and frames <= max_frames:
+        block = content[at]
+        if block == 0x21:
+            at = _skip_sub_blocks(content, at + 2, left_blocks)
+        elif block == 0x2C and at + 10 <= end:
+            left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", content, at + 1)
+            if frames == 0:  # decoders enlarge the canvas to hold a first frame that sticks out of it
+                width, height = max(width, left + frame_width), max(height, top + frame_height)
+            frames += 1
+            after_table = at + 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+            at = _skip_sub_blocks(content, after_table, left_blocks)
+        elif block == 0x3B:
+            return width, height, frames, at + 1
+        else:
+            break
+    return width, height, frames, 0
+
+
+def _skip_sub_blocks(content: bytes, at: int, left_blocks: list[int]) -> int:
+    end = len(content)
+    while at < end and content[at]:
+        at += content[at] + 1
+        left_blocks[0] -= 1
+        if left_blocks[0] < 0:
+            raise ValueError("too many blocks")
+    return at + 1

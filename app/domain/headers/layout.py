@@ -1,0 +1,48 @@
+"""What a reader of headers returns, and the bounds that all readers share."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+# No encoder writes as many; they bound the time that a header made to be slow can take (each step is under 1 us).
+MAX_BLOCKS = 500_000
+MAX_BOXES = 4096
+# What reading a header raises on malformed bytes; a wild 64-bit offset is an OverflowError, an ArithmeticError.
+MALFORMED = (struct.error, ArithmeticError, LookupError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a picture will be decoded; the cost follows from it.
+
+    `max_frames`: stop counting frames one past this. `smallest_side`: the decoder may reduce a picture while its short
+    side stays at least this; 0 never reduces. `frames`: how many frames are kept.
+    """
+
+    max_frames: int
+    smallest_side: int = 0
+    frames: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a header says.
+
+    `width` and `height`: the picture as the file describes it, before orientation. `decoded_width` and
+    `decoded_height`: the largest size that the decoder allocates, 0 where it is the same. `work_pixels`: pixels that
+    decoding walks through, passes counted. `decoder_bytes`: upper bound of the memory of decoding.
+    """
+
+    width: int
+    height: int
+    frames: int = 1
+    decoded_width: int = 0
+    decoded_height: int = 0
+    work_pixels: int = 0
+    decoder_bytes: int = 0
+
+
+def reduction(width: int, height: int, smallest_side: int) -> int:
+    """Return the whole factor by which a decoded picture may be reduced; 1 or more."""
+    return max(1, min(width, height) // smallest_side) if smallest_side else 1

@@ -1,0 +1,117 @@
+"""Headers of PNG and APNG files: chunks, frames of the animation, colour profile."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted, reduction
+from app.domain.headers.memory import pixel_bytes
+
+_SIGNATURE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk: `start` and `end` delimit its data, `end` never past the file. `whole`: its checksum is there, too."""
+
+    kind: bytes
+    start: int
+    end: int
+    whole: bool
+
+
+@dataclass(slots=True)
+class ApngFrame:
+    """One frame of an APNG, as its fcTL chunk describes it, with the spans of its compressed data."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+    delay_ms: int
+    dispose: int
+    blend: int
+    data: list[tuple[int, int]] = field(default_factory=list)
+
+
+def chunks(content: bytes) -> Iterator[Chunk]:
+    """Yield the chunks in order, up to IEND or the end of the file."""
+    at, end = _SIGNATURE_BYTES, len(content)
+    for _ in range(MAX_BLOCKS):
+        if at + 8 > end:
+            return
+        length = int.from_bytes(content[at : at + 4], "big")
+        kind = content[at + 4 : at + 8]
+        yield Chunk(kind, at + 8, min(at + 8 + length, end), at + 12 + length <= end)
+        if kind == b"IEND":
+            return
+        at += 12 + length
+    raise ValueError("too many chunks")
+
+
+def read(content: bytes, wanted: Wanted) -> Layout:
+    """Return the layout. Raises MALFORMED."""
+    if content[12:16] != b"IHDR":
+        raise ValueError("no IHDR chunk")
+    width, height = struct.unpack_from(">II", content, 16)
+    frames, animated = 0, False
+    for chunk in chunks(content):
+        if chunk.kind == b"acTL":
+            animated = True
+        elif chunk.kind == b"IDAT" and not animated:
+            break
+        elif chunk.kind == b"fcTL":
+            frames += 1
+            if frames > wanted.max_frames:
+                break
+    factor = reduction(width, height, wanted.smallest_side)
+    count = max(1, frames) if animated else 1
+    kept = min(count, wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
+    # The canvas of an animation, its copy and one decoded frame stay beside each other.
+    canvas = 3 * width * height * 4 if count > 1 else 0
+    return Layout(width, height, count, decoder_bytes=pixel_bytes("png", width * height, kept_bytes=kept + canvas))
+
+
+def apng_frames(content: bytes, max_frames: int) -> list[ApngFrame]:
+    """Return the frames of the animation; empty for a still picture.
+
+    The default image (IDAT) is a frame only where an fcTL chunk precedes it; else no browser ever shows it. A frame
+    that leaves the canvas, or has no data, ends the list, as it ends the animation in browsers.
+    """
+    width, height = struct.unpack_from(">II", content, 16)
+    frames: list[ApngFrame] = []
+    animated, data_seen = False, False
+    for chunk in chunks(content):
+        if chunk.kind == b"acTL" and not data_seen:
+            animated = True
+        elif chunk.kind == b"fcTL" and animated:
+            frame = _control(content, chunk)
+            beyond = frame.left + frame.width > width or frame.top + frame.height > height
+            if beyond or not frame.width or not frame.height or len(frames) > max_frames:
+                break
+            frames.append(frame)
+        elif chunk.kind == b"IDAT":
+            data_seen = True
+            if not animated:
+                return []
+            if frames:
+                frames[-1].data.append((chunk.start, chunk.end))
+        elif chunk.kind == b"fdAT" and frames:
+            frames[-1].data.append((chunk.start + 4, chunk.end))
+    return [frame for frame in frames if frame.data]
+
+
+def _control(content: bytes, chunk: Chunk) -> ApngFrame:
+    fields = struct.unpack_from(">IIIIHHBB", content[chunk.start : chunk.end], 4)
+    width, height, left, top, numerator, denominator, dispose, blend = fields
+    return ApngFrame(width, height, left, top, 1000 * numerator // (denominator or 100), dispose, blend)
+
+
+def picture_end(content: bytes) -> int:
+    """Return the offset just past IEND; 0 where the file ends before it. Raises MALFORMED."""
+    for chunk in chunks(content):
+        if chunk.kind == b"IEND":
+            return chunk.end + 4 if chunk.whole else chunk.end
+    return 0

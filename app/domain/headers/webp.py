@@ -1,0 +1,89 @@
+"""Headers of WebP files: the canvas of VP8X against the pictures inside, frames, the EXIF block."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted, reduction
+from app.domain.headers.memory import pixel_bytes
+
+_ANIMATED = 2
+
+
+def chunks(content: bytes, at: int = 12, end: int = 0) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start, size) of the chunks from `at` up to `end`; 0 is the end of the file."""
+    end = min(end or len(content), len(content))
+    for _ in range(MAX_BLOCKS):
+        if at + 8 > end:
+            return
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        yield content[at : at + 4], at + 8, size
+        at += 8 + size + (size & 1)
+    raise ValueError("too many chunks")
+
+
+def read(content: bytes, wanted: Wanted) -> Layout:
+    """Return the layout: the canvas where there is one, else the picture; the larger of both is what is decoded.
+
+    Raises MALFORMED.
+    """
+    canvas: tuple[int, int] | None = None
+    largest, lossless, frames, animated = (0, 0), False, 0, False
+    for kind, start, size in chunks(content):
+        if kind == b"VP8X" and canvas is None:
+            animated = bool(content[start] & _ANIMATED)
+            canvas = (_24(content, start + 4) + 1, _24(content, start + 7) + 1)
+        elif kind == b"ANMF" and animated:
+            frames += 1
+            largest = _larger(largest, (_24(content, start + 6) + 1, _24(content, start + 9) + 1))
+            for inner, inner_start, _ in chunks(content, start + 16, start + size):
+                if inner in (b"VP8 ", b"VP8L"):
+                    largest = _larger(largest, _picture(inner, content, inner_start))
+                    lossless = lossless or inner == b"VP8L"
+            if frames > wanted.max_frames:
+                break
+        elif kind in (b"VP8 ", b"VP8L") and not animated:
+            largest, lossless = _picture(kind, content, start), kind == b"VP8L"
+            break
+    width, height = canvas or largest
+    if not largest[0] or not width:
+        raise ValueError("no VP8 chunk")
+    decoded = (max(width, largest[0]), max(height, largest[1]))
+    factor = reduction(width, height, wanted.smallest_side)
+    kept = min(max(1, frames), wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
+    cost = pixel_bytes("webp_lossless" if lossless else "webp", decoded[0] * decoded[1], kept_bytes=kept)
+    return Layout(width, height, max(1, frames), *decoded, decoder_bytes=cost)
+
+
+def picture_end(content: bytes) -> int:
+    """Return the size of the RIFF container; 0 where the file is shorter."""
+    size = int.from_bytes(content[4:8], "little") + 8
+    return size if size <= len(content) else 0
+
+
+def exif(content: bytes) -> bytes:
+    """Return the EXIF block from its TIFF header on; empty where there is none. Raises MALFORMED."""
+    for kind, start, size in chunks(content):
+        if kind == b"EXIF":
+            block = content[start : start + min(size, 65_536)]
+            return block[6:] if block.startswith(b"Exif\0\0") else block
+    return b""
+
+
+def _picture(kind: bytes, content: bytes, start: int) -> tuple[int, int]:
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", content, start + 1)
+        return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", content, start + 6)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _24(content: bytes, at: int) -> int:
+    if at + 3 > len(content):
+        raise ValueError("the file ends inside its header")
+    return int.from_bytes(content[at : at + 3], "little")
+
+
+def _larger(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return max(one[0], other[0]), max(one[1], other[1])

@@ -1,0 +1,153 @@
+"""Pictures that Pillow and its plugins decode: AVIF, HEIC, TIFF, JPEG 2000; and what Skia refuses."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from app.domain.headers import boxes
+from app.domain.headers.layout import MALFORMED
+from app.domain.images import ImageFormat
+from app.inference.decoding.by_skia import Raster
+from app.inference.decoding.colour import from_code_points, from_profile
+from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
+from app.inference.decoding.pixels import reduced, straight
+from app.inference.decoding.selection import choose_frames
+from app.inference.runtime import Pixels
+
+_NAMES: Final = {
+    ImageFormat.JPEG: "JPEG",
+    ImageFormat.PNG: "PNG",
+    ImageFormat.WEBP: "WEBP",
+    ImageFormat.GIF: "GIF",
+    ImageFormat.BMP: "BMP",
+    ImageFormat.TIFF: "TIFF",
+    ImageFormat.AVIF: "AVIF",
+    ImageFormat.HEIC: "HEIF",
+    ImageFormat.ICO: "ICO",
+    ImageFormat.CUR: "CUR",
+    ImageFormat.JP2: "JPEG2000",
+}
+_ORIENTATION_TAG: Final = 0x0112
+_ALPHA_MODES: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+
+
+def prepare_pillow() -> None:
+    """Make Pillow know HEIC, decode on the calling thread, and leave the limits to ours. Idempotent."""
+    import pillow_heif
+    from PIL import AvifImagePlugin
+
+    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    # Ours are checked before Pillow opens the file; its own would warn through a process-wide, thread-unsafe filter.
+    Image.MAX_IMAGE_PIXELS = None
+    # Pillow warns of what hostile files claim; each new text would be kept for ever by Python's registry of warnings.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode_pillow(
+    content: bytes, kind: ImageFormat, smallest_side: int, most: int, frames: int
+) -> tuple[int, Iterator[Raster]]:
+    """Return the number of frames and an iterator over the chosen ones, in sRGB. Raises what Pillow raises.
+
+    `frames` is the number that the header tells. TIFF pages come upright; for the rest see `orientation`.
+    """
+    image = Image.open(io.BytesIO(content), formats=(_NAMES[kind],))
+    delays, points = [0] * frames, None
+    if kind in (ImageFormat.AVIF, ImageFormat.HEIC):
+        points, delays = _boxes(content)
+        # A HEIC shows its primary picture; sequences are AVIF's.
+        count = int(getattr(image, "n_frames", 1)) if kind is ImageFormat.AVIF else 1
+        delays = (delays + [0] * count)[:count]
+    elif kind is not ImageFormat.TIFF:
+        delays = [0]
+    chosen = choose_frames(delays, most)
+    return len(delays), _rasters(image, kind, chosen, smallest_side, points)
+
+
+def orientation(content: bytes, kind: ImageFormat) -> int:
+    """Return the orientation that Pillow finds for an AVIF: that of its boxes, never that of EXIF alone."""
+    if kind is not ImageFormat.AVIF:
+        return 1
+    with Image.open(io.BytesIO(content), formats=("AVIF",)) as image:
+        # The plugin puts the boxes' turn in place of what EXIF says, and browsers ignore the latter.
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _boxes(content: bytes) -> tuple[tuple[int, int, float] | None, list[int]]:
+    try:
+        found = boxes.read_picture(content)
+    except MALFORMED:
+        return None, []
+    points = (*found.colours, found.peak_nits or DEFAULT_PEAK_NITS) if found.colours else None
+    return points, found.delays_ms
+
+
+def _rasters(
+    image: Image.Image,
+    kind: ImageFormat,
+    chosen: tuple[int, ...],
+    smallest_side: int,
+    points: tuple[int, int, float] | None,
+) -> Iterator[Raster]:
+    size: tuple[int, int] | None = None
+    with image:
+        for index in chosen:
+            if index:
+                image.seek(index)
+            image.load()
+            profile = image.info.get("icc_profile")
+            pixels = _pixels(image, smallest_side)
+            if isinstance(profile, bytes) and profile:
+                pixels = from_profile(pixels, profile)
+            elif points is not None:
+                pixels = from_code_points(pixels, *points)
+            # Pages of one file may differ in size; frames may not.
+            if size is not None and pixels.shape[1::-1] != size:
+                pixels = _fitted(pixels, size)
+            size = size or (pixels.shape[1], pixels.shape[0])
+            yield Raster(index, pixels, False)
+
+
+def _pixels(image: Image.Image, smallest_side: int) -> Pixels:
+    """Return RGB, or straight RGBA: 16 bits to 8, palettes looked up, large pictures reduced."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = image if image.mode in ("RGBA", "RGBa") else image.convert("RGBA")
+        premultiplied = rgba if rgba.mode == "RGBa" else rgba.convert("RGBa")
+        return straight(reduced(np.asarray(premultiplied, dtype=np.uint8), smallest_side))
+    # Pillow's convert copies even what has the mode already: as much again for a picture of 64 million pixels.
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return reduced(np.asarray(rgb, dtype=np.uint8), smallest_side)
+
+
+def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Return the pixels scaled into `size`, their shape kept, on white."""
+    ground = Image.new("RGB", size, (255, 255, 255))
+    page = Image.fromarray(pixels)
+    scale = min(size[0] / page.width, size[1] / page.height)
+    page = page.resize((max(1, round(page.width * scale)), max(1, round(page.height * scale))))
+    ground.paste(page, mask=page.getchannel("A") if page.mode == "RGBA" else None)
+    return np.asarray(ground, dtype=np.uint8)
+
+
+def _to_8_bits(values: Any) -> Pixels:
+    """Scale grey values of 16 or 32 bits, or floats, to 8 bits: integers by their width, floats from 0 … 1."""
+    if values.dtype.kind == "f":
+        finite = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
+        if finite.size and finite.max() <= 1.0:
+            finite = finite * 255.0
+        return np.asarray(np.clip(finite, 0, 255), dtype=np.uint8)
+    if values.dtype.itemsize == 2:
+        return np.asarray(values >> 8, dtype=np.uint8)
+    # 32-bit integers: what fits 8 or 16 bits was meant so, the rest is scaled from 32.
+    largest = int(values.max(initial=0))
+    shift = 0 if largest <= 0xFF else 8 if largest <= 0xFFFF else 24
+    return np.asarray(np.clip(values, 0, None) >> shift, dtype=np.uint8)

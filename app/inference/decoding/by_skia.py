@@ -1,0 +1,124 @@
+"""Pictures that Skia decodes, the library below Chromium: PNG, GIF, WebP, BMP, ICO, CUR, and JPEGs out of the ordinary.
+
+Skia does not copy what it reads: the content must outlive its codec, which the functions here see to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from app.inference.decoding.pixels import reduced, straight
+from app.inference.decoding.selection import choose_frames
+from app.inference.runtime import Pixels
+
+_SCALES: Final = {2: 0.5, 4: 0.25, 8: 0.125}
+
+
+class SkiaRefusal(Exception):
+    """Skia finds no picture in a content.
+
+    Operator: nothing: another decoder is tried, else the image is rejected as `undecodable`.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raster:
+    """One decoded frame: straight RGBA or opaque RGB. `truncated`: the content ends before the frame does."""
+
+    index: int
+    pixels: Pixels
+    truncated: bool
+
+
+def still(content: bytes, smallest_side: int, *, managed: bool = True, reduction: int = 1) -> Raster:
+    """Return the picture, or the first frame, reduced. Raises SkiaRefusal.
+
+    `managed` converts to sRGB; else values are as the file has them. `reduction` is a scale at which a JPEG is read.
+    Parts that the content lacks are transparent, as they are in Chromium.
+    """
+    codec = _open(content)
+    width, height = _scaled(codec, reduction)
+    canvas = np.zeros((height, width, 4), np.uint8)
+    truncated = _decode(codec, canvas, 0, -1, managed)
+    return Raster(0, straight(reduced(canvas, smallest_side)), truncated)
+
+
+def frames(content: bytes, smallest_side: int, most: int, max_frames: int) -> tuple[int, Iterator[Raster]]:
+    """Return the number of frames and an iterator over the chosen ones, composited. Raises SkiaRefusal.
+
+    Memory is two canvases, however many frames there are; time is that of the frames that the chosen ones build upon.
+    """
+    codec = _open(content)
+    count = codec.getFrameCount()
+    if count < 2 or count > max_frames:
+        return max(1, count), iter((still(content, smallest_side),) if count < 2 else ())
+    infos = list(codec.getFrameInfo())
+    chosen = choose_frames([info.fDuration for info in infos], most)
+    return count, _composited(content, codec, infos, chosen, smallest_side)
+
+
+def _composited(
+    content: bytes, codec: Any, infos: list[Any], chosen: tuple[int, ...], smallest_side: int
+) -> Iterator[Raster]:
+    import skia
+
+    width, height = _scaled(codec, 1)
+    canvas = np.zeros((height, width, 4), np.uint8)
+    held = -1  # the frame that `canvas` shows; later frames may build upon it
+    for target in chosen:
+        chain = [target]
+        while (before := infos[chain[-1]].fRequiredFrame) >= 0 and not before <= held < chain[-1]:
+            chain.append(before)
+        truncated = False
+        shown = canvas
+        for index in reversed(chain):
+            info = infos[index]
+            prior = held if info.fRequiredFrame >= 0 else -1
+            # A frame that will be taken away again is drawn on a copy: the next one builds upon what was before it.
+            passing = info.fDisposalMethod == skia.Codec.kRestorePrevious
+            shown = canvas.copy() if passing else canvas
+            if prior < 0:
+                shown[...] = 0
+            truncated = _decode(codec, shown, index, prior, True)
+            if not passing:
+                held = index
+        yield Raster(target, straight(reduced(shown, smallest_side)), truncated)
+    # The codec reads from `content` to the end.
+    del codec, content
+
+
+def _open(content: bytes) -> Any:
+    import skia
+
+    try:
+        return skia.Codec.MakeFromData(content)
+    except (RuntimeError, ValueError) as error:
+        raise SkiaRefusal("no picture found") from error
+
+
+def _scaled(codec: Any, reduction: int) -> tuple[int, int]:
+    size = codec.getScaledDimensions(_SCALES[reduction]) if reduction in _SCALES else codec.dimensions()
+    return size.width(), size.height()
+
+
+def _decode(codec: Any, canvas: Pixels, index: int, prior: int, managed: bool) -> bool:
+    """Draw one frame on premultiplied `canvas`; return whether the content ends inside it. Raises SkiaRefusal."""
+    import skia
+
+    height, width, _ = canvas.shape
+    space = skia.ColorSpace.MakeSRGB() if managed else None
+    info = skia.ImageInfo.Make(width, height, skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType, space)
+    options = skia.Codec.Options()
+    options.fFrameIndex = index
+    options.fPriorFrame = prior
+    try:
+        result = codec.getPixels(info, canvas, width * 4, options)
+    except (RuntimeError, ValueError) as error:
+        raise SkiaRefusal(str(error)) from error
+    if result not in (skia.Codec.kSuccess, skia.Codec.kIncompleteInput, skia.Codec.kErrorInInput):
+        raise SkiaRefusal(str(skia.Codec.ResultToString(result)))
+    return bool(result == skia.Codec.kIncompleteInput)

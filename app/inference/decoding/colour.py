@@ -1,0 +1,189 @@
+"""Colours to sRGB as a browser does it: ICC profiles, coding-independent code points, PQ and HLG.
+
+Skia converts what three primaries and one curve describe; LittleCMS does the rest of ICC (tables, grey, CMYK). Both are
+what browsers use. HDR is mapped to SDR by `hdr`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from app.inference.decoding import hdr
+from app.inference.decoding.pixels import picture
+from app.inference.runtime import Pixels
+
+# Code points of ITU-T H.273.
+PRIMARIES_709, PRIMARIES_2020, PRIMARIES_P3 = 1, 9, 12
+TRANSFER_PQ, TRANSFER_HLG = 16, 18
+_LINEAR, _SRGB_TRANSFER = 8, 13
+_GAMMA_22, _GAMMA_28 = 4, 5
+# BT.709, BT.601 and both BT.2020 curves are shown by the inverse of a display, a power of 2.4 (BT.1886).
+_TELEVISION: Final = frozenset({1, 6, 14, 15})
+# A profile's transform is kept, as one camera writes one profile into all its pictures; a transform takes some 40 kB.
+_KEPT_PROFILES: Final = 16
+# No profile is larger; the tag table begins behind the header.
+_MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
+_TAGS_AT: Final = 128
+_ROWS_BYTES: Final = 4 * 1024 * 1024
+_PROFILE_ERRORS: Final = (ImageCms.PyCMSError, OSError, RuntimeError, TypeError, ValueError, zlib.error)
+
+
+def from_profile(pixels: Pixels, profile: bytes) -> Pixels:
+    """Return RGB or straight RGBA pixels in sRGB. A profile that cannot be used leaves them as they are. Never raises.
+
+    Costs a look-up for a profile of sRGB.
+    """
+    if not 128 < len(profile) <= _MAX_PROFILE_BYTES:
+        return pixels
+    try:
+        space, transform = _read_profile(profile, pixels.shape[2] == 4)
+        if space is not None:
+            return _by_skia(pixels, space)
+        if transform is None:
+            return pixels
+        mode = "RGBA" if pixels.shape[2] == 4 else "RGB"
+        if profile[16:20] == b"GRAY":
+            grey = transform.apply(Image.fromarray(np.ascontiguousarray(pixels[..., 0])))
+            colours = np.asarray(grey, dtype=np.uint8)
+            return np.dstack((colours, pixels[..., 3])) if mode == "RGBA" else colours
+        return np.asarray(transform.apply(picture(pixels, mode)), dtype=np.uint8)
+    except _PROFILE_ERRORS:
+        return pixels
+
+
+def from_code_points(pixels: Pixels, primaries: int, transfer: int, peak_nits: float = hdr.DEFAULT_PEAK_NITS) -> Pixels:
+    """Return RGB or straight RGBA pixels in sRGB; unknown code points leave them as they are."""
+    if transfer in (TRANSFER_PQ, TRANSFER_HLG):
+        return hdr.to_srgb(
+            pixels, transfer == TRANSFER_PQ, primaries == PRIMARIES_709, primaries == PRIMARIES_P3, peak_nits
+        )
+    space = _code_point_space(primaries, transfer)
+    return pixels if space is None else _by_skia(pixels, space)
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Tell whether a profile changes nothing, because it is sRGB or because it cannot be read. Never raises."""
+    if not 128 < len(profile) <= _MAX_PROFILE_BYTES:
+        return True
+    try:
+        return _read_profile(profile, False) == (None, None)
+    except _PROFILE_ERRORS:
+        return True
+
+
+def _read_profile(profile: bytes, alpha: bool) -> tuple[Any, Any]:
+    return _cached_profile(hashlib.blake2b(profile, digest_size=16).digest(), alpha, _Profile(profile))
+
+
+class _Profile:
+    """A profile that takes no part in the cache's key: its digest stands for it."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Profile)
+
+
+@lru_cache(maxsize=_KEPT_PROFILES)
+def _cached_profile(digest: bytes, alpha: bool, profile: _Profile) -> tuple[Any, Any]:
+    """Return (colour space of Skia, None), (None, transform of LittleCMS), or (None, None) where nothing changes."""
+    content = profile.content
+    profile.content = b""
+    kind = content[16:20]
+    if kind == b"RGB " and not _has_table(content):
+        space = _skia_space(content)
+        return (None, None) if space.isSRGB() else (space, None)
+    if kind not in (b"RGB ", b"GRAY"):
+        return None, None
+    source = ImageCms.ImageCmsProfile(io.BytesIO(content))
+    mode = "L" if kind == b"GRAY" else "RGBA" if alpha else "RGB"
+    out = "RGB" if kind == b"GRAY" else mode
+    return None, ImageCms.ImageCmsTransform(source, _srgb_profile(), mode, out, ImageCms.Intent.PERCEPTUAL)
+
+
+@lru_cache(maxsize=1)
+def _srgb_profile() -> Any:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _has_table(profile: bytes) -> bool:
+    (count,) = struct.unpack_from(">I", profile, _TAGS_AT)
+    return any(profile[at : at + 4] == b"A2B0" for at in range(_TAGS_AT + 4, _TAGS_AT + 4 + 12 * min(count, 100), 12))
+
+
+def _skia_space(profile: bytes) -> Any:
+    """Return Skia's reading of an RGB profile; sRGB where it cannot read it.
+
+    The binding reads profiles in pictures alone, so the profile travels in a PNG of one pixel.
+    """
+    import skia
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    carrier = b"\x89PNG\r\n\x1a\n" + b"".join(
+        (
+            chunk(b"IHDR", head),
+            chunk(b"iCCP", b"x\0\0" + zlib.compress(profile, 1)),
+            chunk(b"IDAT", zlib.compress(b"\0" * 4)),
+            chunk(b"IEND", b""),
+        )
+    )
+    # Skia does not copy the bytes: `carrier` must outlive the codec.
+    space = skia.Codec.MakeFromData(carrier).getInfo().colorSpace()
+    return space or skia.ColorSpace.MakeSRGB()
+
+
+@lru_cache(maxsize=64)
+def _code_point_space(primaries: int, transfer: int) -> Any:
+    """Return Skia's colour space, or None where it is sRGB or unknown."""
+    import skia
+
+    named = skia.cms.NamedGamut
+    gamut = {PRIMARIES_2020: named.kRec2020, PRIMARIES_P3: named.kDisplayP3}.get(primaries, named.kSRGB)
+    curve = skia.cms.NamedTransferFn.kSRGB
+    if transfer == _LINEAR:
+        curve = skia.cms.NamedTransferFn.kLinear
+    elif transfer in _TELEVISION or transfer in (_GAMMA_22, _GAMMA_28):
+        power = {_GAMMA_22: 2.2, _GAMMA_28: 2.8}.get(transfer, 2.4)
+        curve = skia.cms.TransferFunction([power, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    space = skia.ColorSpace.MakeRGB(curve, gamut)
+    return None if space.isSRGB() else space
+
+
+def _by_skia(pixels: Pixels, space: Any) -> Pixels:
+    """Return the pixels converted from `space` to sRGB, some rows at a time."""
+    import skia
+
+    height, width, channels = pixels.shape
+    out = np.empty_like(pixels, order="C")
+    rows = max(1, _ROWS_BYTES // (4 * width))
+    alpha = skia.kUnpremul_AlphaType if channels == 4 else skia.kOpaque_AlphaType
+    part = np.empty((rows, width, 4), np.uint8)
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        part[:count, :, :channels] = pixels[top : top + count]
+        if channels == 3:
+            part[:count, :, 3] = 255
+        source = skia.Pixmap(
+            skia.ImageInfo.Make(width, count, skia.kRGBA_8888_ColorType, alpha, space), part, width * 4
+        )
+        wanted = skia.ImageInfo.Make(width, count, skia.kRGBA_8888_ColorType, alpha, skia.ColorSpace.MakeSRGB())
+        converted = np.empty((count, width, 4), np.uint8)
+        if not source.readPixels(wanted, converted, width * 4):
+            return pixels
+        out[top : top + count] = converted[..., :channels]
+    return out

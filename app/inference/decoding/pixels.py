@@ -1,0 +1,66 @@
+"""Arrays of pixels: reduced, turned upright, rid of an alpha channel that hides nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from app.inference.runtime import Pixels
+
+
+def reduced(pixels: Pixels, smallest_side: int) -> Pixels:
+    """Return the pixels reduced by a whole factor, as long as the short side stays at least `smallest_side`.
+
+    Averages whole blocks; 0 never reduces. Pixels with alpha must be premultiplied.
+    """
+    factor = min(pixels.shape[:2]) // smallest_side if smallest_side else 1
+    if factor < 2:
+        return pixels
+    mode = "RGBa" if pixels.shape[2] == 4 else "RGB"
+    return np.asarray(picture(pixels, mode).reduce(factor), dtype=np.uint8)
+
+
+def straight(pixels: Pixels) -> Pixels:
+    """Return premultiplied RGBA as straight RGBA, or as RGB where every pixel is opaque."""
+    if pixels[..., 3].min() == 255:
+        return opaque(pixels)
+    return np.asarray(picture(pixels, "RGBa").convert("RGBA"), dtype=np.uint8)
+
+
+def opaque(pixels: Pixels) -> Pixels:
+    """Return the colours without their alpha channel."""
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def without_empty_alpha(pixels: Pixels) -> Pixels:
+    """Return straight RGBA as RGB where every pixel is opaque; RGB as it is."""
+    return opaque(pixels) if pixels.shape[2] == 4 and pixels[..., 3].min() == 255 else pixels
+
+
+def picture(pixels: Pixels, mode: str) -> Image.Image:
+    """Return a Pillow image that shares the memory of `pixels`."""
+    height, width = pixels.shape[:2]
+    return Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels).reshape(-1), "raw", mode, 0, 1)
+
+
+def turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Undo an EXIF orientation."""
+    upright: Pixels = pixels
+    match orientation:
+        case 2:
+            upright = pixels[:, ::-1]
+        case 3:
+            upright = pixels[::-1, ::-1]
+        case 4:
+            upright = pixels[::-1]
+        case 5:
+            upright = pixels.transpose(1, 0, 2)
+        case 6:
+            upright = np.rot90(pixels, -1)
+        case 7:
+            upright = pixels.transpose(1, 0, 2)[::-1, ::-1]
+        case 8:
+            upright = np.rot90(pixels, 1)
+        case _:
+            upright = pixels
+    return np.ascontiguousarray(upright)
