@@ -42,7 +42,7 @@ class Bench:
     async def both(self, case: Case) -> tuple[Shown, Judged]:
         content = case.build()
         judged = judge(self._decoder, self._policy, content)
-        shown = await self._oracle.show(content, case.media_type, sorted({-1, 0, *judged.looks}))
+        shown = await self._oracle.show(content, case.media_type, [*sorted({0, *judged.looks}), -1])
         if shown.look is not None and not shows_anything(shown):
             shown = dataclasses.replace(shown, look=await self._oracle.show_in_pieces(content, case.media_type))
         return shown, judged

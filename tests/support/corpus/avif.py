@@ -144,7 +144,7 @@ def cases() -> Iterator[Case]:
     yield _case("10 bit with alpha", closeness=ranges, build=lambda: _ten_bits(10, transparent=True))
     yield _case("alpha", closeness=ranges, build=lambda: saved(alpha(), "AVIF", quality=92, speed=8))
     yield _case("alpha in an item of its own", closeness=ranges, build=_alpha_item)
-    yield _case("alpha, premultiplied", closeness=colour, build=lambda: _alpha_item(premultiplied=True))
+    yield _case("alpha, premultiplied", closeness=ranges, build=lambda: _alpha_item(premultiplied=True))
     for turn in (1, 2, 3):
         yield _case(f"irot {turn}", closeness=lossy, build=functools.partial(_still, box(b"irot", bytes((turn,)))))
     for axis in (0, 1):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from PIL import Image
-from playwright.async_api import Browser, FloatRect, Page
+from playwright.async_api import Browser, BrowserContext, Error, FloatRect, Page
 
 from tests.support.oracle.file_server import FileServer
 from tests.support.oracle.means import GROUNDS, SQUARES, means
@@ -44,23 +44,25 @@ class Shown:
 class Oracle:
     """Shows files in one page, one after another."""
 
-    def __init__(self, page: Page, files: FileServer) -> None:
+    def __init__(self, context: BrowserContext, page: Page, files: FileServer, origin: str) -> None:
+        self._context = context
         self._page = page
         self._files = files
+        self._origin = origin
         self._numbers = itertools.count()
 
-    async def start(self, origin: str) -> None:
+    async def start(self) -> None:
         """Open the page that shows files."""
         # ImageDecoder exists in secure contexts only; 127.0.0.1 counts as one.
-        await self._page.goto(f"{origin}/")
+        await self._page.goto(f"{self._origin}/")
         await self._page.add_script_tag(content=_SCRIPT.read_text())
 
     async def show(self, content: bytes, media_type: str, frames: Sequence[int] = (0, -1)) -> Shown:
         """Return what is shown of `content`; `frames` are those wanted of an animation, -1 is the last."""
         path = f"/file/{next(self._numbers)}"
         self._files.put(path, content, media_type)
-        element = await self._page.evaluate("path => oracle.element(path)", path)
-        found = await self._page.evaluate(
+        element = await self._evaluate("path => oracle.element(path)", path)
+        found = await self._evaluate(
             "([path, type, wanted]) => oracle.frames(path, type, wanted)", [path, media_type, list(frames)]
         )
         self._files.remove(path)
@@ -72,6 +74,15 @@ class Oracle:
             frames=found["count"],
             frame_looks={int(index): _look(look) for index, look in found["looks"].items()},
         )
+
+    async def _evaluate(self, script: str, argument: Any) -> Any:
+        try:
+            return await self._page.evaluate(script, argument)
+        except Error:
+            # A file that crashes the page fails its own test, not those after it.
+            self._page = await self._context.new_page()
+            await self.start()
+            raise
 
     async def show_in_pieces(self, content: bytes, media_type: str) -> Look:
         """Return what the page shows of a file that arrives in two pieces; it has painted the first before the second.
@@ -108,8 +119,8 @@ async def oracle_page(browser: Browser) -> AsyncIterator[Oracle]:
     context = await browser.new_context()
     files = FileServer()
     try:
-        oracle = Oracle(await context.new_page(), files)
-        await oracle.start(await files.start())
+        oracle = Oracle(context, await context.new_page(), files, await files.start())
+        await oracle.start()
         yield oracle
     finally:
         await context.close()
