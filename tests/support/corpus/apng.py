@@ -110,8 +110,8 @@ def cases() -> Iterator[Case]:
     yield _case("fewer frames than announced", build=lambda: _apng(_Frame(_one()), _Frame(_other()), count=5))
     yield _case("more frames than announced", build=lambda: _apng(*[_Frame(_one()), _Frame(_other())] * 2, count=2))
     yield _case("no frames announced", build=lambda: _apng(_Frame(_one()), _Frame(_other()), count=0))
-    yield _case("second frame damaged", build=lambda: _apng(_Frame(_one()), _Frame(_other()), damaged=1))
-    yield _case("first frame damaged", build=lambda: _apng(_Frame(_one()), _Frame(_other()), damaged=0))
+    yield _case("second frame damaged", build=lambda: _apng(_Frame(_one()), _Frame(_other()), damaged=1), cut=True)
+    yield _case("first frame damaged", build=lambda: _apng(_Frame(_one()), _Frame(_other()), damaged=0), cut=True)
     yield _case("cut in the second frame", build=cut_at(0.8, lambda: _apng(_Frame(_one()), _Frame(_other()))), cut=True)
     yield _case("cut in the first frame", build=cut_at(0.3, lambda: _apng(_Frame(_one()), _Frame(_other()))), cut=True)
     yield _case(

@@ -25,8 +25,8 @@ class Closeness(Enum):
 class Case:
     """One file. `media_type` is what a store would send; `build` returns the same bytes at each call.
 
-    `cut`: the file ends before its picture does. Browsers differ in what they draw of the missing part (Chromium leaves
-    it transparent, others fill it with grey), so only what Chromium draws is compared.
+    `cut`: the file ends, or can be read no further, before its picture does. Browsers differ in what they draw of the
+    missing part (Chromium leaves it transparent, others fill it with grey), so only what Chromium draws is compared.
     `remark`: for the page, where browsers disagree or the choice needs a reason.
     """
 
