@@ -12,7 +12,7 @@ from PIL import Image
 from tests.support.corpus import exif, profiles
 from tests.support.corpus.case import Case, Closeness
 from tests.support.corpus.jpeg_parts import EOI, SOI, Segment, inserted, joined, segments
-from tests.support.corpus.picture import array, base, saved
+from tests.support.corpus.picture import SAMPLES, array, base, saved
 
 _case = functools.partial(Case, "jpeg", media_type="image/jpeg")
 
@@ -127,6 +127,7 @@ def cases() -> Iterator[Case]:
         yield _case(name, closeness=lossy, build=functools.partial(_plain, subsampling=code))
     yield _case("4:1:1", closeness=lossy, build=lambda: _plain(subsampling="4:1:1"))
     yield _case("grey", closeness=lossy, build=lambda: saved(base().convert("L"), "JPEG", quality=90))
+    yield _case("arithmetic coding", closeness=lossy, build=(SAMPLES / "arithmetic.jpg").read_bytes)
     for value in range(1, 9):
         yield _case(f"EXIF orientation {value}", closeness=lossy, build=functools.partial(_turned, value))
     yield _case("EXIF orientation 9", closeness=lossy, build=lambda: _turned(9))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-from app.settings import ROOT
 from tests.support.corpus.case import Case, Closeness
-from tests.support.corpus.picture import alpha, array, base, cut_at, saved
+from tests.support.corpus.picture import SAMPLES, alpha, array, base, cut_at, saved
 
-_SAMPLES = ROOT / "tests" / "samples" / "oracle"
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="160" height="128"><rect width="160" height="128" fill="teal"/>
 <text x="20" y="64" font-size="20">SIGHTLINE</text></svg>"""
 
@@ -27,7 +25,7 @@ def _portable(kind: str) -> bytes:
 
 
 def _sample(name: str) -> bytes:
-    return (_SAMPLES / name).read_bytes()
+    return (SAMPLES / name).read_bytes()
 
 
 def cases() -> Iterator[Case]:

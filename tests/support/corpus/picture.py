@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from app.settings import ROOT
+
 WIDTH, HEIGHT = 160, 128
+# Files of this picture that no library of the project writes; the README there says how they were made.
+SAMPLES: Final = ROOT / "tests" / "samples" / "oracle"
 
 
 @functools.cache

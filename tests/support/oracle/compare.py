@@ -72,11 +72,12 @@ def _differences(case: Case, shown: Shown, judged: Judged) -> tuple[list[float],
     if animated and shown.frames - 1 not in judged.looks and shown.frame_looks.get(shown.frames - 1) is not None:
         return [], f"the last frame, {shown.frames - 1}, is not scored"
     pairs: list[tuple[Look, Look]] = []
-    if shown.look is not None:
-        pairs.append((shown.look, judged.looks[min(judged.looks)]))
     if animated:
+        # The element shows whatever frame its time has come to.
         frames = ((shown.frame_looks.get(index), look) for index, look in judged.looks.items())
-        pairs += [(theirs, ours) for theirs, ours in frames if theirs is not None]
+        pairs = [(theirs, ours) for theirs, ours in frames if theirs is not None]
+    if not pairs and shown.look is not None:
+        pairs = [(shown.look, judged.looks[min(judged.looks)])]
     return [far for theirs, ours in pairs if (far := _far(theirs, ours, case.cut)) is not None], ""
 
 
