@@ -28,6 +28,7 @@ from app.adapters.transactions import TransactionalProducers, changelog_producer
 from app.errors import ConfigurationError, Fatal
 from app.heap import settle_heap
 from app.metrics import Meters
+from app.pipeline.dead_letters import GiveUp
 from app.ports import Clock, FollowsPartitions, LaneStatus, Output, Processor, Tables
 from app.settings import LaneSettings, Settings
 from app.streaming.ceiling import Ceiling
@@ -39,7 +40,9 @@ from app.streaming.meters import CountingMeters
 from app.streaming.ports import LaneProducers, OnFailure, SourcePartition, TableStore, WireOutput
 from app.streaming.pump import Pump
 from app.streaming.status import ContextStatus
+from app.streaming.suspects import Suspects
 from app.streaming.worker import Worker
+from app.suspicion import suspicion_of
 from app.topics import BACKFILL, CHANGELOGS, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
 
 logger = logging.getLogger(__name__)
@@ -202,6 +205,21 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
         app = faust_app(settings, agent, home)
         failures = _Failures()
         app.on_failure = failures
+        credits = _credits(settings, agent, sources)
+        suspicion = await held.enter_async_context(
+            suspicion_of(
+                agent,
+                settings.kafka,
+                group=group_of(settings, agent),
+                topics=sources,
+                capacity=sum(pool.total for pool in credits.values()),
+                folder=home.path,
+                codec=codec,
+                clock=clock,
+                on_failure=failures,
+            )
+        )
+        failures.suspects = suspicion.suspects
         control = SourceGate(app)
         tables: TableStore | None = None
         loaded: Callable[[], int] = int
@@ -231,12 +249,14 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             processor=processor,
             encode=encode,
             tables=tables,
-            ceiling=Ceiling(settings.lane.dead_letter_ratio, settings.lane.dead_letter_run),
+            ceiling=Ceiling(settings.lane.dead_letter_ratio, settings.lane.dead_letter_run, suspicion.letters),
             settings=_lane_settings(settings, agent),
             clock=clock,
             meters=CountingMeters(meters),
             on_failure=failures,
             opened=lane_opened,
+            suspects=suspicion.suspects,
+            give_up=GiveUp(agent, processor, clock),
         )
         producers = parts.producers(TransactionalProducers(settings.kafka, group_of(settings, agent)))
         lanes = Lanes(lane_parts, producers, control)
@@ -256,7 +276,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
                 raise
 
         app.hooks = RebalanceHooks(revoked=revoked, assigned=assigned, recovered=lanes.ready)
-        pumps = _pumps(settings, agent, sources, lanes, app)
+        pumps = _pumps(credits, lanes, app)
         host = _Host(prefix, pumps, failures)
         attach.attach(app, host)
         named = {prefix + topic: pump for topic, pump in pumps.items()}
@@ -299,11 +319,14 @@ class _Failures:
     """Ends the process at the first failure, but for those that an orderly end brings with it."""
 
     worker: Worker | None = None
+    suspects: Suspects | None = None
 
     def __call__(self, error: BaseException) -> None:
         if self.worker is not None and self.worker.stopped:
             logger.debug("after the end: %r", error)
             return
+        if self.suspects is not None:
+            self.suspects.ended_by(error)
         fail_stop(error)
 
 
@@ -326,24 +349,29 @@ def _lane_settings(settings: Settings, agent: str) -> LaneSettings:
     return replace(settings.lane, release_results=max(settings.lane.release_results, settings.archive.file_records))
 
 
-def _pumps(
-    settings: Settings, agent: str, sources: tuple[str, ...], lanes: Lanes, app: faust_transport.App
-) -> dict[str, Pump]:
+def _credits(settings: Settings, agent: str, sources: tuple[str, ...]) -> dict[str, Credits]:
+    """Return how many records of each topic may be in hand."""
     engine = settings.engine
-    deliveries = app.deliveries
-    pumps: dict[str, Pump] = {}
+    pools: dict[str, Credits] = {}
     for topic in sources:
         match topic:
             case _ if agent == ARCHIVE:
-                pumps[topic] = Pump(lanes, Credits(settings.archive.in_flight), deliveries)
+                pools[topic] = Credits(settings.archive.in_flight)
             case _ if topic == BACKFILL:
-                gate = LiveGate(pumps[TASKS].pool)
-                pumps[topic] = Pump(lanes, Credits(engine.backfill_in_flight), deliveries, gate)
+                pools[topic] = Credits(engine.backfill_in_flight)
             case _ if topic in _RETRY_TOPICS:
-                pumps[topic] = Pump(lanes, Credits(engine.max_in_flight * _RETRY_CREDITS_FACTOR), deliveries)
+                pools[topic] = Credits(engine.max_in_flight * _RETRY_CREDITS_FACTOR)
             case _:
-                pumps[topic] = Pump(lanes, Credits(engine.max_in_flight), deliveries)
-    return pumps
+                pools[topic] = Credits(engine.max_in_flight)
+    return pools
+
+
+def _pumps(credits: Mapping[str, Credits], lanes: Lanes, app: faust_transport.App) -> dict[str, Pump]:
+    """Return one pump for each topic; backfill yields to live tasks."""
+    return {
+        topic: Pump(lanes, pool, app.deliveries, LiveGate(credits[TASKS]) if topic == BACKFILL else None)
+        for topic, pool in credits.items()
+    }
 
 
 async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
@@ -367,6 +395,7 @@ async def run_worker(settings: Settings, agent: str, parts: Parts) -> None:
             working = asyncio.create_task(worker.run(), name="worker")
             await asyncio.wait({working})
             if (error := working.exception()) is not None:
+                worker.suspects.ended_by(error)
                 fail_stop(error)
     except asyncio.CancelledError:
         if started:

@@ -45,6 +45,14 @@ class Fatal(SightlineError):
     """
 
 
+class BadReference(Poison):
+    """An object is named by what no request may carry: a bucket, key, version id or ETag against the rules.
+
+    Operator: `./sightline dead-letters show` says which field; mend the producer of the events. Nothing was asked of
+    the store.
+    """
+
+
 class ConfigurationError(Fatal):
     """A setting is unknown, missing or wrong; the process did not start.
 

@@ -60,6 +60,20 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric("sightline_repeats_total", "counter", "records", ("topic",), "repeated uploads that published nothing"),
     Metric("sightline_dead_letters_total", "counter", "records", ("topic",), "dead letters published, by source topic"),
+    Metric(
+        "sightline_suspects",
+        "gauge",
+        "records",
+        (),
+        "records that were in hand when this worker died and are not released yet; each is handled alone",
+    ),
+    Metric(
+        "sightline_crashed_records_total",
+        "counter",
+        "records",
+        ("topic",),
+        "records given up after three crashes: dead letters of the kind crashed_worker",
+    ),
     Metric("sightline_transactions_total", "counter", "transactions", ("topic",), "transactions committed"),
     Metric(
         "sightline_transaction_records",
@@ -91,6 +105,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("sightline_batch_members_total", "counter", "images", ("queue",), "members of those batches"),
     Metric("sightline_device_busy_seconds_total", "counter", "seconds", (), "time in which the device ran batches"),
     Metric("sightline_engine_waiting", "gauge", "images", ("queue",), "waiting for decoding or for a batch"),
+    Metric(
+        "sightline_decoder_processes_total",
+        "counter",
+        "processes",
+        ("what",),
+        "decoding children by what became of them: started, crashed, or killed at the deadline (timed_out)",
+    ),
     # the query service: POST /v1/score and previews
     Metric(
         "sightline_api_scores_total",
@@ -125,6 +146,21 @@ METRICS: Final[tuple[Metric, ...]] = (
         "events",
         ("kind",),
         "what s3.uploads said: created, removed, filtered, ignored, test, tombstone, malformed",
+    ),
+    Metric(
+        "sightline_events_other_dialect_total",
+        "counter",
+        "events",
+        ("dialect",),
+        "events whose source has no row in the table of dialects, read by their shape; 20 labels, then more",
+    ),
+    Metric(
+        "sightline_events_new_version_total",
+        "counter",
+        "events",
+        ("version",),
+        "events of a major version that their dialect does not know, read as before: dialect and version; 20 labels, "
+        "then more",
     ),
     # the bridge (app/services/bridge.py)
     Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),

@@ -151,6 +151,18 @@ class FollowsPartitions(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesUp(Protocol):
+    """A Processor whose dead letters name more than the record's bytes: an upload, a claim."""
+
+    def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
+        """Return the completion of a record that must not be handled: its dead letter of `kind`, with its claim.
+
+        Only decodes the record. Never waits.
+        """
+        ...
+
+
 class LaneStatus(Protocol):
     """What a processor says of itself while it waits, for the watchdog and /healthz."""
 
@@ -468,8 +480,12 @@ class ObjectStore(Protocol):
 
         With a version: exactly that version. Without: If-Match on the ETag; when it was overwritten, what is there now,
         marked superseded. On a 404, and only then, `alternate_key` is tried once and accepted if its ETag matches.
-        A body longer than `max_bytes` is not read on: ObjectMissing(`too_large`). Raises ObjectUnavailable,
-        BucketUnavailable or StoreUnavailable after the attempts of the settings.
+        A body longer than `max_bytes` is not read on: ObjectMissing(`too_large`). A key that is never asked for
+        (app/domain/object_names.py) is ObjectMissing(`forbidden`).
+
+        Raises BadReference, before it asks, for names against the rules of app/domain/object_names.py. Raises
+        ObjectUnavailable, BucketUnavailable or StoreUnavailable after the attempts of the settings. Raises nothing
+        else, whatever the names and the answers are.
         """
         ...
 

@@ -131,14 +131,17 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.inference.engine import Engine
     from app.pipeline.contents import Contents
     from app.pipeline.score import ScoreProcessor
+    from app.services.policies import load_policy
 
     settings = wiring.settings
     if wiring.tables is None:
         raise ConfigurationError("the score agent needs its tables")
+    policy = load_policy(settings.policy.path, settings.inference.models_dir)
     registry = await asyncio.to_thread(load_active, settings.inference)
     names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
     logger.info("models on %s: %s", registry.device, names)
     engine = Engine(registry, settings.limits, settings.inference, settings.engine)
+    engine.decoding.start()
     contents = Contents(engine)
     wiring.probes.append(_EngineProbe(contents, wiring.meters))
     store = S3ObjectStore(settings.s3)
@@ -150,6 +153,7 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
             tables=wiring.tables,
             status=wiring.status,
             clock=wiring.clock,
+            policy=policy,
             settings=settings,
             worker=wiring.worker_id,
             release=wiring.release,
@@ -176,6 +180,9 @@ class _EngineProbe:
         for queue, members in device.members.items():
             self._up_to("sightline_batch_members_total", members, queue=queue)
         self._up_to("sightline_device_busy_seconds_total", device.busy_seconds)
+        children = self._contents.engine.decoding.counts
+        for what in ("started", "crashed", "timed_out"):
+            self._up_to("sightline_decoder_processes_total", getattr(children, what), what=what)
         for queue, waiting in self._contents.engine.waiting().items():
             self._meters.gauge("sightline_engine_waiting", waiting, queue=queue)
 

@@ -138,8 +138,11 @@ class LimitSettings:
     max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes", least=1)
     max_pixels: int = setting(64_000_000, "width times height of what is decoded", least=1)
     max_side: int = setting(65_535, "width or height of what is decoded, pixels", least=1)
-    max_frames: int = setting(500, "frames of an animation (only the first is scored)", least=1)
-    decode_seconds: float = setting(15.0, "time to decode one image", least=0.1)
+    max_frames: int = setting(500, "frames of an animation", least=1)
+    decode_seconds: float = setting(10.0, "kill a decoder that works on one image for longer than this", least=0.1)
+    max_renditions: int = setting(
+        64, "parts, frames and grounds of one image that models look at; with more it is rejected", least=1, most=512
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,12 @@ class InferenceSettings:
     gpu_index: int = setting(0, "which GPU this worker uses", least=0)
     mixed_precision: bool = setting(False, "float16 on a GPU; the golden check still decides")
     threads: int = setting(0, "threads of one inference; 0: the number of cores", least=0)
-    decode_threads: int = setting(2, "threads that decode and resize", least=1)
+    decode_processes: int = setting(2, "child processes that decode and resize; one more is kept ready", least=1)
+    decode_memory_bytes: int = setting(
+        768 * 1024 * 1024,
+        "memory for pictures being decoded, all together; a picture that needs more is rejected",
+        least=64 * 1024 * 1024,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,12 @@ class EngineSettings:
     max_in_flight: int = setting(256, "uploads in hand in one worker", least=1)
     max_bytes_in_flight: int = setting(512 * 1024 * 1024, "bytes of objects and pixels in hand in one worker", least=1)
     backfill_in_flight: int = setting(64, "uploads of the backfill lane in hand in one worker", least=1)
+    frames: int = setting(5, "score at most this many frames of an animation", least=1, most=64)
+    quadrants_from_pixels: int = setting(
+        1_000_000,
+        "look also at the four quadrants of pictures with at least this many pixels; 0: never",
+        least=0,
+    )
     max_batch: int = setting(16, "images in one inference, below a model's own limit", least=1)
     max_delay_ms: int = setting(25, "wait for a fuller batch after its first image", least=0)
 

@@ -20,10 +20,30 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """One label's score, 0 to 1."""
+    """One label's score, 0 to 1.
+
+    `rendition` is an index into the prediction's `renditions`: the one that gave the value, the highest of all.
+    """
 
     label: str
     value: float
+    rendition: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One picture that the models looked at: a part of one frame, as fractions 0 to 1 of the upright frame.
+
+    `frame` is the index of the frame in the animation. `ground` is the colour under a transparent picture: `white` or
+    `dark`; it is empty without transparency.
+    """
+
+    frame: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    ground: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +126,9 @@ class ImagePrediction:
     """The one outcome of one upload: `scored`, `rejected` or `gone`.
 
     `event_key` is set where `key` is the other reading of the key that the event named, and is then its first reading.
+    `frames` is at least 1 where the picture was scored; 0 marks a record before version 3. `truncated`: the file ends
+    before the picture does; it was scored as far as it goes. `publishable` is true only if the picture was scored and
+    the verdict of the policy is not `block`.
     """
 
     upload_id: str
@@ -142,6 +165,10 @@ class ImagePrediction:
     worker: str
     release: str
     event_key: str | None = None
+    frames: int = 0
+    truncated: bool = False
+    publishable: bool = False
+    renditions: tuple[Rendition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +207,10 @@ class ContentEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class RuleCondition:
-    """One condition of a rule that held: `value` of the label stood in relation `op` to `threshold`."""
+    """One condition of a rule that held: `value` of the label stood in relation `op` to `threshold`.
+
+    `rendition` is an index into the flag's `renditions`: the one that gave the value.
+    """
 
     model: str
     version: str
@@ -189,6 +219,7 @@ class RuleCondition:
     op: str
     threshold: float
     cached: bool
+    rendition: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +235,10 @@ class RuleMatch:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedImage:
-    """A decision that explains itself. `state` is `flagged`, or `cleared` when a rescoring takes a flag back."""
+    """A decision that explains itself. `state` is `flagged`, or `cleared` when a rescoring takes a flag back.
+
+    `frames`, `truncated` and `renditions` are those of the prediction.
+    """
 
     flag_id: str
     upload_id: str
@@ -231,6 +265,9 @@ class FlaggedImage:
     decided_at_ms: int
     prediction: Position
     event_key: str | None = None
+    frames: int = 0
+    truncated: bool = False
+    renditions: tuple[Rendition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

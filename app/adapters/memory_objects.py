@@ -8,7 +8,8 @@ import itertools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from app.errors import BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
+from app.domain.object_names import key_fault, never_asked_for, reference_fault
+from app.errors import BadReference, BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 
 
@@ -71,6 +72,12 @@ class MemoryObjectStore:
         self, ref: ObjectRef, *, max_bytes: int, alternate_key: str | None = None
     ) -> FetchedObject | ObjectMissing:
         """See ObjectStore."""
+        if (fault := reference_fault(ref.bucket, ref.key, ref.version_id, ref.etag)) is not None:
+            raise BadReference(*fault)
+        if (why := never_asked_for(ref.key)) is not None:
+            return ObjectMissing("forbidden", why)
+        if alternate_key is not None and (key_fault(alternate_key) or never_asked_for(alternate_key)):
+            alternate_key = None
         self.fetches.append((ref.bucket, ref.key))
         if self.gate is not None:
             await self.gate.wait()

@@ -15,13 +15,23 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
+from app.adapters.foreign_failures import HTTP_FAILURES, aws_failures
 from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, cut_off, read_answer
 from app.adapters.s3_client import s3_client
 from app.adapters.s3_credentials import ChainCredentials
 from app.adapters.s3_health import BucketHealth, Judgement
 from app.adapters.s3_requests import SignedRequests
-from app.errors import BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
+from app.domain.object_names import (
+    keeps_its_case,
+    key_fault,
+    never_asked_for,
+    normalised_etag,
+    reference_fault,
+    version_fault,
+)
+from app.errors import BadReference, BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings
 
@@ -67,6 +77,12 @@ class S3ObjectStore:
         self, ref: ObjectRef, *, max_bytes: int, alternate_key: str | None = None
     ) -> FetchedObject | ObjectMissing:
         """See ObjectStore. A fetch waits for one of `concurrency` slots first; its time limit counts from then."""
+        if (fault := reference_fault(ref.bucket, ref.key, ref.version_id, ref.etag)) is not None:
+            raise BadReference(*fault)
+        if (why := never_asked_for(ref.key)) is not None:
+            return ObjectMissing("forbidden", why)
+        if alternate_key is not None and (key_fault(alternate_key) or never_asked_for(alternate_key)):
+            alternate_key = None
         async with self._slots:
             began = time.monotonic()
             try:
@@ -140,14 +156,15 @@ class S3ObjectStore:
     async def _get_once(
         self, ref: ObjectRef, key: str, condition: str | None, max_bytes: int
     ) -> _Body | _TooLarge | Answer:
-        headers = {"if-match": f'"{condition}"'} if condition else {}
+        # An ETag that lost its case would never match; what comes tells by its own ETag whether it is what was meant.
+        headers = {"if-match": f'"{condition}"'} if condition and keeps_its_case(condition) else {}
         query = f"versionId={quote(ref.version_id, safe='-._~')}" if ref.version_id else ""
         try:
             async with await self._requests.send("GET", ref.bucket, key, query, headers) as response:
                 if response.status == 200:
                     return await _read_body(response, max_bytes)
                 return await self._refusal(response, ref.bucket, versioned=ref.version_id is not None)
-        except (aiohttp.ClientError, OSError) as error:
+        except HTTP_FAILURES as error:
             return cut_off(error)
 
     async def _refusal(self, response: aiohttp.ClientResponse, bucket: str, *, versioned: bool) -> Answer:
@@ -187,6 +204,12 @@ class S3ObjectStore:
             return NoSuchBucket(f"{ref.bucket}: {detail}")
         if scope == "credentials":
             return StoreUnavailable(detail)
+        if scope == "signature":
+            # Wrong keys, or an object whose name a server or a proxy rewrites before it checks: the bucket's own answer
+            # to a signed request tells. One such object must not make the lane wait for an operator.
+            judgement = await self._health.judge(ref.bucket, began, ask=True)
+            accepted = judgement is Judgement.OBJECT or self._health.succeeded_within(ref.bucket, _READABLE_SECONDS)
+            return ObjectUnavailable(f"{ref.bucket}/{ref.key}: {detail}") if accepted else StoreUnavailable(detail)
         return _error(await self._health.judge(ref.bucket, began), ref, detail)
 
     async def _probe_bucket(self, bucket: str) -> int | None:
@@ -202,12 +225,12 @@ class S3ObjectStore:
             async with asyncio.timeout(limit):
                 async with await self._requests.send(method, bucket, key, "", {}) as response:
                     return response.status
-        except (aiohttp.ClientError, TimeoutError, OSError, StoreUnavailable):
+        except (*HTTP_FAILURES, StoreUnavailable):
             return None
 
     async def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:
         """See ObjectStore. Raises BucketUnavailable or StoreUnavailable."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
         try:
             async with s3_client(self._settings) as client:
@@ -224,8 +247,12 @@ class S3ObjectStore:
                         )
         except ClientError as error:
             raise BucketUnavailable(f"cannot list {bucket}: {error}") from error
-        except (BotoCoreError, TimeoutError, OSError) as error:
-            raise StoreUnavailable(f"cannot list {bucket}: {error}") from error
+        except aws_failures() as error:
+            raise StoreUnavailable(f"cannot list {bucket}: {type(error).__name__}: {error}") from error
+
+    def url_of(self, bucket: str, key: str) -> URL:
+        """Return the address of an object."""
+        return self._requests.url_of(bucket, key)
 
     async def close(self) -> None:
         """Release connections; a later call opens them again."""
@@ -254,12 +281,10 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> _Body 
         parts.append(part)
     if announced is not None and total != announced:
         raise aiohttp.ClientPayloadError(f"{total} of {announced} bytes")
-    return _Body(parts[0] if len(parts) == 1 else b"".join(parts), etag, response.headers.get("x-amz-version-id"))
-
-
-def normalised_etag(text: str | None) -> str | None:
-    """Return an ETag without quotes, in lower case; None for none."""
-    return text.strip().strip('"').lower() or None if text else None
+    version_id = response.headers.get("x-amz-version-id")
+    if version_id is not None and version_fault(version_id) is not None:
+        version_id = None  # a header may hold any bytes; a record holds text
+    return _Body(parts[0] if len(parts) == 1 else b"".join(parts), etag, version_id)
 
 
 def _error(

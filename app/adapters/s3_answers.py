@@ -14,7 +14,6 @@ _SLOW = frozenset(
 _CREDENTIALS = frozenset(
     {
         "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
         "ExpiredToken",
         "InvalidToken",
         "TokenRefreshRequired",
@@ -53,7 +52,8 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Reading failed. `scope` is what is known to be at fault: `bucket`, `credentials`, or `unknown`."""
+    """Reading failed. `scope` is what is known to be at fault: `bucket`, `credentials`, `signature` (the credentials or
+    the object's name), or `unknown`."""
 
     detail: str
     scope: str = "unknown"
@@ -62,7 +62,9 @@ class Failed:
 
 def cut_off(error: Exception) -> Failed:
     """Return the failure of a request that ended without a whole answer."""
-    return Failed(f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL])
+    # What a server sent may stand in the text, bytes that are no UTF-8 among it.
+    text = f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL]
+    return Failed(text.encode("utf-8", "replace").decode())
 
 
 Answer = Gone | Overwritten | Refused | Denied | Failed
@@ -77,6 +79,8 @@ def read_answer(status: int, text: str, headers: Mapping[str, str], *, versioned
         return Overwritten()
     if code in _CREDENTIALS:
         return Failed(detail, "credentials", retry=False)
+    if code == "SignatureDoesNotMatch":
+        return Failed(detail, "signature", retry=False)
     if status == 404:
         if code == "NoSuchBucket":
             return Failed(detail, "bucket", retry=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.adapters.foreign_failures import aws_failures
 from app.adapters.s3_client import s3_client
 from app.errors import StoreUnavailable
 from app.settings import S3Settings
@@ -72,8 +73,6 @@ class LakeStore:
 
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete objects of one bucket; one that is gone already is no error."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         for start in range(0, len(paths), _DELETE_AT_ONCE):
             some = [_parts(path) for path in paths[start : start + _DELETE_AT_ONCE]]
             bucket = some[0][0]
@@ -81,7 +80,7 @@ class LakeStore:
                 answer = await self._client.delete_objects(
                     Bucket=bucket, Delete={"Objects": [{"Key": key} for _, key in some], "Quiet": True}
                 )
-            except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
+            except aws_failures() as error:
                 raise StoreUnavailable(f"cannot delete in {bucket}: {error}") from error
             refused = answer.get("Errors", ())
             if refused:
@@ -90,7 +89,7 @@ class LakeStore:
 
     async def abort(self, upload: HalfUpload) -> None:
         """End a multipart upload and drop its parts; one that has ended meanwhile is no error."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
         bucket, key = _parts(upload.path)
         try:
@@ -98,16 +97,14 @@ class LakeStore:
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchUpload":
                 raise StoreUnavailable(f"cannot abort the upload of {upload.path}: {error}") from error
-        except (BotoCoreError, TimeoutError, OSError) as error:
+        except aws_failures() as error:
             raise StoreUnavailable(f"cannot abort the upload of {upload.path}: {error}") from error
 
     async def _pages(self, operation: str, bucket: str, prefix: str) -> AsyncIterator[Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             async for page in self._client.get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix):
                 yield page
-        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
+        except aws_failures() as error:
             raise StoreUnavailable(f"cannot list {bucket}/{prefix}: {error}") from error
 
 

@@ -81,4 +81,6 @@ class BucketHealth:
         if any(moment > since for name, moment in self._answered.items() if name != bucket):
             return Judgement.BUCKET
         status = await self._probe_store()
-        return Judgement.STORE if status is None or status >= 500 else Judgement.BUCKET
+        # 501: a store that lists no buckets answers all the same.
+        away = status is None or (status >= 500 and status != 501)
+        return Judgement.STORE if away else Judgement.BUCKET

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.adapters.foreign_failures import aws_failures
 from app.adapters.s3_client import s3_client
 from app.errors import StoreUnavailable
 from app.settings import S3Settings
@@ -47,20 +48,16 @@ class Uploader:
 
     async def put(self, bucket: str, key: str, body: bytes) -> str:
         """Store `body` and return its ETag without quotes. Raises StoreUnavailable."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         kind = _TYPES.get(f".{key.rpartition('.')[2].lower()}", "application/octet-stream")
         try:
             answer = await self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=kind)
-        except (BotoCoreError, ClientError, OSError) as error:
+            return str(answer["ETag"]).strip('"')
+        except aws_failures() as error:
             raise StoreUnavailable(f"cannot store {bucket}/{key}: {error}") from error
-        return str(answer["ETag"]).strip('"')
 
     async def delete(self, bucket: str, key: str) -> None:
         """Delete an object; one that does not exist is no error. Raises StoreUnavailable."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             await self._client.delete_object(Bucket=bucket, Key=key)
-        except (BotoCoreError, ClientError, OSError) as error:
+        except aws_failures() as error:
             raise StoreUnavailable(f"cannot delete {bucket}/{key}: {error}") from error

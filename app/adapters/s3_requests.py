@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -12,7 +13,11 @@ from yarl import URL
 
 from app.adapters.s3_credentials import ChainCredentials, keys_of
 from app.adapters.sigv4 import Signer, encoded_path
+from app.domain.object_names import may_be_host
 from app.settings import S3Settings
+
+# It becomes part of a host name.
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 
 class SignedRequests:
@@ -39,7 +44,7 @@ class SignedRequests:
         """Send one request and return the answer's head; the caller reads and releases it.
 
         `query` is escaped and in the order of its names. `metadata` becomes the object's own headers. Raises
-        aiohttp.ClientError, OSError, and StoreUnavailable where there are no credentials.
+        HTTP_FAILURES, and StoreUnavailable where there are no credentials.
         """
         origin, path = self._address(bucket, key)
         region = self._region(bucket)
@@ -54,14 +59,18 @@ class SignedRequests:
             signed = signer.headers(keys, urlsplit(origin).netloc, path, query, time.time(), method, digest, own)
         elif keys:
             signed = signer.headers(keys, urlsplit(origin).netloc, path, query, time.time(), method)
-        url = URL(f"{origin}{path}?{query}" if query else f"{origin}{path}", encoded=True)
+        url = _url(origin, path, query)
         return await self._open().request(
             method, url, headers={**headers, **signed}, data=body or None, allow_redirects=False
         )
 
+    def url_of(self, bucket: str, key: str) -> URL:
+        """Return the address of an object, or of its bucket for an empty key."""
+        return _url(*self._address(bucket, key), "")
+
     def lies_in(self, bucket: str, region: str) -> bool:
         """Note where `bucket` lies, for the next request; return whether that is news."""
-        if region == self._region(bucket):
+        if region == self._region(bucket) or not _REGION.fullmatch(region):
             return False
         self._regions[bucket] = region
         return True
@@ -79,7 +88,8 @@ class SignedRequests:
         if self._settings.endpoint:
             return self._settings.endpoint.rstrip("/"), encoded_path(*([bucket, key] if key else [bucket]))
         domain = f"s3.{self._region(bucket)}.amazonaws.com"
-        if not bucket or "." in bucket:  # a dot breaks the certificate of the virtual host
+        # Any other name would break the certificate of the virtual host (a dot) or reach another bucket (upper case).
+        if not may_be_host(bucket):
             return f"https://{domain}", encoded_path(*([bucket, key] if key else [bucket]))
         return f"https://{bucket}.{domain}", encoded_path(key)
 
@@ -101,3 +111,7 @@ class SignedRequests:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _url(origin: str, path: str, query: str) -> URL:
+    return URL(f"{origin}{path}?{query}" if query else f"{origin}{path}", encoded=True)

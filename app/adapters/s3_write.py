@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-import aiohttp
-
+from app.adapters.foreign_failures import HTTP_FAILURES
 from app.adapters.s3 import S3ObjectStore
 from app.adapters.s3_answers import Answer, Denied, Failed, Gone, Overwritten, Refused, cut_off
 from app.errors import BucketUnavailable
@@ -75,5 +74,5 @@ class S3WriteStore(S3ObjectStore):
                 # A 409 is S3's word for two conditional writes at once: Failed, to be tried again.
                 answer = await self._refusal(response, bucket, versioned=False)
                 return Failed(answer.detail) if method == "PUT" and isinstance(answer, Gone) else answer
-        except (aiohttp.ClientError, OSError) as error:
+        except HTTP_FAILURES as error:
             return cut_off(error)

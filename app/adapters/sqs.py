@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+from app.adapters.foreign_failures import aws_failures
 from app.errors import ConfigurationError, QueueUnavailable
 from app.ports import QueueMessage
 from app.settings import S3Settings, SqsSettings
@@ -38,9 +39,11 @@ class SqsQueue:
             WaitTimeSeconds=self._settings.wait_seconds,
             VisibilityTimeout=self._settings.visibility_seconds,
         )
+        # A message without a receipt cannot be deleted: the queue hands it out again, or gives it up.
         return [
-            QueueMessage(message["MessageId"], message["ReceiptHandle"], message.get("Body", ""))
+            QueueMessage(message.get("MessageId", ""), message["ReceiptHandle"], message.get("Body", ""))
             for message in answer.get("Messages", ())
+            if message.get("ReceiptHandle")
         ]
 
     async def delete(self, messages: Sequence[QueueMessage]) -> int:
@@ -57,12 +60,10 @@ class SqsQueue:
         await self._closing.aclose()
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             client = await self._connected()
             return await getattr(client, operation)(QueueUrl=self._settings.queue_url, **arguments)
-        except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
+        except aws_failures() as error:
             raise QueueUnavailable(f"the queue {self._settings.queue_url} does not answer: {error}") from error
 
     async def _connected(self) -> Any:

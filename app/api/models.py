@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
+from app.domain.object_names import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
 
 def _text(value: str) -> str:
@@ -49,8 +49,22 @@ class Region(BaseModel):
     value: float
 
 
+class Rendition(BaseModel):
+    """One picture that the models looked at: a part of a frame, as fractions of its width and height.
+
+    `ground`: `white` or `dark`, the colour under a transparent picture; empty without transparency.
+    """
+
+    frame: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    ground: str
+
+
 class Condition(BaseModel):
-    """One condition of a rule that held."""
+    """One condition of a rule that held. `rendition`: index into the flag's `renditions`, the one that gave `value`."""
 
     model: str
     version: str
@@ -59,6 +73,7 @@ class Condition(BaseModel):
     op: str
     threshold: float
     cached: bool
+    rendition: int
 
 
 class Rule(BaseModel):
@@ -82,6 +97,9 @@ class Flag(BaseModel):
     policy_version: str
     decided_ms: int
     rules: list[Rule]
+    frames: int
+    truncated: bool
+    renditions: list[Rendition]
 
 
 class Decision(BaseModel):
@@ -139,12 +157,21 @@ class Times(BaseModel):
 
 
 class Scored(BaseModel):
-    """What models say: values from 0 to 1 by model and label, boxes, cascades that did not run and why, versions."""
+    """What models say: values from 0 to 1 by model and label, boxes, cascades that did not run and why, versions.
+
+    `frames`: number of frames of an animation; 0 without scores. `truncated`: the file ends before the picture does.
+    `rendition_of`: by model and label the index into `renditions` of the one that gave the value; 0 where not listed.
+    """
 
     format: str
     width: int
     height: int
+    frames: int
+    truncated: bool
+    publishable: bool
+    renditions: list[Rendition]
     scores: dict[str, dict[str, float]]
+    rendition_of: dict[str, dict[str, int]]
     regions: dict[str, list[Region]]
     skipped: dict[str, str]
     reasons: list[str]
@@ -152,7 +179,7 @@ class Scored(BaseModel):
 
 
 class Outcome(Scored):
-    """One outcome of one upload."""
+    """One outcome of one upload. `publishable`: it was scored, and the policy of then did not block it."""
 
     bucket: str
     key: str
@@ -171,7 +198,7 @@ class Outcome(Scored):
 
 
 class Image(Outcome):
-    """An image as it is known now."""
+    """An image as it is known now. `publishable`: a product may show it; decisions and `pending` are considered."""
 
     flag: Flag | None
     decision: Decision | None

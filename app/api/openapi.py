@@ -11,7 +11,7 @@ from app import __version__
 from app.api.auth import SESSION_COOKIE
 from app.api.problems import PROBLEM_JSON
 from app.domain.api_keys import SCOPES
-from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
+from app.domain.object_names import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
 _DESCRIPTION: Final = """\
 What Sightline knows of images: scores of every model, flags of the policy, decisions of moderators; and scores of

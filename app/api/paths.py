@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import Problem, problem_answer
-from app.domain.events.fields import MAX_BUCKET_BYTES, MAX_KEY_BYTES
+from app.domain.object_names import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
 _PREFIX: Final = b"/v1/images/"
 SUB_RESOURCES: Final = frozenset({b"explain", b"history", b"preview"})

@@ -10,6 +10,7 @@ from app.adapters.redis_contents import RedisContents
 from app.adapters.s3 import S3ObjectStore
 from app.api.readiness import Check
 from app.domain.filters import UploadFilter
+from app.inference.decoding.pool import DecodePool
 from app.metrics import Meters
 from app.ports import Clock, Index
 from app.services.admission import BodyRoom
@@ -42,9 +43,11 @@ async def picture_parts(settings: Settings, index: Index, clock: Clock, meters: 
         held.push_async_callback(contents.close)
         store = S3ObjectStore(settings.s3)
         held.push_async_callback(store.close)
-        scoring = Scoring(settings, contents, clock, meters)
+        decoding = DecodePool(settings.limits, settings.inference)
+        held.push_async_callback(decoding.close)
+        scoring = Scoring(settings, decoding, contents, clock, meters)
         held.push_async_callback(scoring.close)
-        previews = Previews(store, settings, clock, meters)
+        previews = Previews(store, decoding, settings, clock, meters)
         held.push_async_callback(previews.close)
         scoring.start()
         yield PictureParts(

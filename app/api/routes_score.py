@@ -153,6 +153,7 @@ def _no_picture(scorer: ContentScorer, rejection: Rejection) -> Problem:
         rejection.reason.value,
         rejection.detail,
         outcome="rejected",
+        publishable=False,
         format=rejection.format,
         width=rejection.width,
         height=rejection.height,

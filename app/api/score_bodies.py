@@ -16,6 +16,7 @@ from app.api.answers import JSON, media_type
 from app.api.bodies import FORM_BYTES, too_slow
 from app.api.models import Key, Text
 from app.api.problems import Problem, invalid_fields
+from app.domain.object_names import bare_etag
 from app.errors import DeadlineExceeded
 from app.ports import ObjectRef
 
@@ -103,7 +104,7 @@ async def read_reference(request: Request) -> ObjectRef:
         found = _Reference.model_validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error.errors(), "body") from error
-    etag = found.etag.strip().strip('"').lower() if found.etag else None
+    etag = bare_etag(found.etag) if found.etag else None
     return ObjectRef(found.bucket, found.key, found.version_id, etag or None, None)
 
 

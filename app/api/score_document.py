@@ -6,9 +6,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from app.api.models import Region, Rule
+from app.api.models import Region, Rendition, Rule
 from app.api.views import scores_view
-from app.services.flag_view import rules_view
+from app.services.flag_view import renditions_view, rules_view
 from app.services.score_content import ScoredContent
 
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -55,6 +55,8 @@ class Score(BaseModel):
 
     `scores` is model → label → value, `skipped` why a cascade did not need to run (its labels then hold the value of
     its condition), `reasons` the codes of labels over their threshold, `rules` those that flag the picture.
+    `rendition_of` is model → label → index into `renditions` of the one that gave the value; 0 where not listed.
+    `publishable`: the policy does not block the picture.
     """
 
     sha256: str
@@ -63,12 +65,17 @@ class Score(BaseModel):
     format: str
     width: int
     height: int
+    frames: int
+    truncated: bool
+    renditions: list[Rendition]
     size_bytes: int
     scores: dict[str, dict[str, float]]
+    rendition_of: dict[str, dict[str, int]]
     regions: dict[str, list[Region]]
     skipped: dict[str, str]
     models: dict[str, str]
     reasons: list[str]
+    publishable: bool
     action: Literal["none", "advise", "notify", "review", "block"]
     rules: list[Rule]
     timings_ms: ScoreTimings
@@ -84,9 +91,13 @@ def score_view(found: ScoredContent) -> dict[str, Any]:
         "format": found.format,
         "width": found.width,
         "height": found.height,
+        "frames": found.frames,
+        "truncated": found.truncated,
+        "renditions": renditions_view(found.renditions),
         "size_bytes": found.size_bytes,
         **scores_view(found.scores),
         "reasons": found.reasons,
+        "publishable": found.publishable,
         "action": found.action or "none",
         "rules": rules_view(found.rules),
         "timings_ms": {

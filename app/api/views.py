@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from app.domain.moderation import is_publishable
 from app.ports import IndexedImage, Lease
-from app.services.flag_view import flag_view
+from app.services.flag_view import flag_view, renditions_view
 from schemas.records import ImagePrediction, ModelScores, ModerationDecision
 
 
@@ -16,6 +17,7 @@ def image_view(found: IndexedImage, prediction: ImagePrediction) -> dict[str, An
     view["flag"] = None if found.flag is None else flag_view(found.flag)
     view["decision"] = None if found.decision is None else decision_view(found.decision)
     pending = found.pending
+    view["publishable"] = is_publishable(prediction, found.flag, found.decision, pending=pending is not None)
     view["pending"] = None if pending is None else {"upload_id": pending.upload_id, "since_ms": pending.since_ms}
     return view
 
@@ -39,6 +41,10 @@ def outcome_view(one: ImagePrediction) -> dict[str, Any]:
         "format": one.format,
         "width": one.width,
         "height": one.height,
+        "frames": one.frames,
+        "truncated": one.truncated,
+        "publishable": one.publishable,
+        "renditions": renditions_view(one.renditions),
         **scores_view(one.scores),
         "reasons": one.reasons,
         "times": {
@@ -56,12 +62,16 @@ def outcome_view(one: ImagePrediction) -> dict[str, Any]:
 
 
 def scores_view(scores: Iterable[ModelScores]) -> dict[str, Any]:
-    """Return scores by model and label, boxes, what was not run, and versions."""
+    """Return scores by model and label, boxes, what was not run, versions, and labels of another rendition than 0."""
     values: dict[str, dict[str, float]] = {}
     regions: dict[str, list[dict[str, float]]] = {}
     skipped: dict[str, str] = {}
     versions: dict[str, str] = {}
+    given_by: dict[str, dict[str, int]] = {}
     for one in scores:
+        others = {label.label: label.rendition for label in one.labels if label.rendition}
+        if others:
+            given_by[one.model] = others
         values[one.model] = {label.label: label.value for label in one.labels}
         versions[one.model] = one.version
         if one.skipped:
@@ -71,7 +81,7 @@ def scores_view(scores: Iterable[ModelScores]) -> dict[str, Any]:
                 {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom, "value": box.value}
                 for box in one.regions
             ]
-    return {"scores": values, "regions": regions, "skipped": skipped, "models": versions}
+    return {"scores": values, "rendition_of": given_by, "regions": regions, "skipped": skipped, "models": versions}
 
 
 def content_view(one: ImagePrediction) -> dict[str, Any]:
@@ -83,6 +93,10 @@ def content_view(one: ImagePrediction) -> dict[str, Any]:
         "format": one.format,
         "width": one.width,
         "height": one.height,
+        "frames": one.frames,
+        "truncated": one.truncated,
+        "publishable": one.publishable,
+        "renditions": renditions_view(one.renditions),
         **scores_view(one.scores),
         "reasons": one.reasons,
         "scored_ms": one.scored_at_ms,

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from app.adapters.s3 import S3ObjectStore
+from app.bench.rig import usage
 from app.domain.images import Rejection
 from app.errors import StartupRefused
 from app.inference.active import load_active
@@ -58,7 +59,7 @@ async def _round(settings: Settings, engine: Engine, store: S3ObjectStore, asked
     credits = asyncio.Semaphore(asked.get("in_flight", settings.engine.max_in_flight))
     moments: list[float] = []
     began = time.monotonic()
-    before = process.cpu_times()
+    before = usage(process.pid).cpu_seconds
 
     async def fetched(key: str, etag: str, size_bytes: int) -> bytes:
         ref = ObjectRef(asked["bucket"], key, None, etag, size_bytes)
@@ -85,6 +86,5 @@ async def _round(settings: Settings, engine: Engine, store: S3ObjectStore, asked
         for path in asked.get("files", ()):
             await credits.acquire()
             group.create_task(one(path, None))
-    after = process.cpu_times()
-    cpu_seconds = after.user + after.system - before.user - before.system
-    return BareRound(tuple(sorted(moments)), cpu_seconds, process.memory_info().rss)
+    after = usage(process.pid)
+    return BareRound(tuple(sorted(moments)), after.cpu_seconds - before, after.rss_bytes)

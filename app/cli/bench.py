@@ -1,4 +1,4 @@
-"""`./sightline bench pipeline|transactions|lake|api`: speed and memory on this machine, with servers of its own."""
+"""`./sightline bench pipeline|transactions|lake|api|decoding`: speed and memory on this machine."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(cli: typer.Typer) -> None:
     bench.command("transactions")(_transactions)
     bench.command("lake")(_lake)
     bench.command("api")(_api)
+    bench.command("decoding")(_decoding)
     bench.command("bare", hidden=True)(_bare)
     bench.command("bare-route", hidden=True)(_bare_route)
     cli.add_typer(bench, name="bench")
@@ -123,6 +124,29 @@ def _api(
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = ApiOptions(images=images, rounds=rounds, score=score)
     _print(uvloop.run(measure_api(options, var_dir, os.environ, _report(as_json))), as_json)
+
+
+def _decoding(
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds; each measures everything once.")] = 3,
+    images: Annotated[int, typer.Option(min=10, max=10_000, help="Distinct photographs in a round.")] = 200,
+    large: Annotated[
+        int, typer.Option(min=0, max=1000, help="Large photographs that quadrants are measured on; 0: none.")
+    ] = 24,
+    as_json: _Json = False,
+) -> None:
+    """CPU of decoding in child processes against one process, the loop's delay under two bombs, the cost of quadrants.
+
+    About 2 minutes on two cores.
+    """
+    import os
+
+    import uvloop
+
+    from app.bench.decoding import DecodingOptions, measure_decoding
+    from app.settings import load_settings
+
+    options = DecodingOptions(rounds=rounds, images=images, large=large)
+    _print(uvloop.run(measure_decoding(options, load_settings(os.environ), _report(as_json))), as_json)
 
 
 def _bare_route(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")]) -> None:

@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from app.services.dead_letters import FoundLetter, LetterFilter, Redrive
 
 _Agent = Annotated[
-    str, typer.Option(help="Only letters of this agent: identify, score, retry, moderate, index, bridge.")
+    str, typer.Option(help="Only letters of this agent: identify, score, retry, moderate, label, index, bridge.")
 ]
-_Kind = Annotated[str, typer.Option(help="Only this kind: poison (cannot be read) or used_up (all attempts failed).")]
+_Kind = Annotated[
+    str,
+    typer.Option(
+        help="Only this kind: poison (cannot be read), used_up (all attempts failed), crashed_worker (in hand at three "
+        "crashes), parked (by hand) or output_too_large."
+    ),
+]
 _Reason = Annotated[str, typer.Option(help="Only this reason code.")]
 _Bucket = Annotated[str, typer.Option(help="Only letters of this bucket.")]
 _Since = Annotated[str, typer.Option(help="Only letters since this time (2026-11-23T09:15, UTC) or since 2h ago.")]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,10 +65,10 @@ async def _run(
 ) -> None:
     from app.adapters.s3 import S3ObjectStore
     from app.inference.active import load_active
-    from app.inference.engine import Engine, image_limits
+    from app.inference.engine import Engine
     from app.services.policies import load_policy
     from app.services.score_files import S3_SCHEME, FileScorer, sources
-    from app.services.score_report import Report, ReportFacts, Thumbnails, model_notes
+    from app.services.score_report import Report, ReportFacts, model_notes, thumbnail
 
     with _progress(quiet) as progress:
         progress("loading models", 0)
@@ -81,7 +81,6 @@ async def _run(
             engine, settings, policy=policy, store=store, models=wanted, keep_content=report is not None
         )
         gathered = Report() if report is not None else None
-        thumbnails = Thumbnails(image_limits(settings.limits), settings.limits.decode_seconds)
         began = time.monotonic()
         done = 0
         results = scorer.run(sources(targets, store))
@@ -91,10 +90,10 @@ async def _run(
                 if not _print(found, json_output) and gathered is None:
                     break
                 if gathered is not None:
-                    thumbnail = None
+                    picture = None
                     if found.content is not None and gathered.wants_pictures:
-                        thumbnail = await asyncio.to_thread(thumbnails.make, found.content)
-                    gathered.add(replace(found, content=None), thumbnail)
+                        picture = await thumbnail(engine.decoding, found.content)
+                    gathered.add(dataclasses.replace(found, content=None), picture)
                 progress("scoring", done)
         finally:
             await results.aclose()
@@ -140,7 +139,12 @@ def as_json(found: FileScore) -> dict[str, Any]:
         "width": found.width,
         "height": found.height,
         "bytes": found.size_bytes,
+        "frames": found.frames,
+        "truncated": found.truncated,
+        "publishable": found.publishable,
         "scores": {one.model: {label.label: label.value for label in one.labels} for one in found.scores},
+        "rendition_of": _rendition_of(found),
+        "renditions": [dataclasses.asdict(one) for one in found.renditions],
         "skipped": {one.model: one.skipped for one in found.scores if one.skipped},
         "regions": {
             one.model: [[part.left, part.top, part.right, part.bottom, part.value] for part in one.regions]
@@ -160,6 +164,14 @@ def as_json(found: FileScore) -> dict[str, Any]:
             "infer": found.timings.infer_ms,
         },
     }
+
+
+def _rendition_of(found: FileScore) -> dict[str, dict[str, int]]:
+    """Return by model and label the rendition that gave the value; 0 is left out."""
+    labels = {
+        one.model: {label.label: label.rendition for label in one.labels if label.rendition} for one in found.scores
+    }
+    return {model: given_by for model, given_by in labels.items() if given_by}
 
 
 def _line(found: FileScore) -> str:

@@ -9,25 +9,37 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from schemas.records import ImagePrediction, LabelScore, ModelScores, Region
+from app.domain.images import ImageFormat
+from app.domain.renditions import square_count
+from schemas.records import ImagePrediction, LabelScore, ModelScores, Region, Rendition
 
 CONTENTS_TABLE = "contents"
 EMBEDDINGS_TABLE = "embeddings"
-_VERSION = b"\x01"
+# Version 1 had neither frames nor renditions: one picture was looked at, the first frame, whole and on white.
+_FIRST_VERSION: Final = b"\x01"
+_VERSION: Final = b"\x02"
 _VERSIONS_KEPT = 2
+# The reason code of a scored picture whose file ends before the picture does.
+TRUNCATED_CODE: Final = "file.truncated"
+# What is looked at of a picture that is neither animated nor transparent nor a strip.
+WHOLE: Final = Rendition(0, 0.0, 0.0, 1.0, 1.0, "")
 
 
 @dataclass(frozen=True, slots=True)
 class ContentRow:
-    """What is known of one content."""
+    """What is known of one content. `rendition` of a label in `scores` is an index into `renditions`."""
 
     format: str
     width: int
     height: int
     scores: tuple[ModelScores, ...]
+    frames: int = 1
+    truncated: bool = False
+    renditions: tuple[Rendition, ...] = (WHOLE,)
 
     def find(self, model: str, version: str, preprocessing: str) -> ModelScores | None:
         """Return the scores of exactly that model version, marked as cached; None where they are not known."""
@@ -43,10 +55,47 @@ class ContentRow:
                 return replace(scores, cached=True)
         return None
 
+    @property
+    def has_embedding(self) -> bool:
+        """Whether an embedding stands for the whole content.
 
-def merged(row: ContentRow | None, format_: str, width: int, height: int, new: Iterable[ModelScores]) -> ContentRow:
-    """Return `row` with `new` scores; those of the same version are replaced, the oldest versions dropped."""
-    scores = list(row.scores) if row is not None else []
+        With several renditions it would be that of one of them, and a head on it would miss what the others show.
+        """
+        return len(self.renditions) <= 1
+
+
+def merged(row: ContentRow | None, found: ContentRow) -> ContentRow:
+    """Return `row` with what was found anew; scores of the same version are replaced, the oldest versions dropped.
+
+    An empty `format` in `found` says that nothing was decoded: facts of the picture are then those of `row`.
+    """
+    if row is None:
+        return replace(found, scores=_added((), found.scores))
+    if not found.format:
+        return replace(row, scores=_added(row.scores, found.scores))
+    if row.renditions == found.renditions:
+        return replace(found, scores=_added(row.scores, found.scores))
+    # The settings of looking changed in between. Scores of then keep the renditions that gave them.
+    fresh = {(one.model, one.version, one.preprocessing) for one in found.scores}
+    kept = [one for one in row.scores if (one.model, one.version, one.preprocessing) not in fresh]
+    renditions = list(found.renditions)
+    moved = tuple(_moved(one, row.renditions, renditions) for one in kept)
+    return replace(found, scores=_added(moved, found.scores), renditions=tuple(renditions))
+
+
+def _moved(scores: ModelScores, before: Sequence[Rendition], renditions: list[Rendition]) -> ModelScores:
+    """Return `scores` with the indices that `renditions` gives to what they named in `before`, added if need be."""
+    labels = []
+    for label in scores.labels:
+        named = before[label.rendition] if label.rendition < len(before) else WHOLE
+        if named not in renditions:
+            renditions.append(named)
+        labels.append(replace(label, rendition=renditions.index(named)))
+    return replace(scores, labels=tuple(labels))
+
+
+def _added(before: Iterable[ModelScores], new: Iterable[ModelScores]) -> tuple[ModelScores, ...]:
+    scores = list(before)
     for one in new:
         identity = (one.model, one.version, one.preprocessing)
         scores = [old for old in scores if (old.model, old.version, old.preprocessing) != identity]
@@ -54,16 +103,31 @@ def merged(row: ContentRow | None, format_: str, width: int, height: int, new: I
         for old in same[: max(0, len(same) - _VERSIONS_KEPT + 1)]:
             scores.remove(old)
         scores.append(replace(one, cached=False))
-    if row is not None and not format_:
-        return replace(row, scores=tuple(scores))
-    return ContentRow(format_, width, height, tuple(scores))
+    return tuple(scores)
 
 
 def row_of(prediction: ImagePrediction) -> ContentRow | None:
-    """Return what an outcome tells of its bytes; None for one without scores."""
+    """Return what an outcome tells of its bytes; None for one without scores.
+
+    None also for an outcome of an older release (`frames` is 0) whose picture is looked at in another way by this one.
+    """
     if not prediction.scores or not prediction.format:
         return None
-    return ContentRow(prediction.format, prediction.width, prediction.height, prediction.scores)
+    picture = (prediction.format, prediction.width, prediction.height)
+    if prediction.frames == 0:
+        return ContentRow(*picture, prediction.scores) if _is_looked_at_as_before(*picture) else None
+    return ContentRow(
+        *picture, prediction.scores, prediction.frames, prediction.truncated, prediction.renditions or (WHOLE,)
+    )
+
+
+def _is_looked_at_as_before(format_: str, width: int, height: int) -> bool:
+    """Whether a picture has one rendition and had the same one in version 1.
+
+    JPEG alone has neither frames nor transparency. A file that is cut off had no scores in version 1. Quadrants of
+    large pictures, where an operator asks for them, count like any other change of settings: from the next scores on.
+    """
+    return format_ == ImageFormat.JPEG and width > 0 and height > 0 and square_count(width, height) == 0
 
 
 def content_key(sha256: str) -> bytes:
@@ -89,25 +153,45 @@ def encode_row(row: ContentRow) -> bytes:
             one.model,
             one.version,
             one.preprocessing,
-            [[label.label, label.value] for label in one.labels],
+            [
+                [label.label, label.value, label.rendition] if label.rendition else [label.label, label.value]
+                for label in one.labels
+            ],
             [[part.left, part.top, part.right, part.bottom, part.value] for part in one.regions],
             one.skipped,
         ]
         for one in row.scores
     ]
-    text = json.dumps([row.format, row.width, row.height, scores], separators=(",", ":"), ensure_ascii=False)
+    renditions = [[one.frame, one.left, one.top, one.right, one.bottom, one.ground] for one in row.renditions]
+    fields = [row.format, row.width, row.height, scores, row.frames, int(row.truncated), renditions]
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
     return _VERSION + zlib.compress(text.encode(), 1)
 
 
 def decode_row(value: bytes | None) -> ContentRow | None:
-    """Return the row in `value`; None for none, and for one that this version cannot read (it is computed anew)."""
-    if value is None or value[:1] != _VERSION:
+    """Return the row in `value`; None for none, and for one that this release cannot use (it is computed anew).
+
+    A row of version 1 is used only where this release looks at the picture as that one did.
+    """
+    if value is None or value[:1] not in (_FIRST_VERSION, _VERSION):
         return None
     try:
-        format_, width, height, scores = json.loads(zlib.decompress(value[1:]))
+        fields = json.loads(zlib.decompress(value[1:]))
+        if value[:1] == _VERSION:
+            format_, width, height, scores, frames, truncated, renditions = fields
+            looked_at = tuple(_rendition(*one) for one in renditions)
+            found = tuple(_scores(*one) for one in scores)
+            return ContentRow(format_, width, height, found, frames, bool(truncated), looked_at)
+        format_, width, height, scores = fields
+        if not _is_looked_at_as_before(format_, width, height):
+            return None
         return ContentRow(format_, width, height, tuple(_scores(*one) for one in scores))
     except (ValueError, TypeError, zlib.error):
         return None
+
+
+def _rendition(frame: Any, left: Any, top: Any, right: Any, bottom: Any, ground: Any) -> Rendition:
+    return Rendition(int(frame), float(left), float(top), float(right), float(bottom), str(ground))
 
 
 def _scores(
@@ -117,7 +201,7 @@ def _scores(
         model,
         version,
         preprocessing,
-        tuple(LabelScore(str(label), float(str(value))) for label, value in labels),
+        tuple(LabelScore(str(one[0]), float(str(one[1])), int(str(one[2])) if len(one) > 2 else 0) for one in labels),
         tuple(Region(*region) for region in regions),
         True,
         skipped,
@@ -125,11 +209,16 @@ def _scores(
 
 
 def reason_codes(
-    scores: Iterable[ModelScores], thresholds: Mapping[tuple[str, str], float], codes: Mapping[tuple[str, str], str]
+    scores: Iterable[ModelScores],
+    thresholds: Mapping[tuple[str, str], float],
+    codes: Mapping[tuple[str, str], str],
+    *,
+    truncated: bool = False,
 ) -> tuple[str, ...]:
     """Return the codes of labels at or over their threshold, by (model, label), in the order of the scores.
 
-    What a cascade did not compute has no reasons: its labels hold another model's value.
+    The code of a truncated file comes last. What a cascade did not compute has no reasons: its labels hold another
+    model's value.
     """
     found = []
     for one in scores:
@@ -139,4 +228,6 @@ def reason_codes(
             code = codes.get((one.model, label.label))
             if code is not None and label.value >= thresholds.get((one.model, label.label), 2.0):
                 found.append(code)
+    if truncated:
+        found.append(TRUNCATED_CODE)
     return tuple(dict.fromkeys(found))

@@ -6,6 +6,7 @@ import hashlib
 from typing import Final
 
 from app.domain.events import dialects
+from app.domain.events.dialects import Order
 from app.domain.events.fields import is_hex
 from app.domain.events.model import Created, Removed
 from app.topics import TOPICS
@@ -28,8 +29,9 @@ def _digest(kind: str, *parts: str | None) -> str:
 
 
 def _distinguishing_time(dialect: str, sequencer: str | None, event_time_ms: int) -> str | None:
-    # versitygw counts from 1 again after every restart, so its counter alone would name two uploads alike.
-    return str(event_time_ms) if sequencer is None or dialect == dialects.VERSITYGW else None
+    # Some stores count from 1 again after every restart, so their counter alone would name two uploads alike.
+    counts = sequencer is not None and dialects.order_of(dialect, sequencer) is Order.COUNTER
+    return str(event_time_ms) if sequencer is None or counts else None
 
 
 def upload_id(
@@ -109,18 +111,20 @@ def order_key(dialect: str, sequencer: str | None, event_time_ms: int) -> str:
     """Return what orders events of one bucket, key and dialect when compared as text; empty: orders nothing."""
     if sequencer is None or not is_hex(sequencer):
         return ""
-    match dialect:
-        case dialects.VERSITYGW:
+    match dialects.order_of(dialect, sequencer):
+        case Order.COUNTER:
             # A counter of the server's process: larger means later until a restart, then only time tells.
             if event_time_ms <= 0:
                 return ""
             return f"{event_time_ms:0{_TIME_WIDTH}d}.{int(sequencer, 16):0{_COUNTER_WIDTH}X}"
-        case dialects.CEPH:
+        case Order.LITTLE_ENDIAN:
             # RGW dumps a struct of two little-endian 32-bit numbers, seconds and nanoseconds.
             if len(sequencer) != 16:
                 return ""
             seconds, nanoseconds = bytes.fromhex(sequencer[:8])[::-1], bytes.fromhex(sequencer[8:])[::-1]
             return (seconds + nanoseconds).hex().upper()
+        case Order.NONE:
+            return ""
         case _:
             return sequencer.ljust(_ORDER_WIDTH, "0")
 

@@ -7,8 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard
 
+from app.domain.outcomes import SCORED
 from app.domain.policy.decide import FLAGGED
-from schemas.records import DecidedLabel, FlaggedImage, Label, ModerationDecision, RuleMatch
+from app.domain.policy.evaluate import is_score
+from app.domain.policy.rules import BLOCK
+from schemas.records import DecidedLabel, FlaggedImage, ImagePrediction, Label, ModerationDecision, RuleMatch
 
 APPROVE: Final = "approve"
 REJECT: Final = "reject"
@@ -38,6 +41,22 @@ def is_settled(decision: ModerationDecision | None) -> bool:
     return decision is not None and decision.decision != SKIP
 
 
+def is_publishable(
+    prediction: ImagePrediction, flag: FlaggedImage | None, decision: ModerationDecision | None, *, pending: bool
+) -> bool:
+    """Whether a product may show an image whose latest outcome, flag and decision these are.
+
+    What was not scored is never shown, nor is an image while a later upload of it is `pending`: nobody has looked at
+    those bytes. Beyond that a person's word goes before the policy's.
+    """
+    if prediction.outcome != SCORED or pending:
+        return False
+    if decision is not None and is_settled(decision):
+        return decision.decision == APPROVE
+    blocked = flag is not None and flag.state == FLAGGED and flag.action == BLOCK
+    return prediction.publishable and not blocked
+
+
 def waits(
     flag: FlaggedImage | None, decision: ModerationDecision | None, actions: Collection[str]
 ) -> TypeGuard[FlaggedImage]:
@@ -57,7 +76,8 @@ def weight(flag: FlaggedImage) -> int:
     as certain.
     """
     found = (
-        rule.severity * max((one.value for one in rule.conditions if one.op in _AT_LEAST), default=1.0)
+        rule.severity
+        * max((one.value for one in rule.conditions if one.op in _AT_LEAST and is_score(one)), default=1.0)
         for rule in flag.rules
     )
     return min(100, max(1, round(max(found, default=0.0))))
@@ -85,7 +105,7 @@ def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -
     found: dict[tuple[str, str], DecidedLabel] = {}
     for rule in rules:
         for one in rule.conditions:
-            if one.op in _AT_LEAST:
+            if one.op in _AT_LEAST and is_score(one):
                 value = 1.0 if decision == REJECT else 0.0
                 found.setdefault(
                     (one.model, one.label), DecidedLabel(one.model, one.version, one.label, value, one.value, share)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from app.domain.contents import ContentRow
 from app.domain.images import GoneReason, Rejection, RejectReason
 from schemas.records import ImagePrediction, ImageTask, ModelScores, Position, Timings
 
@@ -37,22 +38,26 @@ class OutcomeContext:
 def scored(
     context: OutcomeContext,
     *,
-    format_: str,
-    width: int,
-    height: int,
+    content: ContentRow,
     scores: tuple[ModelScores, ...],
     reasons: tuple[str, ...],
     previous: tuple[ModelScores, ...],
 ) -> ImagePrediction:
-    """Return the outcome of a picture that has scores; it counts as cached when every score was known before."""
+    """Return the outcome of a picture that has scores; it counts as cached when every score was known before.
+
+    `content` says what is known of the picture. `publishable` stays false: that is for the policy to say.
+    """
     return replace(
         _outcome(context, SCORED, "", "", previous),
         cached=bool(scores) and all(one.cached for one in scores),
-        format=format_,
-        width=width,
-        height=height,
+        format=content.format,
+        width=content.width,
+        height=content.height,
         scores=scores,
         reasons=reasons,
+        frames=content.frames,
+        truncated=content.truncated,
+        renditions=content.renditions,
     )
 
 

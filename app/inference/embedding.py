@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 LEVELS = 127
 """Symmetric int8: -127 … 127; -128 is never written."""
+_LEAST_PEAK = LEVELS * float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,13 @@ class QuantisedEmbedding:
 
 
 def quantise(vector: NDArray[np.float32]) -> QuantisedEmbedding:
-    """Round a vector to int8 with the scale of its own largest value; an all-zero vector gets scale 1."""
+    """Round a vector to int8 with the scale of its own largest value; a vector of zeros gets scale 1.
+
+    Values so small that a float32 scale would lose its precision count as zeros.
+    """
     peak = float(np.max(np.abs(vector), initial=0.0))
     # float32, because the rest of the pipeline computes in it; the schema's double holds it exactly.
-    scale = float(np.float32(peak / LEVELS)) if peak > 0 else 1.0
+    scale = float(np.float32(peak / LEVELS)) if peak > _LEAST_PEAK else 1.0
     rounded = np.clip(np.rint(vector / np.float32(scale)), -LEVELS, LEVELS).astype(np.int8)
     return QuantisedEmbedding(values=rounded.tobytes(), scale=scale)
 

@@ -1,50 +1,41 @@
 """The engine: bytes in, scores out, no framework. Used by the stream, by `./sightline score` and by an HTTP API alike.
 
-Decode once → one resize per distinct input → a micro-batch per network → heads on the embedding → cascades whose
-condition holds. The event loop neither decodes nor infers.
+Decode once, in a child process → renditions, one resize per distinct input of each → a micro-batch per network → heads
+on the embedding → cascades whose condition holds → the highest score of each label over the renditions. The event loop
+neither decodes nor infers.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from app.domain.batching import BatchRule, Priority
-from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason
-from app.inference.budget import Budget, Ticket
-from app.inference.decoding.decoder import Decoder
+from app.domain.images import ImageHeader, Rejection
+from app.inference.batches import run_heads, run_network
+from app.inference.budget import Ticket
+from app.inference.decoding.pool import DecodePool, Decoding
+from app.inference.decoding.process import PreparedImage
+from app.inference.decoding.protocol import PrepareJob
 from app.inference.device import Device, DeviceCounts
 from app.inference.embedding import QuantisedEmbedding
+from app.inference.look import Look, Question, Spent, gather_all, heads_queue, input_of
 from app.inference.manifest import Kind, ModelManifest
-from app.inference.preprocessing import prepare
+from app.inference.merging import merge_all
 from app.inference.registry import Registry
-from app.inference.runtime import Floats, ImageInput, LoadedHead, LoadedNetwork, ModelInput, Picture
+from app.inference.runtime import ImageInput
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
-from schemas.records import LabelScore, ModelScores, Region
+from schemas.records import ModelScores, Rendition
 
-# Threads beyond `decode_threads` that stand in for ones still busy with an image that was given up.
-_SPARE_THREADS = 4
-# A decoded picture is kept for the cascades while their conditions are computed; a larger one is prepared for all of
-# them at once and dropped. 256 uploads in hand then hold at most 0.5 GB of pixels.
-HELD_PIXEL_BYTES = 2 * 1024 * 1024
 # Heads cost microseconds a row, so their batches may be large and need not wait.
 _HEAD_RULE = BatchRule(max_batch=256, max_delay_seconds=0.002)
-_DIGITS = 6
-
-T = TypeVar("T")
-Geometry = tuple[str, int, int, int, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTimings:
-    """Where the time of one call went, milliseconds; `queued` is waiting for a thread or a batch."""
+    """Where the time of one call went, milliseconds; `queued` is waiting for a decoder or a batch."""
 
     queued_ms: int
     decode_ms: int
@@ -53,9 +44,11 @@ class EngineTimings:
 
 @dataclass(frozen=True, slots=True)
 class EngineScores:
-    """What the models say. `embeddings` are those computed here, by network.
+    """What the models say.
 
-    `missing` names wanted models that need pixels where none were given. `header` is None where nothing was decoded.
+    `embeddings` are those computed here, by network; none for a content of several renditions, of which no single one
+    could stand for it. `missing` names wanted models that need pixels where none were given. `header` is None, and
+    `renditions` empty, where nothing was decoded. Labels name their rendition by its place in `renditions`.
     """
 
     scores: Mapping[str, ModelScores]
@@ -63,57 +56,29 @@ class EngineScores:
     missing: frozenset[str]
     header: ImageHeader | None
     timings: EngineTimings
-
-
-@dataclass(slots=True, eq=False)
-class _Prepared:
-    """What decoding left: inputs of the networks, and the picture while a cascade may ask for it."""
-
-    header: ImageHeader
-    inputs: dict[Geometry, ModelInput]
-    picture: Picture | None
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One call in progress."""
-
-    ticket: Ticket
-    wanted: frozenset[str]
-    scores: dict[str, ModelScores]
-    stored: Mapping[str, QuantisedEmbedding]
-    embeddings: dict[str, QuantisedEmbedding] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)
-    queued_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    infer_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    """What one picture got from a batch: a network's scores and embedding, and its heads' scores."""
-
-    values: Floats | None
-    regions: tuple[Region, ...]
-    embedding: QuantisedEmbedding | None
-    heads: Mapping[str, Floats]
-    seconds: float
+    truncated: bool = False
+    renditions: tuple[Rendition, ...] = ()
 
 
 class Engine:
-    """Scores contents. Belongs to one event loop; holds threads until `close`."""
+    """Scores contents. Belongs to one event loop. Holds a thread until `close`, and children unless given a `pool`."""
 
     def __init__(
-        self, registry: Registry, limits: LimitSettings, inference: InferenceSettings, settings: EngineSettings
+        self,
+        registry: Registry,
+        limits: LimitSettings,
+        inference: InferenceSettings,
+        settings: EngineSettings,
+        pool: Decoding | None = None,
     ) -> None:
         self.registry = registry
         self._limits = limits
+        self._settings = settings
         self._manifests = {manifest.name: manifest for manifest in registry.manifests}
-        self._decoder = Decoder(image_limits(limits), smallest_side(registry.manifests), limits.decode_seconds)
-        threads = max(1, inference.decode_threads)
-        self._decode_pool = ThreadPoolExecutor(threads + _SPARE_THREADS, thread_name_prefix="decode")
-        self._decode_gate = Budget(threads)
-        self._given_up = 0
+        self._whole = frozenset(manifest.name for manifest in registry.manifests if manifest.whole)
+        self._smallest_side = smallest_side(registry.manifests)
+        self._pool: Decoding = pool or DecodePool(limits, inference)
+        self._owns_pool = pool is None
         rules: dict[str, BatchRule] = {}
         runs: dict[str, Any] = {}
         for network in (*registry.networks(), *registry.cascades()):
@@ -123,10 +88,10 @@ class Engine:
                 min(manifest.batch.max_batch, settings.max_batch),
                 min(manifest.batch.max_delay_ms, settings.max_delay_ms) / 1000,
             )
-            runs[manifest.name] = partial(_run_network, network, heads)
+            runs[manifest.name] = partial(run_network, network, heads)
             if heads:
-                rules[_heads_queue(manifest.name)] = _HEAD_RULE
-                runs[_heads_queue(manifest.name)] = partial(_run_heads, heads)
+                rules[heads_queue(manifest.name)] = _HEAD_RULE
+                runs[heads_queue(manifest.name)] = partial(run_heads, heads)
         self._device = Device(rules, runs)
 
     @property
@@ -135,13 +100,18 @@ class Engine:
         return self._device.counts
 
     @property
+    def decoding(self) -> Decoding:
+        """The decoders, for their counts and for whoever else decodes in this process."""
+        return self._pool
+
+    @property
     def failure(self) -> BaseException | None:
         """What a model raised; nothing can be computed since, and only a new process mends it."""
         return self._device.failure
 
     def waiting(self) -> dict[str, int]:
         """Return how many wait for decoding and in each batch queue."""
-        return {"decode": self._decode_gate.waiting, **self._device.waiting()}
+        return {"decode": self._pool.waiting, **self._device.waiting()}
 
     async def score(
         self,
@@ -158,57 +128,79 @@ class Engine:
         heads run without pixels. Models that `wanted` ones depend on run too and are part of the result. Cancellable.
         Raises only Fatal, or KeyError for a model that is not active.
         """
-        call = _Call(
-            ticket or Ticket(),
-            self._closure(wanted, known or {}, embeddings or {}),
-            dict(known or {}),
-            embeddings or {},
-        )
-        given = frozenset(call.scores)
-        prepared: _Prepared | None = None
-        missing: frozenset[str] = frozenset()
-        networks = [name for name in self._of_kind(Kind.NETWORK) if name in call.wanted]
-        cascades = [name for name in self._of_kind(Kind.CASCADE) if name in call.wanted]
-        if content is None:
-            missing = frozenset(networks) | {
-                name
-                for name in call.wanted
-                if self._manifests[name].embedding_of in networks
-                and self._manifests[name].embedding_of not in call.stored
-            }
-            networks = []
-        elif networks or cascades:
-            found = await self._decode(content, networks, cascades, call)
+        known, stored = known or {}, embeddings or {}
+        question = Question(self._closure(wanted, known, stored), known, stored, ticket or Ticket())
+        spent = Spent()
+        if content is None or not self._needs_pixels(question.wanted):
+            look = self._look(question, None, spent)
+            missing = await look.run()
+            return EngineScores(look.scores, look.embeddings, missing, None, _timings(spent))
+        specs = self._specs(question.wanted)
+        decoded = await self._pool.run(content, self._job(specs), question.ticket)
+        spent.queued_seconds += decoded.queued_seconds
+        spent.decode_seconds += decoded.decode_seconds
+        try:
+            found = decoded.result
             if isinstance(found, Rejection):
                 return found
-            prepared = found
-        stored = {
-            self._manifests[name].embedding_of
-            for name in call.wanted - missing
-            if self._manifests[name].kind is Kind.HEAD and self._manifests[name].embedding_of in call.stored
-        }
-        await _all(
-            *(self._network(name, prepared, call) for name in networks),
-            *(self._heads(name, call) for name in sorted(stored)),
+            assert isinstance(found, PreparedImage)
+            if stored and len(found.prepared.renditions) > 1:
+                # One embedding cannot stand for several renditions: every network has to look at each.
+                return await self.score(content, wanted=wanted, known=known, ticket=ticket)
+            return await self._looked_at(question, found, specs, spent)
+        finally:
+            decoded.release()
+
+    async def _looked_at(
+        self, question: Question, found: PreparedImage, specs: Sequence[ImageInput], spent: Spent
+    ) -> EngineScores:
+        geometries = [spec.geometry for spec in specs]
+        looks = [self._look(question, dict(zip(geometries, inputs, strict=True)), Spent()) for inputs in found.inputs]
+        missing = await gather_all(*(look.run() for look in looks))
+        # Looks run side by side: the longest is what the content took.
+        spent.queued_seconds += max(look.spent.queued_seconds for look in looks)
+        spent.infer_seconds += max(look.spent.infer_seconds for look in looks)
+        prepared = found.prepared
+        return EngineScores(
+            scores=merge_all([look.scores for look in looks], prepared.renditions, self._whole),
+            embeddings=looks[0].embeddings if len(looks) == 1 else {},
+            missing=frozenset().union(*missing),
+            header=prepared.header,
+            timings=_timings(spent),
+            truncated=prepared.truncated,
+            renditions=prepared.renditions,
         )
-        missing |= await self._cascade(cascades, prepared, call)
-        timings = EngineTimings(_ms(call.queued_seconds), _ms(call.decode_seconds), _ms(call.infer_seconds))
-        scores = {name: found for name, found in call.scores.items() if name not in given}
-        fresh = {name: call.embeddings[name] for name in call.fresh}
-        return EngineScores(scores, fresh, missing, prepared.header if prepared else None, timings)
 
     def promote(self, ticket: Ticket) -> None:
         """Make a call live, wherever it stands: a live upload of the same content has come."""
         if ticket.priority is Priority.LIVE:
             return
-        self._decode_gate.promote(ticket)
+        self._pool.promote(ticket)
         self._device.promote(ticket)
         ticket.priority = Priority.LIVE
 
     # --- what must run ---
 
-    def _of_kind(self, kind: Kind) -> list[str]:
-        return [manifest.name for manifest in self.registry.manifests if manifest.kind is kind]
+    def _look(self, question: Question, inputs: Any, spent: Spent) -> Look:
+        return Look(self.registry, self._device, question, inputs, spent)
+
+    def _needs_pixels(self, wanted: frozenset[str]) -> bool:
+        return any(self._manifests[name].kind is not Kind.HEAD for name in wanted)
+
+    def _specs(self, wanted: frozenset[str]) -> tuple[ImageInput, ...]:
+        """Return one input for each geometry that the networks and cascades among `wanted` take."""
+        manifests = [one for one in self.registry.manifests if one.name in wanted and one.kind is not Kind.HEAD]
+        return tuple({input_of(one).geometry: input_of(one) for one in manifests}.values())
+
+    def _job(self, specs: tuple[ImageInput, ...]) -> PrepareJob:
+        settings = self._settings
+        return PrepareJob(
+            specs=specs,
+            smallest_side=self._smallest_side,
+            frames=settings.frames,
+            quadrants_from_pixels=settings.quadrants_from_pixels,
+            max_renditions=self._limits.max_renditions,
+        )
 
     def _closure(
         self,
@@ -231,159 +223,11 @@ class Engine:
                 todo.append(manifest.run_if.model)
         return frozenset(needed)
 
-    # --- decoding ---
-
-    async def _decode(
-        self, content: bytes, networks: Sequence[str], cascades: Sequence[str], call: _Call
-    ) -> _Prepared | Rejection:
-        specs = [_spec(self._manifests[name]) for name in networks]
-        later = [_spec(self._manifests[name]) for name in cascades]
-        seconds = self._limits.decode_seconds
-        found = await self._in_decode_pool(partial(self._decode_now, content, specs, later), call, seconds)
-        if found is None:
-            return Rejection(RejectReason.DECODE_TIMEOUT, f"not decoded within {seconds:g} s")
-        return found
-
-    def _decode_now(
-        self, content: bytes, specs: Sequence[ImageInput], later: Sequence[ImageInput]
-    ) -> _Prepared | Rejection:
-        decoded = self._decoder.decode(content)
-        if isinstance(decoded, Rejection):
-            return decoded
-        picture = decoded.picture
-        hold = bool(later) and picture.rgb.nbytes <= HELD_PIXEL_BYTES
-        inputs: dict[Geometry, ModelInput] = {}
-        for spec in specs if hold else (*specs, *later):
-            if spec.geometry not in inputs:
-                inputs[spec.geometry] = prepare(picture, spec)
-        return _Prepared(decoded.header, inputs, picture if hold else None)
-
-    async def _in_decode_pool(self, work: partial[T], call: _Call, seconds: float | None) -> T | None:
-        """Run `work` on a decoding thread; None when it took longer than `seconds`.
-
-        A thread cannot be ended from outside: one that is given up finishes in the background (limits on pixels, frames
-        and scans bound it) while a spare takes its place. With all spares in use decoding waits for one of them.
-        """
-        asked = time.monotonic()
-        await self._decode_gate.take(1, call.ticket)
-        began = time.monotonic()
-        call.queued_seconds += began - asked
-        future = asyncio.get_running_loop().run_in_executor(self._decode_pool, work)
-        try:
-            await asyncio.wait((future,), timeout=seconds)
-        finally:
-            if future.done():
-                self._decode_gate.give(1)
-            elif self._given_up < _SPARE_THREADS:
-                self._given_up += 1
-                self._decode_gate.give(1)
-                future.add_done_callback(self._came_back)
-            else:
-                future.add_done_callback(lambda _: self._decode_gate.give(1))
-            call.decode_seconds += time.monotonic() - began
-        return future.result() if future.done() else None
-
-    def _came_back(self, future: asyncio.Future[Any]) -> None:
-        self._given_up -= 1
-        if not future.cancelled():
-            future.exception()  # retrieved: nobody waits for it
-
-    # --- inference ---
-
-    async def _network(self, name: str, prepared: _Prepared | None, call: _Call) -> None:
-        if prepared is None:
-            raise ValueError(f"{name} was planned without a picture")
-        heads = frozenset(
-            head.manifest.name
-            for head in self.registry.heads_of(name)
-            if head.manifest.name in call.wanted and name not in call.stored
-        )
-        row = await self._ask(name, (prepared.inputs[_spec(self._manifests[name]).geometry], heads), call)
-        self._note(name, row, call)
-
-    async def _heads(self, network: str, call: _Call) -> None:
-        names = frozenset(
-            head.manifest.name
-            for head in self.registry.heads_of(network)
-            if head.manifest.name in call.wanted and head.manifest.name not in call.scores
-        )
-        row = await self._ask(_heads_queue(network), (call.stored[network], names), call)
-        self._note(network, row, call)
-
-    async def _ask(self, queue: str, question: object, call: _Call) -> _Row:
-        asked = time.monotonic()
-        row: _Row = await self._device.ask(queue, question, call.ticket)
-        call.queued_seconds += max(0.0, time.monotonic() - asked - row.seconds)
-        call.infer_seconds += row.seconds
-        return row
-
-    def _note(self, network: str, row: _Row, call: _Call) -> None:
-        if row.values is not None:
-            call.scores[network] = self._scores(network, row.values, row.regions)
-        if row.embedding is not None:
-            call.embeddings[network] = row.embedding
-            call.fresh.add(network)
-        for name, values in row.heads.items():
-            call.scores[name] = self._scores(name, values, ())
-
-    def _scores(
-        self, name: str, values: Floats | Sequence[float], regions: tuple[Region, ...], skipped: str = ""
-    ) -> ModelScores:
-        manifest = self._manifests[name]
-        # Rounded, so that the stored and the published score are the same number in every encoding.
-        labels = tuple(
-            LabelScore(label, round(float(value), _DIGITS))
-            for label, value in zip(manifest.labels, values, strict=True)
-        )
-        preprocessing = self.registry.preprocessing_version(name)
-        return ModelScores(name, manifest.version, preprocessing, labels, regions, False, skipped)
-
-    async def _cascade(self, names: Sequence[str], prepared: _Prepared | None, call: _Call) -> frozenset[str]:
-        """Run the cascades whose condition holds; return those that would need pixels that are not there."""
-        missing: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            ready = [name for name in waiting if _gate(self._manifests[name]) in call.scores]
-            if not ready:
-                return frozenset(missing | set(waiting))
-            waiting = [name for name in waiting if name not in ready]
-            running: list[str] = []
-            for name in ready:
-                run_if = self._manifests[name].run_if
-                value = _label(call.scores[_gate(self._manifests[name])], run_if.label) if run_if else 1.0
-                if run_if is not None and not run_if.holds(value):
-                    reason = f"{run_if.model}.{run_if.label} {value:.4f} is not {run_if.op} {run_if.threshold:g}"
-                    call.scores[name] = self._scores(name, [value] * len(self._manifests[name].labels), (), reason)
-                elif prepared is None:
-                    missing.add(name)
-                else:
-                    running.append(name)
-            if prepared is not None:
-                await _all(*(self._run_cascade(name, prepared, call) for name in running))
-        return frozenset(missing)
-
-    async def _run_cascade(self, name: str, prepared: _Prepared, call: _Call) -> None:
-        spec = _spec(self._manifests[name])
-        if spec.geometry not in prepared.inputs and prepared.picture is not None:
-            ready = await self._in_decode_pool(partial(prepare, prepared.picture, spec), call, None)
-            if ready is not None:
-                prepared.inputs[spec.geometry] = ready
-        row = await self._ask(name, (prepared.inputs[spec.geometry], frozenset()), call)
-        combine = self._manifests[name].combine
-        if combine is not None and row.values is not None:
-            other = _label(call.scores[combine.model], combine.label)
-            row = replace(row, values=np.array([combine.score(other, float(row.values[0]))], dtype=np.float32))
-        self._note(name, row, call)
-
     async def close(self) -> None:
-        """Release the threads; work on the device is waited for, decoding that was given up is not."""
+        """Release everything; work on the device is waited for, decoding is given up."""
         await self._device.close()
-        self._decode_pool.shutdown(wait=False, cancel_futures=True)
-
-
-def image_limits(limits: LimitSettings) -> ImageLimits:
-    """Return the limits that the decoder checks."""
-    return ImageLimits(limits.max_bytes, limits.max_pixels, limits.max_side, limits.max_frames)
+        if self._owns_pool:
+            await self._pool.close()
 
 
 def smallest_side(manifests: Sequence[ModelManifest]) -> int:
@@ -391,78 +235,7 @@ def smallest_side(manifests: Sequence[ModelManifest]) -> int:
     return max((manifest.input.smallest_side_pixels() for manifest in manifests if manifest.input), default=0)
 
 
-async def _all(*calls: Any) -> None:
-    """Await all; the first error cancels the others, which a plain gather would leave running."""
-    if len(calls) == 1:
-        await calls[0]
-    elif calls:
-        tasks = [asyncio.ensure_future(call) for call in calls]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-def _run_network(
-    network: LoadedNetwork, heads: Sequence[LoadedHead], batch: Sequence[tuple[ModelInput, frozenset[str]]]
-) -> list[_Row]:
-    began = time.monotonic()
-    output = network.infer([one for one, _ in batch])
-    embeddings = output.embeddings
-    answers = _head_answers(heads, embeddings, [names for _, names in batch]) if embeddings is not None else None
-    seconds = time.monotonic() - began
-    return [
-        _Row(
-            values=output.scores[index],
-            regions=output.regions[index] if output.regions is not None else (),
-            embedding=embeddings[index] if embeddings is not None else None,
-            heads=answers[index] if answers is not None else {},
-            seconds=seconds,
-        )
-        for index in range(len(batch))
-    ]
-
-
-def _run_heads(heads: Sequence[LoadedHead], batch: Sequence[tuple[QuantisedEmbedding, frozenset[str]]]) -> list[_Row]:
-    began = time.monotonic()
-    answers = _head_answers(heads, [one for one, _ in batch], [names for _, names in batch])
-    seconds = time.monotonic() - began
-    return [_Row(None, (), None, found, seconds) for found in answers]
-
-
-def _head_answers(
-    heads: Sequence[LoadedHead], embeddings: Sequence[QuantisedEmbedding], wanted: Sequence[frozenset[str]]
-) -> list[dict[str, Floats]]:
-    """Run each head once, on the rows that want it."""
-    answers: list[dict[str, Floats]] = [{} for _ in embeddings]
-    for head in heads:
-        name = head.manifest.name
-        rows = [index for index, names in enumerate(wanted) if name in names]
-        if rows:
-            scores = head.infer([embeddings[index] for index in rows]).scores
-            for row, index in enumerate(rows):
-                answers[index][name] = scores[row]
-    return answers
-
-
-def _heads_queue(network: str) -> str:
-    return f"{network}/heads"
-
-
-def _spec(manifest: ModelManifest) -> ImageInput:
-    if manifest.input is None:
-        raise ValueError(f"{manifest.id} takes no pixels")
-    return manifest.input
-
-
-def _gate(manifest: ModelManifest) -> str:
-    return manifest.run_if.model if manifest.run_if else ""
-
-
-def _label(scores: ModelScores, label: str) -> float:
-    return next(score.value for score in scores.labels if score.label == label)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _timings(spent: Spent) -> EngineTimings:
+    return EngineTimings(
+        round(spent.queued_seconds * 1000), round(spent.decode_seconds * 1000), round(spent.infer_seconds * 1000)
+    )

@@ -156,6 +156,8 @@ class ModelManifest:
     combine: Combine | None = None
     # The backbone version that a head was trained on: an embedding of another one has its shape and not its meaning.
     embedding_version: str = ""
+    # Judges the photograph as a whole: of a content's renditions only those that show all of a frame count.
+    whole: bool = False
 
     @property
     def id(self) -> str:
@@ -333,6 +335,7 @@ def read_manifest(path: Path) -> ModelManifest:
         postprocess=root.text("postprocess", ""),
         options=_numbers(root, "options"),
         combine=_combine(root, kind, labels) if root.has("combine") else None,
+        whole=root.one_of("renditions", ("all", "whole"), "all") == "whole",
     )
     root.close()
     _check_combination(root, manifest)

@@ -30,10 +30,8 @@ class Computed:
     lose its claim at release, and what it would have published with it.
     """
 
-    scores: Mapping[str, ModelScores]
-    format: str
-    width: int
-    height: int
+    row: ContentRow
+    """The picture and what was computed of it; without a format where nothing was decoded."""
     timings: EngineTimings
     embeddings: Mapping[str, QuantisedEmbedding]
 
@@ -159,12 +157,22 @@ class Contents:
     def remember(self, sha256: str, found: EngineScores) -> Computed:
         """Keep what was computed for the next upload of the same bytes."""
         header = found.header
-        format_, width, height = (header.format.value, header.width, header.height) if header else ("", 0, 0)
+        computed = ContentRow(
+            header.format.value if header else "",
+            header.width if header else 0,
+            header.height if header else 0,
+            tuple(found.scores.values()),
+            max(1, header.frames) if header else 1,
+            found.truncated,
+            found.renditions,
+        )
         before = self._recent.get(sha256)
-        row = merged(before.row if before else None, format_, width, height, found.scores.values())
+        row = merged(before.row if before else None, computed)
+        embeddings = found.embeddings if computed.has_embedding else {}
         if row.format:
-            self._keep(sha256, Recent(row, {**(before.embeddings if before else {}), **found.embeddings}))
-        return Computed(found.scores, format_, width, height, found.timings, found.embeddings)
+            kept = {**(before.embeddings if before else {}), **embeddings} if row.has_embedding else {}
+            self._keep(sha256, Recent(row, kept))
+        return Computed(computed, found.timings, embeddings)
 
     def _keep(self, sha256: str, known: Recent) -> None:
         self._recent[sha256] = known

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from app.domain import identity
-from app.ports import Output, SourceRecord
+from app.ports import Clock, Completion, GivesUp, Output, Processor, SourceRecord
+from app.streaming.suspects import CRASHES, GivenUp
 from app.topics import DEAD_LETTERS
 from schemas.records import DeadLetter
 
@@ -39,8 +40,9 @@ def dead_letter(
 ) -> Output:
     """Return the dead letter of `record`, or of its part `part` whose bytes are `value`.
 
-    `kind` is POISON (cannot be read) or USED_UP (all attempts failed). The value is cut at MAX_VALUE_BYTES and then
-    says its true length; such a letter is redriven from its source position while the topic still holds it.
+    `kind` is POISON (cannot be read), USED_UP (all attempts failed) or one of GivenUp. The value is cut at
+    MAX_VALUE_BYTES and then says its true length; such a letter is redriven from its source position while the topic
+    still holds it.
     """
     original = record.value if value is None else value
     letter = DeadLetter(
@@ -51,7 +53,8 @@ def dead_letter(
         agent=agent,
         kind=kind,
         reason=reason,
-        detail=detail[:MAX_DETAIL_CHARACTERS],
+        # A library's text may hold bytes of a server that are no UTF-8; a record must not.
+        detail=detail[:MAX_DETAIL_CHARACTERS].encode("utf-8", "replace").decode(),
         attempts=attempts,
         upload_id=upload_id,
         bucket=bucket,
@@ -64,3 +67,29 @@ def dead_letter(
         job_id=job_id,
     )
     return Output(DEAD_LETTERS, identity.letter_key(record.position), letter)
+
+
+class GiveUp:
+    """Makes the completions of the records that one agent must not handle."""
+
+    def __init__(self, agent: str, processor: Processor, clock: Clock) -> None:
+        self._agent = agent
+        self._processor = processor
+        self._clock = clock
+
+    def __call__(self, record: SourceRecord, given_up: GivenUp) -> Completion:
+        """Return the dead letter of `record`, with what the processor knows of it.
+
+        The processor must decode the record for that. Past the third crash this crashed too: then the bytes alone.
+        """
+        if isinstance(self._processor, GivesUp) and given_up.crashes <= CRASHES:
+            return self._processor.given_up(record, given_up.kind, given_up.detail)
+        letter = dead_letter(
+            record,
+            agent=self._agent,
+            kind=given_up.kind,
+            reason=given_up.kind,
+            detail=given_up.detail,
+            now_ms=self._clock.now_ms(),
+        )
+        return Completion(outputs=(letter,), dead_letters=1)

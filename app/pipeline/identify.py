@@ -12,6 +12,7 @@ from app.domain.filters import UploadFilter
 from app.domain.retries import FIRST_ATTEMPT, LIVE
 from app.metrics import Meters
 from app.pipeline.dead_letters import POISON, dead_letter
+from app.pipeline.new_dialects import NewDialects
 from app.ports import Clock, Completion, Output, SourceRecord
 from app.topics import REMOVED, TASKS
 from schemas.records import ImageRemoved, ImageTask, Position
@@ -30,6 +31,7 @@ class IdentifyProcessor:
         self._uploads = uploads
         self._clock = clock
         self._meters = meters
+        self._new = NewDialects(meters)
         self.counts: Counter[str] = Counter()
 
     async def process(self, record: SourceRecord) -> Completion:
@@ -51,6 +53,8 @@ class IdentifyProcessor:
             self._meters.count("sightline_events_total", kind=kind)
 
     def _outputs(self, record: SourceRecord, parsed: Parsed, now_ms: int) -> tuple[Output, ...]:
+        if isinstance(parsed.event, Created | Removed | Ignored):
+            self._new.note(parsed.event)
         match parsed.event:
             case Created() as event:
                 if not self._uploads.admits(event.bucket, event.key):

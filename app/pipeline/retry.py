@@ -44,6 +44,29 @@ class RetryProcessor:
         await self._until(retries.due_ms(task, record.timestamp_ms))
         return Completion(outputs=(Output(retries.lane_topic(task), identity.task_key(task), task),))
 
+    def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
+        """See GivesUp. A record that is no task is a letter that names no upload."""
+        task: ImageTask | None
+        try:
+            task = self._codec.decode_as(record.value, ImageTask)
+        except Poison:
+            task = None
+        letter = dead_letter(
+            record,
+            agent=AGENT,
+            kind=kind,
+            reason=kind,
+            detail=detail,
+            now_ms=self._clock.now_ms(),
+            attempts=task.attempt if task else 1,
+            first_seen_ms=task.identified_at_ms if task else None,
+            upload_id=task.upload_id if task else None,
+            bucket=task.bucket if task else None,
+            object_key=task.key if task else None,
+            job_id=task.job_id if task else None,
+        )
+        return Completion(outputs=(letter,), dead_letters=1)
+
     async def _until(self, due_ms: int) -> None:
         if self._clock.now_ms() >= due_ms:
             return

@@ -25,11 +25,13 @@ from app.domain.contents import (
     reason_codes,
 )
 from app.domain.images import Rejection
+from app.domain.policy import Policy, is_publishable, past_picture
 from app.domain.retries import BACKFILL_LANE, Deferral, UsedUp, defer
-from app.errors import BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
+from app.errors import BadReference, BucketUnavailable, ObjectUnavailable, Poison, StoreUnavailable
 from app.inference.budget import Budget, Held, Ticket
+from app.inference.decoding.pool import INPUT_BYTES
 from app.inference.embedding import QuantisedEmbedding
-from app.inference.engine import HELD_PIXEL_BYTES, EngineScores
+from app.inference.engine import EngineScores
 from app.pipeline.contents import Computed, Contents, sha256_of
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
 from app.ports import (
@@ -90,6 +92,7 @@ class ScoreProcessor:
         tables: Tables,
         status: LaneStatus,
         clock: Clock,
+        policy: Policy,
         settings: Settings,
         worker: str,
         release: str,
@@ -100,6 +103,7 @@ class ScoreProcessor:
         self._tables = tables
         self._status = status
         self._clock = clock
+        self._policy = policy
         self._settings = settings
         self._worker = worker
         self._release = release
@@ -130,9 +134,23 @@ class ScoreProcessor:
             prediction = await self._outcome(work)
         except (ObjectUnavailable, BucketUnavailable) as error:
             return self._deferred(record, task, error)
+        except BadReference as fault:
+            # Published by an identify that did not check: no later attempt could ask for it either.
+            letter = _letter(record, task, POISON, fault.reason, fault.detail, now_ms, task.attempt)
+            return Completion((letter,), claim_of(task), dead_letters=1)
         key = identity.image_key(prediction.bucket, prediction.key)
         outputs = (Output(PREDICTIONS, key, prediction), *work.outputs)
         return Completion(outputs=outputs, claim=claim_of(task), writes=tuple(work.writes))
+
+    def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
+        """See GivesUp. The letter claims the upload, as an outcome does: later repeats publish nothing."""
+        now_ms = self._clock.now_ms()
+        try:
+            task = self._codec.decode_as(record.value, ImageTask)
+        except Poison:
+            return Completion(outputs=(_letter(record, None, kind, kind, detail, now_ms),), dead_letters=1)
+        letter = _letter(record, task, kind, kind, detail, now_ms, task.attempt)
+        return Completion(outputs=(letter,), claim=claim_of(task), dead_letters=1)
 
     # --- before any work ---
 
@@ -195,7 +213,7 @@ class ScoreProcessor:
         missing = work.wanted - set(known)
         if not missing:
             return self._scored(work, row, known, None, joined=False)
-        embeddings = self._embeddings(work.record, sha256)
+        embeddings = self._embeddings(work.record, sha256, row)
         if not embeddings:
             return None
         found = await self._contents.engine.score(
@@ -203,8 +221,7 @@ class ScoreProcessor:
         )
         if not isinstance(found, EngineScores) or found.missing:
             return None
-        computed = replace_header(self._contents.remember(sha256, found), row)
-        return self._scored(work, row, known, computed, joined=False)
+        return self._scored(work, row, known, self._contents.remember(sha256, found), joined=False)
 
     async def _with_fetch(self, work: _Work) -> ImagePrediction:
         answer = await self._look(work)
@@ -224,7 +241,7 @@ class ScoreProcessor:
         # Zero is what some servers say of copies and multipart uploads: as good as unknown.
         size = min(task.size_bytes or limit, limit)
         asked = self._clock.monotonic()
-        held = Held(self._bytes, await self._bytes.take(size + HELD_PIXEL_BYTES, work.ticket))
+        held = Held(self._bytes, await self._bytes.take(size + INPUT_BYTES, work.ticket))
         try:
             await self._fetches.take(1, work.ticket)
             try:
@@ -236,7 +253,7 @@ class ScoreProcessor:
                 self._fetches.give(1)
             if isinstance(found, ObjectMissing):
                 return found
-            held.keep(len(found.body) + HELD_PIXEL_BYTES)
+            held.keep(len(found.body) + INPUT_BYTES)
             work.fetched = found
             work.sha256 = await sha256_of(found.body)
             return await self._content_outcome(work, found.body, work.sha256, held)
@@ -273,14 +290,14 @@ class ScoreProcessor:
             body,
             wanted=missing,
             known=known,
-            embeddings={} if force else self._embeddings(work.record, sha256),
+            embeddings={} if force else self._embeddings(work.record, sha256, row),
             ticket=work.ticket,
             force=force,
             freed=held.release,
         )
         if isinstance(answer, Rejection):
             return outcomes.rejected(self._context(work), answer, self._previous(work, row))
-        return self._scored(work, row, known, replace_header(answer, row), joined=joined)
+        return self._scored(work, row, known, answer, joined=joined)
 
     def _not_there(self, work: _Work, missing: ObjectMissing) -> ImagePrediction:
         row = self._content(work.record, work.sha256) if work.sha256 else None
@@ -300,18 +317,17 @@ class ScoreProcessor:
         joined: bool,
     ) -> ImagePrediction:
         sha256 = work.sha256 or ""
-        new = dict(computed.scores) if computed is not None else {}
-        if computed is not None and not joined:
-            timings = computed.timings
-            work.engine_queued_ms, work.decode_ms, work.infer_ms = (
-                timings.queued_ms,
-                timings.decode_ms,
-                timings.infer_ms,
-            )
-        found = {**known, **{name: replace(one, cached=joined) for name, one in new.items()}}
-        scores = tuple(found[name] for name in self._active if name in found)
+        fresh: frozenset[str] = frozenset()
         if computed is not None:
-            full = merged(row, computed.format, computed.width, computed.height, new.values())
+            fresh = frozenset(one.model for one in computed.row.scores)
+            if not joined:
+                timings = computed.timings
+                work.engine_queued_ms, work.decode_ms, work.infer_ms = (
+                    timings.queued_ms,
+                    timings.decode_ms,
+                    timings.infer_ms,
+                )
+            full = merged(row, computed.row)
             work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         elif row is not None:
             full = row
@@ -320,29 +336,37 @@ class ScoreProcessor:
                 work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         else:
             raise ValueError("neither a stored row nor computed scores")
-        self._keep_embeddings(work, sha256, computed)
-        return outcomes.scored(
+        # Taken from the merged row: its renditions are those that the labels name.
+        found = {name: full.find(name, *version) for name, version in self._active.items()}
+        scores = tuple(
+            replace(one, cached=joined or name not in fresh)
+            for name, one in found.items()
+            if one is not None and (name in known or name in fresh)
+        )
+        self._keep_embeddings(work, sha256, computed, full)
+        prediction = outcomes.scored(
             self._context(work),
-            format_=full.format,
-            width=full.width,
-            height=full.height,
+            content=full,
             scores=scores,
-            reasons=reason_codes(scores, self._thresholds, self._codes),
+            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=full.truncated),
             previous=self._previous(work, row),
         )
+        return replace(prediction, publishable=is_publishable(self._policy, prediction))
 
-    def _keep_embeddings(self, work: _Work, sha256: str, computed: Computed | None) -> None:
+    def _keep_embeddings(self, work: _Work, sha256: str, computed: Computed | None, content: ContentRow) -> None:
         """Publish and remember what was computed for this upload, and what was lately and the table lacks.
 
         The upload that it was computed for may lose its claim, and its outputs and writes with it, or may not have been
         released yet. Repeats are upserts by sha256.
         """
+        if not content.has_embedding:
+            return
         fresh = computed.embeddings if computed is not None else {}
         recent = self._contents.recent(sha256)
         due = dict(fresh)
         if recent is not None and work.record.partition not in recent.kept_in:
             before = {name: one for name, one in recent.embeddings.items() if name not in fresh}
-            stored = self._embeddings(work.record, sha256) if before else {}
+            stored = self._embeddings(work.record, sha256, content) if before else {}
             due |= {name: one for name, one in before.items() if name not in stored}
             if not due:
                 recent.kept_in.add(work.record.partition)
@@ -377,15 +401,19 @@ class ScoreProcessor:
         recent = self._contents.recent(sha256)
         if recent is None:
             return stored
-        row = recent.row
-        return merged(stored, row.format, row.width, row.height, row.scores) if stored is not None else row
+        return merged(stored, recent.row) if stored is not None else recent.row
 
     def _known_scores(self, row: ContentRow) -> dict[str, ModelScores]:
         found = {name: row.find(name, *version) for name, version in self._active.items()}
         return {name: scores for name, scores in found.items() if scores is not None}
 
-    def _embeddings(self, record: SourceRecord, sha256: str) -> dict[str, QuantisedEmbedding]:
-        found = {}
+    def _embeddings(
+        self, record: SourceRecord, sha256: str, content: ContentRow | None
+    ) -> dict[str, QuantisedEmbedding]:
+        """Return the stored embeddings of a content; none where its row cannot be used: they are as old as the row."""
+        found: dict[str, QuantisedEmbedding] = {}
+        if content is None or not content.has_embedding:
+            return found
         for network in self._networks:
             value = self._row(EMBEDDINGS_TABLE, record, embedding_key(sha256, network))
             if value is None:
@@ -408,7 +436,7 @@ class ScoreProcessor:
             now = before or row.find(name, *version)
             if now is not None:
                 found.append(now)
-        return tuple(found)
+        return (*found, past_picture(row.frames, row.truncated)) if found else ()
 
     # --- outputs ---
 
@@ -474,13 +502,6 @@ def _letter(
         object_key=task.key if task else None,
         job_id=task.job_id if task else None,
     )
-
-
-def replace_header(computed: Computed, row: ContentRow | None) -> Computed:
-    """Return `computed` with the picture's size; where nothing was decoded it is that of the stored row."""
-    if not computed.format and row is not None:
-        computed.format, computed.width, computed.height = row.format, row.width, row.height
-    return computed
 
 
 def _ms(seconds: float) -> int:

@@ -17,6 +17,8 @@ from app.domain import identity
 from app.domain.events import single_record_message
 from app.errors import Poison
 from app.pipeline.identify import AGENT as IDENTIFY
+from app.pipeline.retry import AGENT as RETRY
+from app.pipeline.score import AGENT as SCORE
 from app.ports import Clock, RecordCodec
 from app.services.control_topic import control_key, read_control
 from app.topics import (
@@ -37,6 +39,9 @@ BRIDGE: Final = "bridge"
 # One transaction: some hundred records or some megabytes, far below the transaction timeout.
 _CHUNK_LETTERS: Final = 100
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
+# The index reads tasks too; its letters must not send an upload to score again.
+_TASK_AGENTS: Final = frozenset({SCORE, RETRY})
+_INSTEAD: Final = "`./sightline rescore` makes a new record of the image"
 _TASK_TOPICS: Final = frozenset({TASKS, BACKFILL, RETRIES_30S, RETRIES_5M, RETRIES_1H})
 
 
@@ -207,7 +212,7 @@ class Redriver:
         if letter.agent in (IDENTIFY, BRIDGE):
             topic = UPLOADS
             value = single_record_message(value) if letter.part >= 0 else value
-        elif source in _TASK_TOPICS:
+        elif source in _TASK_TOPICS and letter.agent in _TASK_AGENTS:
             topic = source
             try:
                 task = self._codec.decode_as(value, ImageTask)
@@ -220,7 +225,7 @@ class Redriver:
                 )
                 key = identity.task_key(task)
         else:
-            return f"{source} has other readers, which would see the record twice; restart {letter.agent} instead"
+            return f"{source} has other readers, which would see the record twice; {_INSTEAD}"
         now_ms = self._clock.now_ms()
         body = {
             "agent": letter.agent,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from schemas.records import FlaggedImage, RuleMatch
+from schemas.records import FlaggedImage, Rendition, RuleMatch
 
 
 def flag_view(flag: FlaggedImage) -> dict[str, Any]:
@@ -20,7 +20,25 @@ def flag_view(flag: FlaggedImage) -> dict[str, Any]:
         "policy_version": flag.policy_version,
         "decided_ms": flag.decided_at_ms,
         "rules": rules_view(flag.rules),
+        "frames": flag.frames,
+        "truncated": flag.truncated,
+        "renditions": renditions_view(flag.renditions),
     }
+
+
+def renditions_view(renditions: Iterable[Rendition]) -> list[dict[str, Any]]:
+    """Return what the models looked at: frame, part of it, ground."""
+    return [
+        {
+            "frame": one.frame,
+            "left": one.left,
+            "top": one.top,
+            "right": one.right,
+            "bottom": one.bottom,
+            "ground": one.ground,
+        }
+        for one in renditions
+    ]
 
 
 def rules_view(rules: Iterable[RuleMatch]) -> list[dict[str, Any]]:

@@ -22,10 +22,12 @@ from app.domain.events import Created, Malformed, parse_message
 from app.domain.filters import UploadFilter
 from app.errors import Poison
 from app.pipeline.identify import AGENT as IDENTIFY
+from app.pipeline.index import AGENT as INDEX
 from app.ports import Clock, ObjectStore, RecordCodec, SourceRecord
 from app.services.compact import Ids, ObjectTimes, as_ids, ids_of, short
 from app.services.dead_letters import read_redriven
 from app.services.ledger_sums import Example, Ledger, Side
+from app.streaming.suspects import CRASHED_WORKER, PARKED
 from app.topics import (
     BACKFILL,
     DEAD_LETTERS,
@@ -43,6 +45,8 @@ EXAMPLES: Final = 10
 MODIFIED_SLACK_MS: Final = 1_000
 NOTIFICATION_SECONDS: Final = 60.0
 _LISTING_BATCH: Final = 5_000
+# Kinds of letters that identify makes of a message before it parses it.
+_WHOLE_MESSAGES: Final = frozenset({CRASHED_WORKER, PARKED})
 READERS: Final = {
     UPLOADS: "sightline.identify",
     TASKS: "sightline.score",
@@ -241,6 +245,9 @@ class LedgerReader:
                 letter = self._codec.decode_as(record.value, DeadLetter)
             except Poison:
                 continue
+            if letter.agent == IDENTIFY and letter.part < 0 and letter.kind in _WHOLE_MESSAGES:
+                self._add_message(letter)
+                continue
             if letter.agent == IDENTIFY:
                 found = _Open(letter.letter_id, short(letter.letter_id), False)
                 bucket, key = letter.bucket, letter.object_key
@@ -252,6 +259,18 @@ class LedgerReader:
                 bucket, key = letter.bucket, letter.object_key
             if self._scope.holds(bucket, key):
                 self._letters[letter.letter_id] = found
+
+    def _add_message(self, letter: DeadLetter) -> None:
+        """Note the letter of a message that identify has not handled, once for each upload that it tells of."""
+        uploads = 0
+        for parsed in parse_message(letter.value):
+            event = parsed.event
+            if isinstance(event, Created) and self._looked_at(event.bucket, event.key):
+                uploads += 1
+                upload = short(identity.upload_id_of(event))
+                self._letters[f"{letter.letter_id}/{upload}"] = _Open(letter.letter_id, upload, False)
+        if not uploads and self._scope.holds(letter.bucket, letter.object_key):
+            self._letters[letter.letter_id] = _Open(letter.letter_id, None, False)
 
     async def _read_outcomes(self) -> None:
         async for record in self._new(PREDICTIONS):
@@ -449,7 +468,9 @@ class LedgerReader:
 
 
 def task_of_letter(codec: RecordCodec, letter: DeadLetter) -> ImageTask | None:
-    """Return the task in a letter; None when its record was something else, or cannot be read."""
+    """Return the task in a letter; None when its record was something else, cannot be read, or went to score too."""
+    if letter.agent == INDEX:
+        return None
     try:
         return codec.decode_as(letter.value, ImageTask)
     except Poison:

@@ -7,25 +7,21 @@ gets is always re-encoded, so nothing of a hostile file reaches it, and no metad
 from __future__ import annotations
 
 import asyncio
-import io
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.domain.images import Rejection, RejectReason
+from app.domain.images import Rejection
 from app.domain.outcomes import missing_reason
-from app.errors import Overloaded
-from app.inference.budget import Budget, Ticket
-from app.inference.decoding.decoder import Decoder
-from app.inference.engine import image_limits
+from app.errors import BadReference, Overloaded
+from app.inference.budget import Ticket
+from app.inference.decoding.pool import Decoding
+from app.inference.decoding.protocol import ThumbnailJob
 from app.metrics import Meters
 from app.ports import Clock, ObjectMissing, ObjectRef, ObjectStore
 from app.settings import Settings
 
 SIZES: Final = (32, 512)
-# A moderator looks at one picture in a second or two; two threads decode tens of photographs in that time.
-_THREADS: Final = 2
 # Previews in the making, waiting ones among them; each holds one object, 32 MiB at most.
 _MOST_IN_HAND: Final = 16
 _RETRY_SECONDS: Final = 1
@@ -54,18 +50,17 @@ class _Making:
 
 
 class Previews:
-    """Makes previews, equal ones once. Belongs to one event loop; holds threads until `close`."""
+    """Makes previews, equal ones once. Belongs to one event loop; `decoding` stays open."""
 
-    def __init__(self, store: ObjectStore, settings: Settings, clock: Clock, meters: Meters) -> None:
+    def __init__(
+        self, store: ObjectStore, decoding: Decoding, settings: Settings, clock: Clock, meters: Meters
+    ) -> None:
         self._store = store
+        self._decoding = decoding
         self._limits = settings.limits
         self._seconds = settings.api.preview_seconds
         self._clock = clock
         self._meters = meters
-        # Pictures may shrink while decoding as long as the largest preview can be made of them.
-        self._decoder = Decoder(image_limits(settings.limits), SIZES[1], settings.limits.decode_seconds)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="preview")
-        self._threads = Budget(_THREADS)
         self._making: dict[_Key, _Making] = {}
         self._kept: OrderedDict[_Key, tuple[float, bytes]] = OrderedDict()
         self._kept_bytes = 0
@@ -115,44 +110,25 @@ class Previews:
                 return found, "joined" if joined else "made"
 
     async def _make(self, key: _Key, ref: ObjectRef, size: int) -> Preview:
-        fetched = await self._store.fetch(ref, max_bytes=self._limits.max_bytes)
+        try:
+            fetched = await self._store.fetch(ref, max_bytes=self._limits.max_bytes)
+        except BadReference as error:
+            return Gone(error.detail)
         if isinstance(fetched, ObjectMissing):
             reason = missing_reason(fetched.reason)
             return Gone(fetched.detail) if reason is None else Rejection(reason, fetched.detail)
         if fetched.superseded:
             return Gone("another object lies there, with another ETag")
-        made = await self._in_thread(fetched.body, size)
+        made = await self._encode(fetched.body, size)
         if isinstance(made, bytes):
             self._keep(key, made)
         return made
 
-    async def _in_thread(self, content: bytes, size: int) -> bytes | Rejection:
-        """Encode on a thread. One that passes the time limit works on, until limits end it, and keeps its place."""
-        seconds = self._limits.decode_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await self._threads.take(1, Ticket())
-        except TimeoutError as error:
-            raise Overloaded("all threads are busy with slow pictures", _RETRY_SECONDS) from error
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self._encode, content, size)
-        future.add_done_callback(lambda _: self._threads.give(1))
-        await asyncio.wait((future,), timeout=seconds)
-        if not future.done():
-            return Rejection(RejectReason.DECODE_TIMEOUT, f"not decoded within {seconds:g} s")
-        return future.result()
-
-    def _encode(self, content: bytes, size: int) -> bytes | Rejection:
-        from PIL import Image
-
-        decoded = self._decoder.decode(content)
-        if isinstance(decoded, Rejection):
-            return decoded
-        # Made of bare pixels: nothing that the file said beside them can come along.
-        image = Image.fromarray(decoded.picture.rgb)
-        image.thumbnail((size, size))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=_QUALITY)
-        return buffer.getvalue()
+    async def _encode(self, content: bytes, size: int) -> bytes | Rejection:
+        decoded = await self._decoding.run(content, ThumbnailJob(size, _QUALITY), Ticket())
+        if not isinstance(decoded.result, bytes | Rejection):
+            raise TypeError("a preview is a JPEG")
+        return decoded.result
 
     def _find(self, key: _Key) -> bytes | None:
         kept = self._kept.get(key)
@@ -180,9 +156,8 @@ class Previews:
             self._kept_bytes -= len(kept[1])
 
     async def close(self) -> None:
-        """Give up what is in the making and release the threads; decoding under way is not waited for."""
+        """Give up what is in the making; decoding under way is not waited for."""
         tasks = [making.task for making in self._making.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -8,7 +8,7 @@ from typing import Final
 from app.domain.filters import UploadFilter
 from app.domain.images import Rejection
 from app.domain.outcomes import missing_reason
-from app.errors import NoSuchBucket
+from app.errors import BadReference, NoSuchBucket
 from app.ports import ObjectMissing, ObjectRef, ObjectStore
 
 NOT_SERVED: Final = "bucket_not_served"
@@ -43,6 +43,8 @@ class ReferencedObjects:
         except NoSuchBucket:
             # An upload's bucket may come back; a client's misspelt one does not.
             return Absent(NO_SUCH_OBJECT, "there is no such bucket")
+        except BadReference as error:
+            return Absent(NO_SUCH_OBJECT, f"there is no such object: {error.detail}")
         if isinstance(found, ObjectMissing):
             reason = missing_reason(found.reason)
             if reason is None:

@@ -17,7 +17,7 @@ from app.adapters.kafka import AtOffsets, AtTime, TopicScanner
 from app.domain.identity import rescore_upload_id
 from app.domain.jobs import Job
 from app.domain.policy import FLAGGED as STATE_FLAGGED
-from app.domain.policy import NO_ACTION, past_outcome, past_verdict
+from app.domain.policy import NO_ACTION, past_outcome, past_picture, past_verdict
 from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.domain.standing import Standing, removes, replaces, same_upload, standing_of
 from app.errors import Poison
@@ -186,6 +186,8 @@ def rescore_task(prediction: ImagePrediction, verdict: ModelScores | None, job: 
     previous = list(prediction.scores)
     if prediction.outcome != "scored":
         previous.append(past_outcome(prediction.outcome, prediction.reason))
+    elif prediction.frames:
+        previous.append(past_picture(prediction.frames, prediction.truncated))
     if verdict is not None:
         previous.append(verdict)
     return ImageTask(

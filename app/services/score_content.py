@@ -14,7 +14,7 @@ from typing import Final
 from app.domain.contents import ContentRow, merged, reason_codes
 from app.domain.images import Rejection
 from app.domain.outcomes import REJECTED, SCORED
-from app.domain.policy import Policy, Subject, Verdict, evaluate, published
+from app.domain.policy import Policy, Subject, Verdict, evaluate, may_be_published, published
 from app.errors import DeadlineExceeded, IndexUnavailable, Overloaded
 from app.inference.budget import Ticket
 from app.inference.engine import EngineTimings
@@ -22,7 +22,7 @@ from app.metrics import Meters
 from app.pipeline.contents import Computed, Contents, sha256_of
 from app.ports import Clock, ContentCache
 from app.services.admission import Admission, Place
-from schemas.records import ModelScores, RuleMatch
+from schemas.records import ModelScores, Rendition, RuleMatch
 
 # An answer of the cache takes a millisecond. One that takes longer than this costs more than it spares.
 _CACHE_SECONDS: Final = 0.25
@@ -37,16 +37,23 @@ _NO_TIMINGS: Final = EngineTimings(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ScoredContent:
-    """What the models and the policy say of one content. `cached`: nothing was computed for this caller."""
+    """What the models and the policy say of one content. `cached`: nothing was computed for this caller.
+
+    `publishable` is false without a policy: nobody said then that the picture is not blocked.
+    """
 
     sha256: str
     cached: bool
     format: str
     width: int
     height: int
+    frames: int
+    truncated: bool
+    renditions: tuple[Rendition, ...]
     size_bytes: int
     scores: tuple[ModelScores, ...]
     reasons: tuple[str, ...]
+    publishable: bool
     action: str
     rules: tuple[RuleMatch, ...]
     timings: EngineTimings
@@ -109,7 +116,7 @@ class ContentScorer:
 
     def judge(self, rejection: Rejection) -> Verdict | None:
         """Return what the policy says of a rejected content; None without a policy."""
-        return self._verdict(REJECTED, rejection.reason.value, ())
+        return self._verdict(Subject(REJECTED, rejection.reason.value, ()))
 
     async def close(self) -> None:
         """Let go of what is on its way to the cache; the cache itself stays open."""
@@ -133,8 +140,11 @@ class ContentScorer:
         computed, joined = await self._compute(sha256, body, missing, known, deadline)
         if isinstance(computed, Rejection):
             return computed, "rejected"
-        full = merged(row, computed.format, computed.width, computed.height, computed.scores.values())
-        found = {**known, **{name: replace(one, cached=joined) for name, one in computed.scores.items()}}
+        full = merged(row, computed.row)
+        fresh = frozenset(one.model for one in computed.row.scores)
+        found = {
+            name: replace(one, cached=joined or name not in fresh) for name, one in self._known_scores(full).items()
+        }
         if not joined:
             self._put(sha256, full)
         timings = _NO_TIMINGS if joined else computed.timings
@@ -177,16 +187,20 @@ class ContentScorer:
         began: float,
     ) -> ScoredContent:
         scores = tuple(found[name] for name in self._active if name in found)
-        verdict = self._verdict(SCORED, "", scores)
+        verdict = self._verdict(Subject(SCORED, "", scores, row.frames, row.truncated, row.renditions))
         return ScoredContent(
             sha256=sha256,
             cached=all(one.cached for one in scores),
             format=row.format,
             width=row.width,
             height=row.height,
+            frames=row.frames,
+            truncated=row.truncated,
+            renditions=row.renditions,
             size_bytes=len(body),
             scores=scores,
-            reasons=reason_codes(scores, self._thresholds, self._codes),
+            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=row.truncated),
+            publishable=verdict is not None and may_be_published(SCORED, verdict.action),
             action=verdict.action if verdict is not None else "",
             rules=verdict.matches if verdict is not None else (),
             timings=timings,
@@ -202,10 +216,10 @@ class ContentScorer:
     def _since_ms(self, began: float) -> int:
         return round((self._clock.monotonic() - began) * 1000)
 
-    def _verdict(self, outcome: str, reason: str, scores: tuple[ModelScores, ...]) -> Verdict | None:
+    def _verdict(self, subject: Subject) -> Verdict | None:
         if self._policy is None:
             return None
-        verdict = evaluate(self._policy, Subject(outcome, reason, scores))
+        verdict = evaluate(self._policy, subject)
         return replace(verdict, matches=published(verdict))
 
     # --- what is known ---

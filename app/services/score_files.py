@@ -19,13 +19,14 @@ from typing import Final
 from app.domain.contents import reason_codes
 from app.domain.images import Rejection, RejectReason
 from app.domain.outcomes import GONE, REJECTED, SCORED, missing_reason
-from app.domain.policy import Policy, Subject, evaluate, published
-from app.errors import ConfigurationError, Retryable
+from app.domain.policy import Policy, Subject, evaluate, may_be_published, published
+from app.errors import BadReference, ConfigurationError, Retryable
 from app.inference.budget import Budget, Ticket
-from app.inference.engine import HELD_PIXEL_BYTES, Engine, EngineTimings
+from app.inference.decoding.pool import INPUT_BYTES
+from app.inference.engine import Engine, EngineTimings
 from app.ports import FetchedObject, ObjectRef, ObjectStore
 from app.settings import Settings
-from schemas.records import ModelScores, RuleMatch
+from schemas.records import ModelScores, Rendition, RuleMatch
 
 # Reasons that only files on this machine can have, beside those of docs/images.md.
 UNREADABLE: Final = "unreadable"
@@ -62,6 +63,10 @@ class FileScore:
     flags: tuple[RuleMatch, ...]
     timings: EngineTimings
     content: bytes | None = None
+    frames: int = 0
+    truncated: bool = False
+    renditions: tuple[Rendition, ...] = ()
+    publishable: bool = False
 
 
 def files_below(path: Path) -> Iterator[Source]:
@@ -187,13 +192,13 @@ class FileScorer:
             return self._nothing(source, REJECTED, reason, detail)
         size = source.ref.size_bytes if source.ref is not None else None
         limit = self._settings.limits.max_bytes
-        held = await self._bytes.take(min(size or limit, limit) + HELD_PIXEL_BYTES, Ticket())
+        held = await self._bytes.take(min(size or limit, limit) + INPUT_BYTES, Ticket())
         try:
             content = await self._read(source)
             if isinstance(content, FileScore):
                 return content
-            self._bytes.give(max(0, held - len(content) - HELD_PIXEL_BYTES))
-            held = min(held, len(content) + HELD_PIXEL_BYTES)
+            self._bytes.give(max(0, held - len(content) - INPUT_BYTES))
+            held = min(held, len(content) + INPUT_BYTES)
             return await self._score(source, content)
         finally:
             self._bytes.give(held)
@@ -215,7 +220,7 @@ class FileScorer:
             raise ConfigurationError(f"{source.name}: no object store is set up")
         try:
             found = await self._store.fetch(source.ref, max_bytes=limit)
-        except Retryable as error:
+        except (Retryable, BadReference) as error:
             return self._nothing(source, REJECTED, UNREADABLE, str(error))
         if isinstance(found, FetchedObject):
             return found.body
@@ -238,7 +243,8 @@ class FileScorer:
             )
             return rejected
         scores = tuple(found.scores[name] for name in self._names if name in found.scores)
-        action, flags = self._judge(SCORED, "", scores)
+        frames = max(1, found.header.frames) if found.header else 1
+        action, flags = self._judge(Subject(SCORED, "", scores, frames, found.truncated, found.renditions))
         return FileScore(
             name=source.name,
             outcome=SCORED,
@@ -250,22 +256,26 @@ class FileScorer:
             height=found.header.height if found.header else 0,
             size_bytes=len(content),
             scores=scores,
-            reasons=reason_codes(scores, self._thresholds, self._codes),
+            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=found.truncated),
             action=action,
             flags=flags,
             timings=found.timings,
             content=content if self._keep_content else None,
+            frames=frames,
+            truncated=found.truncated,
+            renditions=found.renditions,
+            publishable=self._policy is not None and may_be_published(SCORED, action),
         )
 
     def _nothing(self, source: Source, outcome: str, reason: str, detail: str) -> FileScore:
-        action, flags = self._judge(outcome, reason, ())
+        action, flags = self._judge(Subject(outcome, reason, ()))
         timings = EngineTimings(0, 0, 0)
         return FileScore(source.name, outcome, reason, detail, None, "", 0, 0, 0, (), (), action, flags, timings)
 
-    def _judge(self, outcome: str, reason: str, scores: tuple[ModelScores, ...]) -> tuple[str, tuple[RuleMatch, ...]]:
+    def _judge(self, subject: Subject) -> tuple[str, tuple[RuleMatch, ...]]:
         if self._policy is None:
             return "", ()
-        decision = evaluate(self._policy, Subject(outcome, reason, scores))
+        decision = evaluate(self._policy, subject)
         return decision.action, published(decision)
 
 

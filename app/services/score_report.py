@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.domain.images import ImageLimits, Rejection
+from app.inference.budget import Ticket
+from app.inference.decoding.pool import Decoding
+from app.inference.decoding.protocol import ThumbnailJob
 from app.services.score_files import FileScore
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "score_report.html.jinja"
 _THUMBNAIL_PIXELS: Final = 320
+_QUALITY: Final = 78
 # 1,000 thumbnails of some 12 KB make a file that every browser opens at once.
 MAX_PICTURES: Final = 1000
 _SHOWN_LABELS: Final = 3
@@ -42,26 +44,10 @@ class ReportFacts:
     made_at: str
 
 
-class Thumbnails:
-    """Makes thumbnails of scored pictures. `make` blocks for milliseconds; safe on any thread."""
-
-    def __init__(self, limits: ImageLimits, decode_seconds: float) -> None:
-        from app.inference.decoding.decoder import Decoder
-
-        self._decoder = Decoder(limits, _THUMBNAIL_PIXELS, decode_seconds)
-
-    def make(self, content: bytes) -> bytes | None:
-        """Return a small JPEG of the upright picture, None for what does not decode."""
-        from PIL import Image
-
-        decoded = self._decoder.decode(content)
-        if isinstance(decoded, Rejection):
-            return None
-        image = Image.fromarray(decoded.picture.rgb)
-        image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=78)
-        return buffer.getvalue()
+async def thumbnail(decoding: Decoding, content: bytes) -> bytes | None:
+    """Return a small JPEG of the upright picture, None for what does not decode."""
+    found = (await decoding.run(content, ThumbnailJob(_THUMBNAIL_PIXELS, _QUALITY), Ticket())).result
+    return found if isinstance(found, bytes) else None
 
 
 class Report:

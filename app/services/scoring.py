@@ -10,6 +10,7 @@ from typing import Literal
 from app.domain.policy import Policy
 from app.errors import ScoringUnavailable
 from app.inference.active import load_active
+from app.inference.decoding.pool import Decoding
 from app.inference.engine import Engine
 from app.inference.registry import Registry
 from app.metrics import Meters
@@ -35,9 +36,16 @@ class Scoring:
     """The way from no models to a scorer. Belongs to one event loop, which loading does not hold up."""
 
     def __init__(
-        self, settings: Settings, cache: ContentCache, clock: Clock, meters: Meters, load: Load = load_models
+        self,
+        settings: Settings,
+        decoding: Decoding,
+        cache: ContentCache,
+        clock: Clock,
+        meters: Meters,
+        load: Load = load_models,
     ) -> None:
         self._settings = settings
+        self._decoding = decoding
         self._cache = cache
         self._clock = clock
         self._meters = meters
@@ -89,7 +97,7 @@ class Scoring:
     async def _prepare(self) -> None:
         registry, policy = await asyncio.to_thread(self._load, self._settings)
         settings = self._settings
-        self._engine = Engine(registry, settings.limits, settings.inference, settings.engine)
+        self._engine = Engine(registry, settings.limits, settings.inference, settings.engine, self._decoding)
         self._scorer = ContentScorer(
             Contents(self._engine),
             self._cache,

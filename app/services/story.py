@@ -7,9 +7,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from app.domain.renditions import rendition_in_words
 from app.services.explain import Story
 from app.services.plain import plain_flag, plain_prediction
-from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, Position
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, LabelScore, Position, Rendition
 
 
 def story_as_json(story: Story) -> dict[str, Any]:
@@ -122,16 +123,30 @@ def _outcome(story: Story, outcome: ImagePrediction) -> list[str]:
     if outcome.superseded:
         lines.append("  superseded: the object was overwritten meanwhile, what is there now was scored")
     picture = f": {outcome.format} {outcome.width} x {outcome.height}" if outcome.format else ""
+    if outcome.frames > 1:
+        picture += f", {outcome.frames} frames"
+    if outcome.truncated:
+        picture += ", truncated: scored as far as the file goes"
     because = f" because {outcome.reason}" if outcome.reason else ""
     detail = f" ({outcome.detail})" if outcome.detail else ""
     lines.append(f"outcome {outcome.outcome}{because}{detail}{picture}")
     for entry in outcome.scores:
         marks = (", cached" if entry.cached else ", fresh") + (f", not run: {entry.skipped}" if entry.skipped else "")
-        scores = ", ".join(f"{label.label} {label.value:.3f}" for label in entry.labels)
+        scores = ", ".join(
+            f"{label.label} {label.value:.3f}{_given_by(label, outcome.renditions)}" for label in entry.labels
+        )
         lines.append(f"  {entry.model} {entry.version} (preprocessing {entry.preprocessing}{marks}): {scores}")
     if outcome.reasons:
         lines.append(f"  advice codes: {', '.join(outcome.reasons)}")
+    lines.append(f"  publishable by the policy of then: {'yes' if outcome.publishable else 'no'}")
     return lines
+
+
+def _given_by(label: LabelScore, renditions: tuple[Rendition, ...]) -> str:
+    """Return in words which rendition gave a value; nothing where the models looked at one alone."""
+    if len(renditions) < 2 or label.rendition >= len(renditions):
+        return ""
+    return f" ({rendition_in_words(renditions[label.rendition])})"
 
 
 def _ruling(story: Story) -> list[str]:

@@ -13,11 +13,17 @@ WINDOW: Final = 200
 class Ceiling:
     """Counts the records of one worker, in the order in which they are released."""
 
-    def __init__(self, ratio: float, run: int) -> None:
+    def __init__(self, ratio: float, run: int, in_a_row: int = 0) -> None:
+        """Go on from `in_a_row` dead letters that a process before this one released before it crashed."""
         self._ratio = ratio
         self._run = run
-        self._in_a_row = 0
+        self._in_a_row = in_a_row
         self._window: deque[bool] = deque(maxlen=WINDOW)
+
+    @property
+    def in_a_row(self) -> int:
+        """How many dead letters came one after another, up to the last record."""
+        return self._in_a_row
 
     def add(self, dead_letters: int) -> None:
         """Count one record that is about to be released; raises DeadLetterCeiling when it must not be.

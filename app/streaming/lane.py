@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from app.domain.claims import decide, row_key
@@ -21,9 +22,12 @@ from app.streaming.ceiling import Ceiling
 from app.streaming.meters import LaneMeters
 from app.streaming.ports import LaneProducer, OnFailure, Opened, SourcePartition, TableStore, WireOutput
 from app.streaming.status import AWAY, LaneState, RecordStatus, speak_for
+from app.streaming.suspects import OUTPUT_TOO_LARGE, GivenUp, InHand, Suspects
 
 CLAIMS_TABLE: Final = "uploads"
 _DRAIN_POLL_SECONDS: Final = 0.02
+# A broker's default limit is 1,048,588 bytes a message; dead letters, the largest of our records, have 960,000 at most.
+MAX_OUTPUT_BYTES: Final = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +36,7 @@ class _Slot:
 
     record: SourceRecord
     give_credit: Callable[[], None]
+    in_hand: InHand
     status: RecordStatus
     completion: Completion | None = None
     outputs: Sequence[WireOutput] = ()
@@ -51,6 +56,9 @@ class LaneParts:
     on_failure: OnFailure
     # Told where delivery of a partition begins, before its first record.
     opened: Callable[[SourcePartition, int], None] | None = None
+    suspects: Suspects = field(default_factory=Suspects)
+    # Makes the completion of a record that must not be handled.
+    give_up: Callable[[SourceRecord, GivenUp], Completion] | None = None
 
 
 class Lane:
@@ -73,8 +81,9 @@ class Lane:
         self._progress_at = parts.clock.monotonic()
         if parts.opened is not None:
             parts.opened(source, opened.position)
+        parts.suspects.opened(source, opened.position)
         self._releaser = asyncio.create_task(self._release_forever(), name=f"release {source}")
-        self._releaser.add_done_callback(self._ended)
+        self._releaser.add_done_callback(partial(self._ended, None))
 
     # --- intake ---
 
@@ -82,20 +91,38 @@ class Lane:
         """Take a record in hand. Records come in source order; the credit goes back after its release or at `close`."""
         if not self._slots:
             self._progress_at = self._parts.clock.monotonic()
-        slot = _Slot(record, give_credit, RecordStatus(self._goes_on))
+        in_hand = self._parts.suspects.begin(self.source, record.offset)
+        slot = _Slot(record, give_credit, in_hand, RecordStatus(self._goes_on, lambda: self._rests(slot)))
         self._slots.append(slot)
         task = asyncio.create_task(self._work(slot))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, in_hand))
 
     def _goes_on(self) -> None:
         """What waited for something, as long as that took, works again: from here on it must move."""
         self._progress_at = self._parts.clock.monotonic()
 
+    def _rests(self, slot: _Slot) -> None:
+        slot.in_hand.rests()
+        if slot is self._slots[0]:
+            self._rest_behind_head()
+
+    def _rest_behind_head(self) -> None:
+        """Take marks back of what is finished behind a head that is not due for long: it must hold up no suspect."""
+        if self.state is LaneState.NOT_DUE:
+            for slot in self._slots:
+                if slot.completion is not None:
+                    slot.in_hand.rests()
+
     async def _work(self, slot: _Slot) -> None:
         speak_for(slot.status)
-        completion = await self._parts.processor.process(slot.record)
+        completion = await self._complete(slot.record)
         slot.outputs = [self._parts.encode(output) for output in completion.outputs]
+        if self._parts.give_up is not None and (largest := _largest(slot.outputs)) > MAX_OUTPUT_BYTES:
+            # A transaction that holds it would fail again and again.
+            detail = f"an output would have {largest} bytes, at most {MAX_OUTPUT_BYTES} can be published"
+            completion = self._parts.give_up(slot.record, GivenUp(OUTPUT_TOO_LARGE, detail))
+            slot.outputs = [self._parts.encode(output) for output in completion.outputs]
         slot.completion = completion
         slot.status.state = LaneState.WORKING
         self._done += 1
@@ -104,10 +131,19 @@ class Lane:
             self._full.set()
         if slot is self._slots[0]:
             self._wake.set()
+        elif self.state is LaneState.NOT_DUE:
+            slot.in_hand.rests()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    async def _complete(self, record: SourceRecord) -> Completion:
+        given_up = self._parts.suspects.given_up(self.source, record.offset)
+        if given_up is None or self._parts.give_up is None:
+            return await self._parts.processor.process(record)
+        return self._parts.give_up(record, given_up)
+
+    def _ended(self, in_hand: InHand | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._parts.suspects.failed(error, in_hand)
             self._parts.on_failure(error)
 
     # --- what the watchdog sees ---
@@ -160,7 +196,7 @@ class Lane:
 
     async def _gather(self) -> None:
         """Wait a little for more results, so that transactions are not smaller than they need to be."""
-        if self._draining or self._done >= self._parts.settings.release_results:
+        if self._draining or self._done >= self._parts.settings.release_results or self._slots[0].in_hand.alone:
             return
         self._full.clear()
         interval_seconds = self._parts.settings.release_interval_ms / 1000
@@ -191,6 +227,9 @@ class Lane:
         for slot, _ in run:
             self._slots.popleft()
             slot.give_credit()
+            slot.in_hand.released()
+        self._parts.suspects.note_run(self._parts.ceiling.in_a_row)
+        self._rest_behind_head()
         self._done -= len(run)
         self.next_offset = next_offset
         self.released += len(run)
@@ -263,5 +302,12 @@ class Lane:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         while self._slots:
-            self._slots.popleft().give_credit()
+            slot = self._slots.popleft()
+            slot.give_credit()
+            slot.in_hand.rests()
         await self._producer.close()
+
+
+def _largest(outputs: Sequence[WireOutput]) -> int:
+    """Return the bytes of the largest record."""
+    return max((len(output.key) + len(output.value) for output in outputs), default=0)

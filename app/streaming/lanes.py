@@ -33,6 +33,7 @@ class Lanes:
         self._stopped = False
         self.opening_since: float | None = None
         self.generations = 0
+        self.suspects = parts.suspects
 
     def lane(self, source: SourcePartition) -> Lane | None:
         """Return the open lane of `source`."""

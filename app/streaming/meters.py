@@ -8,7 +8,8 @@ from typing import Protocol
 from app.metrics import Meters
 from app.ports import Completion
 from app.streaming.ports import SourcePartition
-from schemas.records import ImagePrediction
+from app.streaming.suspects import CRASHED_WORKER
+from schemas.records import DeadLetter, ImagePrediction
 
 
 class LaneMeters(Protocol):
@@ -69,3 +70,5 @@ class CountingMeters:
                     meters.count("sightline_outcomes_total", outcome=output.record.outcome)
                     if output.record.cached:
                         meters.count("sightline_cached_outcomes_total")
+                elif isinstance(output.record, DeadLetter) and output.record.kind == CRASHED_WORKER:
+                    meters.count("sightline_crashed_records_total", topic=topic)

@@ -5,6 +5,8 @@ It takes a credit first, so memory is bounded and a full engine pauses the parti
 
 from __future__ import annotations
 
+import asyncio
+
 from app.streaming.credits import Credits, LiveGate
 from app.streaming.delivery import DeliveryLog
 from app.streaming.lanes import Lanes
@@ -29,6 +31,12 @@ class Pump:
             await self.gate.passed()
         await self.pool.take()
         source = message.source
+        try:
+            await self._lanes.suspects.admitted(source, message.record.offset)
+        except asyncio.CancelledError:
+            self.pool.give()
+            raise
+        # No await from here on: what was admitted alone must be in hand before anything else is.
         lane = self._lanes.lane(source)
         if lane is None or lane.epoch != message.epoch:
             self.pool.give()

@@ -33,13 +33,23 @@ AWAY = frozenset({LaneState.WAITING_FOR_STORE, LaneState.WAITING_FOR_INDEX})
 
 
 class RecordStatus:
-    """The status of one record in hand; `goes_on` is called when it works again after it waited."""
+    """The status of one record in hand.
 
-    __slots__ = ("_goes_on", "state")
+    `goes_on` is called when it works again after it waited; `rests` when it begins to wait until it is due.
+    """
 
-    def __init__(self, goes_on: Callable[[], None] | None = None) -> None:
+    __slots__ = ("_goes_on", "_rests", "state")
+
+    def __init__(self, goes_on: Callable[[], None] | None = None, rests: Callable[[], None] | None = None) -> None:
         self.state = LaneState.WORKING
         self._goes_on = goes_on
+        self._rests = rests
+
+    def waits(self, state: LaneState) -> None:
+        """Note what the record waits for."""
+        self.state = state
+        if state is LaneState.NOT_DUE and self._rests is not None:
+            self._rests()
 
     def works(self) -> None:
         """Note that work goes on."""
@@ -62,7 +72,7 @@ class ContextStatus:
         state = _STATES[reason]
         status = _current.get()
         if status is not None:
-            status.state = state
+            status.waits(state)
 
     def working(self) -> None:
         """See app.ports.LaneStatus."""

@@ -17,6 +17,7 @@ from app.streaming.lanes import Lanes
 from app.streaming.ports import SourceControl, SourcePartition
 from app.streaming.pump import Pump
 from app.streaming.status import LaneState
+from app.streaming.suspects import Suspects
 from app.streaming.watchdog import TICK_SECONDS, LaneReport, Watchdog, WorkerReport
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,11 @@ class Worker:
         self._drained = False
         self.watchdog = Watchdog(settings, clock.monotonic, on_stall)
 
+    @property
+    def suspects(self) -> Suspects:
+        """What the worker knows of crashes."""
+        return self._lanes.suspects
+
     def stop(self) -> None:
         """Begin an orderly end; `run` returns when it is done."""
         self._stopping.set()
@@ -107,6 +113,7 @@ class Worker:
             logger.info("stopping: finishing what is in hand")
             await self._lanes.stop(self._settings.drain_seconds)
             self._drained = True
+            self.suspects.stopped()
             if starting.done():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_STOP_SECONDS):
@@ -177,6 +184,7 @@ class Worker:
             self._meters.gauge("sightline_credits_taken", pump.pool.taken, topic=topic)
         for probe in self._probes:
             probe()
+        self._meters.gauge("sightline_suspects", self.suspects.left)
         self._meters.gauge("sightline_table_loaded_records", self._app.loaded_records())
         self._meters.gauge("sightline_resident_bytes", resident_bytes())
 
@@ -187,6 +195,7 @@ class Worker:
         return verdict is None, {
             "phase": "stopping" if self.stopping else report.phase,
             "verdict": verdict,
+            "suspects": {"count": self.suspects.left, "crashes": self.suspects.named()},
             "lanes": {
                 lane.source: {
                     "state": lane.state,

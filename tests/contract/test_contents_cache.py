@@ -18,6 +18,7 @@ from app.adapters.redis_contents import RedisContents
 from app.domain.contents import ContentRow
 from app.errors import IndexUnavailable
 from app.ports import ContentCache, Index, IndexEntry
+from schemas.records import Rendition
 from tests.support.outcomes import four_models, prediction
 from tests.support.redis_process import RedisProcess
 
@@ -69,6 +70,19 @@ async def test_an_outcome_without_scores_tells_nothing(pair: tuple[ContentCache,
     outcome = prediction(sha256=SHA, outcome="rejected", reason="undecodable", scores=(), format="jpeg")
     await index.apply([IndexEntry(outcome, CODEC.encode(outcome))])
     assert await cache.get(SHA) is None
+
+
+async def test_an_outcome_of_an_older_release_counts_only_where_nothing_is_looked_at_otherwise(
+    pair: tuple[ContentCache, Index],
+) -> None:
+    cache, index = pair
+    old = prediction(sha256=SHA, scores=ROW.scores, format="gif", width=640, height=480)
+    await index.apply([IndexEntry(old, CODEC.encode(old))])
+    assert await cache.get(SHA) is None
+    looked_at = (Rendition(0, 0, 0, 1, 1, ""), Rendition(8, 0, 0, 1, 1, ""))
+    now = replace(old, frames=9, truncated=True, renditions=looked_at, scored_at_ms=old.scored_at_ms + 1)
+    await index.apply([IndexEntry(now, CODEC.encode(now))])
+    assert await cache.get(SHA) == ContentRow("gif", 640, 480, ROW.scores, 9, True, looked_at)
 
 
 async def test_a_redis_that_is_away_is_said_within_the_bound(tmp_path: Path) -> None:

@@ -273,10 +273,37 @@ async def test_403_where_listing_is_not_allowed_is_how_s3_says_deleted(
 async def test_wrong_credentials_make_us_wait_for_an_operator(
     server: FaultyStore, store: S3ObjectStore, code: str
 ) -> None:
-    server.always = error(403, code)
+    server.always, server.bucket_status = error(403, code), 403
     with pytest.raises(StoreUnavailable, match=code):
         await fetch(store)
     assert len(server.gets) == 1
+
+
+async def test_an_object_whose_name_breaks_the_signature_is_its_own_failure(
+    server: FaultyStore, store: S3ObjectStore
+) -> None:
+    server.always = error(403, "SignatureDoesNotMatch")
+    with pytest.raises(ObjectUnavailable, match="SignatureDoesNotMatch"):
+        await fetch(store)
+
+
+async def test_a_store_that_lists_no_buckets_does_not_make_a_failing_bucket_the_stores_fault(
+    server: FaultyStore, store: S3ObjectStore
+) -> None:
+    server.always, server.bucket_status, server.store_status = error(503), 503, 501
+    with pytest.raises(BucketUnavailable):
+        await fetch(store)
+
+
+async def test_an_etag_with_letters_of_both_cases_is_compared_and_not_asked_for(
+    server: FaultyStore, store: S3ObjectStore
+) -> None:
+    server.always = whole(BODY, etag="0x8DBeef+/=")
+    found = await fetch(store, replace(REF, etag="0x8dbeef+/="))
+    assert isinstance(found, FetchedObject) and not found.superseded
+    assert "if-match" not in server.gets[0].headers
+    found = await fetch(store, replace(REF, etag="0x8dother+/="))
+    assert isinstance(found, FetchedObject) and found.superseded
 
 
 async def test_a_metadata_service_that_is_away_makes_us_wait_and_costs_no_object(server: FaultyStore) -> None:

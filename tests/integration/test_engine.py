@@ -21,6 +21,7 @@ from app.inference.engine import Engine, EngineScores, smallest_side
 from app.inference.manifest import Kind
 from app.inference.preprocessing import prepare
 from app.inference.registry import InferenceOptions, Registry
+from app.inference.runtime import Picture
 from app.settings import ROOT, Settings
 from tests.support.devices import tolerance
 from tests.support.pictures import encoded, noise
@@ -79,19 +80,22 @@ async def test_alone_or_in_a_full_batch_a_picture_gets_the_same_scores(engine: E
 
 
 async def test_the_engine_says_what_its_parts_say(engine: Engine, registry: Registry, device: str) -> None:
-    from app.inference.decoding.decoder import Decoded, Decoder
-    from app.inference.engine import image_limits
+    from app.inference.decoding.decoder import Decoder
+    from app.inference.decoding.pictures import DecodedImage, DecodeOptions
+    from app.inference.decoding.pool import image_limits
 
     content = photographs()[1]
-    decoder = Decoder(image_limits(Settings().limits), smallest_side(registry.manifests), 10.0)
+    decoder = Decoder(image_limits(Settings().limits), DecodeOptions(2 * smallest_side(registry.manifests), 1))
     decoded = decoder.decode(content)
-    assert isinstance(decoded, Decoded)
+    assert isinstance(decoded, DecodedImage)
+    header = decoded.header
+    picture = Picture(decoded.frames[0].pixels, header.width, header.height)
     found = values(await scored(engine, content))
     apart = tolerance(device, 1e-5)
     for network in registry.networks():
         spec = network.manifest.input
         assert spec is not None
-        output = network.infer([prepare(decoded.picture, spec)])
+        output = network.infer([prepare(picture, spec)])
         assert found[network.manifest.name] == pytest.approx([float(v) for v in output.scores[0]], abs=apart)
         for head in registry.heads_of(network.manifest.name):
             assert output.embeddings is not None

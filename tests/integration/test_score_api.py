@@ -17,6 +17,7 @@ from app.adapters.memory_objects import MemoryObjectStore
 from app.api.application import build_application
 from app.api.pictures import PictureParts
 from app.domain.filters import UploadFilter
+from app.inference.decoding.pool import DecodePool
 from app.services.admission import BodyRoom
 from app.services.previews import Previews
 from app.services.references import ReferencedObjects
@@ -66,12 +67,13 @@ async def test_http_and_files_agree(tmp_path: Path) -> None:
 
     settings, clock, store = Settings(), SystemClock(), MemoryObjectStore()
     parts = memory_parts(settings, clock)
-    scoring = Scoring(settings, MemoryContents(parts.index), clock, parts.meters)
+    decoding = DecodePool(settings.limits, settings.inference)
+    scoring = Scoring(settings, decoding, MemoryContents(parts.index), clock, parts.meters)
     parts.pictures = PictureParts(
         scoring=scoring,
         bodies=BodyRoom(settings.api.body_bytes_in_flight),
         objects=ReferencedObjects(store, UploadFilter.of(settings), settings.limits.max_bytes),
-        previews=Previews(store, settings, clock, parts.meters),
+        previews=Previews(store, decoding, settings, clock, parts.meters),
     )
     scoring.start()
     try:
@@ -87,6 +89,7 @@ async def test_http_and_files_agree(tmp_path: Path) -> None:
     finally:
         await parts.pictures.previews.close()
         await scoring.close()
+        await decoding.close()
 
 
 def _same(name: str, row: dict[str, Any], status: int, found: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from app.services.admission import Admission
 from app.services.score_content import ContentScorer
 from app.settings import Settings
 from tests.support.counted import CountedMeters
+from tests.support.decoding import InlineDecoding
 from tests.support.toy_models import ToyModels
 
 POLICY: Policy = parse_policy(
@@ -60,7 +61,9 @@ class ToyScorer:
     def __post_init__(self) -> None:
         settings = self.settings
         self.cache = MemoryContents(self.index)
-        self.engine = Engine(self.models.registry, settings.limits, settings.inference, settings.engine)
+        self.engine = Engine(
+            self.models.registry, settings.limits, settings.inference, settings.engine, InlineDecoding()
+        )
         self.restart()
 
     def restart(self) -> None:

@@ -216,19 +216,19 @@ def _change(folder: Path, record: str, version: int, change: Callable[[Any], Non
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (_remove, "ImagePrediction/2: reason: removed or renamed"),
-        (_rename, "ImagePrediction/2: cause: added"),
-        (_retype, "ImagePrediction/2: width: int became string"),
-        (_require, "ImagePrediction/2: etag: string? became string"),
-        (_change_inside, "ImagePrediction/2: timings.queued_ms: long became double"),
-        (_change_in_array, "ImagePrediction/2: scores[].skipped: removed or renamed"),
-        (_move, "ImagePrediction/2: upload_id: moved"),
+        (_remove, "ImagePrediction/3: reason: removed or renamed"),
+        (_rename, "ImagePrediction/3: cause: added"),
+        (_retype, "ImagePrediction/3: width: int became string"),
+        (_require, "ImagePrediction/3: etag: string? became string"),
+        (_change_inside, "ImagePrediction/3: timings.queued_ms: long became double"),
+        (_change_in_array, "ImagePrediction/3: scores[].skipped: removed or renamed"),
+        (_move, "ImagePrediction/3: upload_id: moved"),
     ],
 )
 def test_a_released_schema_that_was_edited_is_told_by_its_field(
     copied: Path, change: Callable[[Any], None], told: str
 ) -> None:
-    _change(copied, "ImagePrediction", 2, change)
+    _change(copied, "ImagePrediction", 3, change)
     assert any(line.startswith(told) for line in schema_complaints(copied)), schema_complaints(copied)
 
 
@@ -238,7 +238,7 @@ def test_a_new_version_that_takes_away_is_told_by_its_field(copied: Path) -> Non
     _change(copied, "ModerationDecision", 3, lambda schema: _field(schema, "moderator").update(name="person"))
     assert schema_complaints(copied) == ("ModerationDecision/3: in no line of ids.lock; run `make schema-ids`",)
     with (copied / "ids.lock").open("a") as lock:
-        lock.write("15 ModerationDecision/3\n")
+        lock.write("18 ModerationDecision/3\n")
     assert write_shapes(copied) == 1
     assert schema_complaints(copied) == (
         "ModerationDecision/3 after ModerationDecision/1: moderator: removed, renamed or moved",
@@ -251,7 +251,7 @@ def test_a_field_that_the_lake_would_hide_is_refused(copied: Path) -> None:
     column = {"name": "kafka_offset", "type": "long", "default": 0}
     _change(copied, "ModerationDecision", 3, lambda schema: schema["fields"].append(column))
     with (copied / "ids.lock").open("a") as lock:
-        lock.write("15 ModerationDecision/3\n")
+        lock.write("18 ModerationDecision/3\n")
     write_shapes(copied)
     assert schema_complaints(copied) == ("ModerationDecision/3: kafka_offset: a column of the lake has that name",)
 

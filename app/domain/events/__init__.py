@@ -3,6 +3,7 @@
 `parse_message` is the whole interface: it never raises, whatever the bytes are. docs/events.md tells the rules.
 """
 
+from app.domain.events import dialects
 from app.domain.events.model import (
     Created,
     Event,
@@ -25,6 +26,7 @@ __all__ = [
     "Parsed",
     "Removed",
     "TestEvent",
+    "dialects",
     "parse_message",
     "single_record_message",
 ]

@@ -1,176 +1,143 @@
-"""One S3 event record, or one EventBridge event, read by the rules of its dialect."""
+"""The dialects of upload events, one row each: how a store says that something was uploaded.
+
+To add one: a row here and a sample in tests/samples/s3-events (docs/events.md).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
-from app.domain.events import fields
-from app.domain.events.fields import BadField
-from app.domain.events.model import Created, Ignored, Removed
+from app.domain.events.fields import KeyForm, is_hex
 
 AWS: Final = "aws"
 EVENTBRIDGE: Final = "eventbridge"
 MINIO: Final = "minio"
 CEPH: Final = "ceph"
 VERSITYGW: Final = "versitygw"
+RUSTFS: Final = "rustfs"
+STORAGEGRID: Final = "storagegrid"
+R2: Final = "r2"
+# The dialect of a record with S3's form and no event source; other sources get `other:` and their name.
+OTHER: Final = "other"
 
-UPLOAD_KINDS: Final = frozenset({"Put", "Post", "Copy", "CompleteMultipartUpload"})
-# The same four on EventBridge. Absent, or the bare word of an emulator: the detail-type alone says an upload.
-_EVENTBRIDGE_REASONS: Final = {
-    "PutObject": "Put",
-    "POST Object": "Post",
-    "CopyObject": "Copy",
-    "CompleteMultipartUpload": "CompleteMultipartUpload",
-    None: "Put",
-    "ObjectCreated": "Put",
-}
-_SOURCES: Final = {"aws:s3": AWS, "minio:s3": MINIO, "ceph:s3": CEPH}
-# A lifecycle rule that deletes is a removal like any other: AWS, then Ceph.
-_LIFECYCLE_REMOVALS: Final = frozenset(
-    {
-        "LifecycleExpiration:Delete",
-        "LifecycleExpiration:DeleteMarkerCreated",
-        "ObjectLifecycle:Expiration:Current",
-        "ObjectLifecycle:Expiration:NonCurrent",
-    }
+
+class Order(Enum):
+    """What a dialect's sequencers say of the order of events of one key."""
+
+    PADDED = "hex digits; padded on the right with zeros and compared as text"
+    COUNTER = "a counter of a process that restarts: event time first, then the number"
+    LITTLE_ENDIAN = "two little-endian 32-bit numbers, seconds and nanoseconds"
+    SHAPE = "not known: a short sequencer is a counter, a longer one is as S3's"
+    NONE = "there are no sequencers"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One row. `source` is the event source (empty where an envelope tells the dialect); `marked` tells a dialect from
+    another one with the same source."""
+
+    name: str
+    source: str
+    key: KeyForm
+    order: Order
+    marked: Callable[[Mapping[str, Any]], bool] | None = None
+    major_version: str | None = "2"
+    no_version_ids: frozenset[str] = frozenset({"null"})
+    # The size of a creation that tells none.
+    missing_size_bytes: int | None = None
+    # Kinds of creation whose size 0 says nothing.
+    zero_size_unknown: frozenset[str] = frozenset()
+    # `Post` without an ETag: a multipart upload begins, and there is no object yet.
+    post_begins_multipart: bool = False
+    # A multipart upload is told as `Put` too, without a sequencer; its own event counts.
+    put_repeats_multipart: bool = False
+
+
+def _is_versitygw(record: Mapping[str, Any]) -> bool:
+    identity, s3 = record.get("userIdentity"), record.get("s3")
+    configuration = s3.get("configurationId") if isinstance(s3, dict) else None
+    capital = isinstance(identity, dict) and "PrincipalId" in identity
+    return capital and isinstance(configuration, str) and configuration.endswith("-global")
+
+
+_ROWS: Final = (
+    # versitygw says aws:s3 too, so its row comes first.
+    Dialect(
+        VERSITYGW,
+        "aws:s3",
+        KeyForm.RAW,
+        Order.COUNTER,
+        marked=_is_versitygw,
+        # It says 0 of these, whatever was stored.
+        zero_size_unknown=frozenset({"Copy", "CompleteMultipartUpload"}),
+    ),
+    # moto, which says aws:s3, tells a multipart upload twice.
+    Dialect(AWS, "aws:s3", KeyForm.ENCODED, Order.PADDED, put_repeats_multipart=True),
+    Dialect(MINIO, "minio:s3", KeyForm.ENCODED, Order.PADDED, missing_size_bytes=0),
+    Dialect(RUSTFS, "rustfs:s3", KeyForm.ENCODED, Order.PADDED, missing_size_bytes=0),
+    # Its documents follow S3's and do not show a key that would tell: read by its shape, no key is refused.
+    Dialect(STORAGEGRID, "sgws:s3", KeyForm.SHAPE, Order.PADDED),
+    Dialect(CEPH, "ceph:s3", KeyForm.RAW, Order.LITTLE_ENDIAN, post_begins_multipart=True),
+    Dialect(EVENTBRIDGE, "", KeyForm.RAW, Order.PADDED, major_version="1"),
+    Dialect(R2, "", KeyForm.RAW, Order.NONE, major_version=None),
 )
-_RAW_KEYS: Final = frozenset({EVENTBRIDGE, CEPH, VERSITYGW})
+BY_NAME: Final[Mapping[str, Dialect]] = {row.name: row for row in _ROWS}
+_BY_SOURCE: Final = {
+    source: tuple(row for row in _ROWS if row.source == source)
+    for source in {row.source for row in _ROWS if row.source}
+}
+
+_MAX_SOURCE_CHARACTERS: Final = 40
+_ODD: Final = re.compile(r"[^a-z0-9:._-]")
+_ENDS_LIKE_A_DIGEST: Final = re.compile(r"-[0-9a-f]{8}\Z")
+# Seconds since 1970 alone have eight hex digits: a shorter sequencer holds no time.
+_SHORTEST_TIME: Final = 8
 
 
-def read_record(record: dict[str, Any]) -> Created | Removed | Ignored:
-    """Return what one element of `Records` says. Raises BadField."""
-    dialect = _dialect(record)
-    _check_version(record.get("eventVersion"), "2")
-    event_name = (fields.text(record.get("eventName"), "eventName") or "").removeprefix("s3:")
-    if not event_name:
-        raise BadField("not_an_s3_event", "no eventName")
-    family, _, kind = event_name.partition(":")
-    removal = family == "ObjectRemoved" or event_name in _LIFECYCLE_REMOVALS
-    if not removal and not (family == "ObjectCreated" and kind in UPLOAD_KINDS):
-        return Ignored(dialect, event_name)
-    s3 = fields.mapping(record.get("s3"), "s3")
-    thing = fields.mapping(s3.get("object"), "s3.object")
-    bucket = _bucket(s3.get("bucket"))
-    time = fields.time_ms(record.get("eventTime"))
-    if removal:
-        marker = kind == "DeleteMarkerCreated"
-        return _removed(dialect, event_name, bucket, thing, "eTag", "versionId", marker, time)
-    etag = fields.etag(thing.get("eTag"))
-    sequencer = fields.sequencer(thing.get("sequencer"))
-    if dialect == CEPH and kind == "Post" and etag is None:
-        return Ignored(dialect, "ObjectCreated:Post without eTag: multipart initiated, no object yet")
-    if sequencer is None and kind == "Put" and etag is not None and "-" in etag:
-        # moto tells one multipart upload twice; a true Put has no ETag of parts.
-        return Ignored(dialect, "ObjectCreated:Put with the ETag of a multipart upload, which has an event of its own")
-    key, alternate = fields.key_readings(thing.get("key"), encoded=dialect not in _RAW_KEYS)
-    return Created(
-        dialect=dialect,
-        event_name=event_name,
-        bucket=bucket,
-        key=key,
-        alternate_key=alternate,
-        version_id=fields.version(thing.get("versionId")),
-        etag=etag,
-        size_bytes=_size(dialect, kind, thing.get("size")),
-        sequencer=sequencer,
-        event_time_ms=time,
-    )
-
-
-def read_eventbridge(event: dict[str, Any]) -> Created | Removed | Ignored:
-    """Return what one EventBridge event says. Raises BadField."""
-    if event.get("source") != "aws.s3":
-        raise BadField("not_an_s3_event", "an EventBridge event whose source is not aws.s3")
-    detail_type = fields.text(event.get("detail-type"), "detail-type") or ""
-    detail = fields.mapping(event.get("detail"), "detail")
-    _check_version(detail.get("event-version"), "1")
-    if detail_type not in ("Object Created", "Object Deleted"):
-        return Ignored(EVENTBRIDGE, detail_type)
-    thing = fields.mapping(detail.get("object"), "detail.object")
-    bucket = _bucket(detail.get("bucket"))
-    time = fields.time_ms(event.get("time"))
-    tag_name = "etag" if "etag" in thing else "eTag"
-    if detail_type == "Object Deleted":
-        marker = detail.get("deletion-type") == "Delete Marker Created"
-        name = "ObjectRemoved:DeleteMarkerCreated" if marker else "ObjectRemoved:Delete"
-        return _removed(EVENTBRIDGE, name, bucket, thing, tag_name, "version-id", marker, time)
-    reason = fields.text(detail.get("reason"), "reason")
-    kind = _EVENTBRIDGE_REASONS.get(reason)
-    if kind is None:
-        return Ignored(EVENTBRIDGE, f"Object Created: {reason}")
-    key, alternate = fields.key_readings(thing.get("key"), encoded=False)
-    return Created(
-        dialect=EVENTBRIDGE,
-        event_name=f"ObjectCreated:{kind}",
-        bucket=bucket,
-        key=key,
-        alternate_key=alternate,
-        version_id=fields.version(thing.get("version-id")),
-        etag=fields.etag(thing.get(tag_name)),
-        size_bytes=fields.size(thing.get("size")),
-        sequencer=fields.sequencer(thing.get("sequencer")),
-        event_time_ms=time,
-    )
-
-
-def _removed(
-    dialect: str,
-    event_name: str,
-    bucket: str,
-    thing: dict[str, Any],
-    etag_name: str,
-    version_name: str,
-    delete_marker: bool,
-    time: int,
-) -> Removed:
-    key, alternate = fields.key_readings(thing.get("key"), encoded=dialect not in _RAW_KEYS)
-    return Removed(
-        dialect=dialect,
-        event_name=event_name,
-        bucket=bucket,
-        key=key,
-        alternate_key=alternate,
-        version_id=fields.version(thing.get(version_name)),
-        etag=fields.etag(thing.get(etag_name)),
-        delete_marker=delete_marker,
-        sequencer=fields.sequencer(thing.get("sequencer")),
-        event_time_ms=time,
-    )
-
-
-def _dialect(record: dict[str, Any]) -> str:
+def dialect_of(record: Mapping[str, Any]) -> Dialect:
+    """Return the dialect of a record with S3's form: its row, or one made for its event source."""
     source = record.get("eventSource")
-    dialect = _SOURCES.get(source) if isinstance(source, str) else None
-    if dialect is None:
-        raise BadField("not_an_s3_event", "record is not an S3 event: its eventSource is not one of a known store")
-    if dialect == AWS:
-        identity, s3 = record.get("userIdentity"), record.get("s3")
-        configuration = s3.get("configurationId") if isinstance(s3, dict) else None
-        capital = isinstance(identity, dict) and "PrincipalId" in identity
-        if capital and isinstance(configuration, str) and configuration.endswith("-global"):
-            return VERSITYGW
-    return dialect
+    if not isinstance(source, str):
+        return _other("")
+    for row in _BY_SOURCE.get(source, ()):
+        if row.marked is None or row.marked(record):
+            return row
+    return _other(source)
 
 
-def _check_version(version: Any, major: str) -> None:
-    # Only the major version breaks readers; minor ones add fields, which are ignored.
-    if version is None:
-        return
-    if not isinstance(version, (str, int, float)) or str(version).split(".")[0] != major:
-        raise BadField("unsupported_version", f"the event version is not {major}.x")
+def is_named(name: str) -> bool:
+    """Whether a dialect has a row."""
+    return name in BY_NAME
 
 
-def _bucket(value: Any) -> str:
-    name = fields.text(fields.mapping(value, "bucket").get("name"), "bucket name", fields.MAX_BUCKET_BYTES)
-    if name is None:
-        raise BadField("no_bucket", "no bucket name")
-    return name
+def is_other(name: str) -> bool:
+    """Whether `name` was made for a source without a row."""
+    return name == OTHER or name.startswith(f"{OTHER}:")
 
 
-def _size(dialect: str, kind: str, value: Any) -> int | None:
-    size = fields.size(value)
-    if dialect == MINIO and size is None:
-        return 0  # MinIO leaves the size of an empty object out
-    if dialect == VERSITYGW and size == 0 and kind in ("Copy", "CompleteMultipartUpload"):
-        return None  # versitygw says 0 whatever was stored
-    return size
+def order_of(name: str, sequencer: str) -> Order:
+    """Return how `sequencer` orders events of the dialect `name`; one without a row is judged by its shape."""
+    row = BY_NAME.get(name)
+    order = row.order if row is not None else Order.SHAPE
+    if order is Order.SHAPE:
+        order = Order.COUNTER if is_hex(sequencer) and len(sequencer) < _SHORTEST_TIME else Order.PADDED
+    return order
+
+
+def _other(source: str) -> Dialect:
+    return Dialect(_name_of(source), source, KeyForm.SHAPE, Order.SHAPE, major_version=None)
+
+
+def _name_of(source: str) -> str:
+    """Return a short, stable name; sources that differ get names that differ, and no row has such a name."""
+    if not source:
+        return OTHER
+    plain = _ODD.sub("_", source.lower())[:_MAX_SOURCE_CHARACTERS]
+    if plain != source or _ENDS_LIKE_A_DIGEST.search(source):
+        plain += "-" + hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{OTHER}:{plain}"

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-# S3 allows 1,024 bytes of key and of version id; bucket names have 63 characters, 255 in the oldest region.
-MAX_KEY_BYTES: Final = 1024
-MAX_BUCKET_BYTES: Final = 255
+from app.domain.object_names import (
+    MAX_BUCKET_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VERSION_BYTES,
+    bare_etag,
+    bucket_fault,
+    etag_fault,
+    version_fault,
+)
+
 MAX_SHORT_BYTES: Final = 128
 MAX_SIZE: Final = 2**63 - 1
 
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# What a form's encoding can leave of a key. A space, any other sign or a letter beyond ASCII shows a key as it is.
+_ENCODED: Final = re.compile(r"[A-Za-z0-9._~/!'()*%+-]+")
 _HEX: Final = re.compile(r"[0-9A-F]+")
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?")
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]+")
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
+class KeyForm(Enum):
+    """How a dialect writes object keys."""
+
+    ENCODED = "as a form does: a plus sign is a space"
+    RAW = "as they are"
+    SHAPE = "not known: each key shows it"
 
 
 class BadField(ValueError):
@@ -49,17 +70,39 @@ def text(value: Any, name: str, limit_bytes: int = MAX_SHORT_BYTES) -> str | Non
     return value
 
 
-def key_readings(raw: Any, *, encoded: bool) -> tuple[str, str | None]:
+def name(value: Any, field: str) -> str | None:
+    """Return `value` as short printable ASCII, such as the name of an event; None for none."""
+    found = text(value, field)
+    if found is not None and not _PRINTABLE.fullmatch(found):
+        raise BadField("bad_field", f"{field} holds characters that no such name has")
+    return found
+
+
+def bucket(value: Any) -> str:
+    """Return the name of a bucket, by S3's rules of names and those of older buckets."""
+    found = text(value, "bucket name", MAX_BUCKET_BYTES)
+    if found is None:
+        raise BadField("no_bucket", "no bucket name")
+    if (fault := bucket_fault(found)) is not None:
+        raise BadField("bad_bucket", fault)
+    return found
+
+
+def key_readings(raw: Any, form: KeyForm) -> tuple[str, str | None]:
     """Return the object key and its other reading (None when it says the same or cannot be a key).
 
-    `encoded`: the dialect encodes keys as a form does. Decoding is strict: nothing is replaced by U+FFFD.
+    Decoding is strict: nothing is replaced by U+FFFD. A key of an unknown form is taken as encoded if it may be: most
+    stores encode. A plus sign is then a space; the fetch tries the other reading if the first names no object.
     """
     as_it_came = text(raw, "object key", 3 * MAX_KEY_BYTES)
     if as_it_came is None:
         raise BadField("no_key", "no object key")
     decoded, why = _decoded(as_it_came)
-    if encoded and decoded is None:
+    if form is KeyForm.ENCODED and decoded is None:
         raise BadField("bad_key_encoding", why)
+    encoded = form is KeyForm.ENCODED or (
+        form is KeyForm.SHAPE and decoded is not None and _ENCODED.fullmatch(as_it_came) is not None
+    )
     key, other = (decoded, as_it_came) if encoded else (as_it_came, decoded)
     if key is None or len(key.encode()) > MAX_KEY_BYTES:
         raise BadField("too_long", f"the object key exceeds {MAX_KEY_BYTES} bytes")
@@ -80,18 +123,31 @@ def _decoded(key: str) -> tuple[str | None, str]:
 def etag(value: Any) -> str | None:
     """Return the ETag without quotes, in lower case; None when absent or empty."""
     found = text(value, "eTag")
-    return (found.strip().strip('"').lower() or None) if found else None
+    bare = bare_etag(found) if found else ""
+    if not bare:
+        return None
+    if (fault := etag_fault(bare)) is not None:
+        raise BadField("bad_etag", fault)
+    return bare
 
 
-def version(value: Any) -> str | None:
-    """Return the version id; none when absent, empty or `null`."""
-    found = text(value, "versionId", MAX_KEY_BYTES)
-    return None if found in (None, "null") else found
+def version(value: Any, none: Set[str]) -> str | None:
+    """Return the version id; None when absent, empty or one of the words `none`."""
+    found = text(value, "versionId", MAX_VERSION_BYTES)
+    if found is None or found in none:
+        return None
+    if (fault := version_fault(found)) is not None:
+        raise BadField("bad_version_id", fault)
+    return found
 
 
 def sequencer(value: Any) -> str | None:
-    """Return the sequencer in upper case."""
+    """Return the sequencer in upper case; a number is one too."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE:
+        value = str(value)
     found = text(value, "sequencer")
+    if found is not None and not _VISIBLE.fullmatch(found):
+        raise BadField("bad_sequencer", "a sequencer has visible ASCII characters alone")
     return found.upper() if found else None
 
 

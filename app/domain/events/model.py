@@ -11,6 +11,7 @@ class Created:
 
     `alternate_key` is the other reading of the key (decoded where `key` is as it came, and the reverse), None when both
     are the same. `size_bytes` is None when unknown. `sequencer` is upper case; `event_time_ms` 0 when absent.
+    `new_version` is the version of an event whose major number its dialect does not know, else empty.
     """
 
     dialect: str
@@ -23,13 +24,14 @@ class Created:
     size_bytes: int | None
     sequencer: str | None
     event_time_ms: int
+    new_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
     """An object, or one version of it, was deleted. With `delete_marker`, `version_id` is the marker's own.
 
-    `alternate_key` as in Created.
+    `alternate_key` and `new_version` as in Created.
     """
 
     dialect: str
@@ -42,14 +44,16 @@ class Removed:
     delete_marker: bool
     sequencer: str | None
     event_time_ms: int
+    new_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A well-formed event that is neither an upload nor a removal."""
+    """A well-formed event that is neither an upload nor a removal. `new_version` as in Created."""
 
     dialect: str
     why: str
+    new_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from app.domain.events import dialects, spans
+from app.domain.events import fields, records, spans
 from app.domain.events.fields import BadField
 from app.domain.events.model import Event, Ignored, Malformed, Parsed, TestEvent
 
@@ -19,6 +19,8 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 # notification, and as many dead letters as it has braces would fill a disk.
 MAX_RECORDS: Final = 4_000
 
+# What Kafka Connect's JSON converter writes around a value when it is told to write the schema too.
+_CONNECT: Final = frozenset({"schema", "payload"})
 _SNS_SET_UP: Final = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
 
 
@@ -60,15 +62,14 @@ class _Array:
         self._text = text
         self._cut: list[str] | None = None
 
-    def element_bytes(self, index: int) -> bytes:
+    def element_text(self, index: int) -> str:
         if self._cut is None:
             try:
                 self._cut = spans.record_texts(self._text)
             except RecursionError:
                 self._cut = []
         # Nested to the very limit: its neighbours come with it.
-        text = self._cut[index] if index < len(self._cut) else self._text
-        return text.encode("utf-8", "surrogatepass")
+        return self._cut[index] if index < len(self._cut) else self._text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class _Element:
     array: _Array
     index: int
 
-    def bytes(self) -> bytes:
-        return self.array.element_bytes(self.index)
+    def text(self) -> str:
+        return self.array.element_text(self.index)
 
 
 def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Event]:
@@ -90,11 +91,11 @@ def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Ev
         yield _malformed(BadField("not_json", f"not JSON: {type(error).__name__}: {str(error)[:200]}"), element, text)
         return
     try:
-        inner, one, records = _open(body)
+        inner, one, elements = _open(body, text)
     except BadField as error:
         yield _malformed(error, element, text, body)
         return
-    if inner is not None or "detail-type" in body:
+    if inner is not None or (isinstance(body, dict) and "detail-type" in body):
         envelopes += 1
         if envelopes > MAX_ENVELOPES:
             yield _malformed(BadField("too_many_envelopes", f"more than {MAX_ENVELOPES} envelopes"), element, text)
@@ -104,28 +105,37 @@ def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Ev
     if one is not None:
         yield one
     array = _Array(text)
-    for index, record in enumerate(records):
+    for index, record in enumerate(elements):
         yield from _record(record, envelopes, _Element(array, index))
 
 
-def _open(body: Any) -> tuple[str | None, Event | None, list[Any]]:
+def _open(body: Any, text: str) -> tuple[str | None, Event | None, list[Any]]:
     """Return what a message holds: the text inside its envelope, one event, or a list of records."""
+    if isinstance(body, str):
+        return body, None, []
     if not isinstance(body, dict):
         raise BadField("not_an_s3_event", "the message is not a JSON object")
     if "Records" in body:
         if not isinstance(body["Records"], list):
             raise BadField("not_an_s3_event", "Records is not a list")
         return None, None, body["Records"]
-    if body.get("Type") == "Notification" and "Message" in body:
-        return _text(body["Message"], "Message"), None, []
+    if "payload" in body and body.keys() <= _CONNECT:
+        # A Connect record whose value is null is a tombstone.
+        return None if body["payload"] is None else _inner(body, text, "payload"), None, []
+    if "Message" in body and (body.get("Type") == "Notification" or body.get("Action") == "Publish"):
+        return _inner(body, text, "Message"), None, []
     if isinstance(body.get("Type"), str) and body["Type"] in _SNS_SET_UP:
         return None, Ignored("sns", body["Type"]), []
     if "detail-type" in body and "detail" in body:
-        return None, dialects.read_eventbridge(body), []
+        return None, records.read_eventbridge(body), []
     if body.get("Event") == "s3:TestEvent":
         bucket = body.get("Bucket")
         return None, TestEvent(bucket if isinstance(bucket, str) else ""), []
-    raise BadField("not_an_s3_event", "neither Records nor an envelope of SNS, SQS or EventBridge")
+    if records.has_s3_form(body):
+        return None, records.read_record(body), []
+    if records.has_r2_form(body):
+        return None, records.read_r2(body), []
+    raise BadField("not_an_s3_event", "neither an event nor an envelope of SNS, SQS, EventBridge or Kafka Connect")
 
 
 def _record(record: Any, envelopes: int, element: _Element) -> Iterator[Event]:
@@ -133,12 +143,12 @@ def _record(record: Any, envelopes: int, element: _Element) -> Iterator[Event]:
         if not isinstance(record, dict):
             raise BadField("not_an_s3_event", "a record is not an object")
         if record.get("eventSource") == "aws:sqs":
-            inner = _text(record.get("body"), "body")
+            inner = _inner(record, element.text, "body")
         elif record.get("EventSource") == "aws:sns":
-            sns = record.get("Sns")
-            inner = _text(sns.get("Message") if isinstance(sns, dict) else None, "Sns.Message")
+            sns = fields.mapping(record.get("Sns"), "Sns")
+            inner = _inner(sns, lambda: spans.member_text(element.text(), "Sns"), "Message")
         else:
-            yield dialects.read_record(record)
+            yield records.read_record(record)
             return
         if envelopes + 1 > MAX_ENVELOPES:
             raise BadField("too_many_envelopes", f"more than {MAX_ENVELOPES} envelopes")
@@ -148,15 +158,22 @@ def _record(record: Any, envelopes: int, element: _Element) -> Iterator[Event]:
     yield from _message(inner, envelopes + 1, element)
 
 
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise BadField("not_an_s3_event", f"the envelope's {name} is not text")
-    return value
+def _inner(body: dict[str, Any], text: str | Callable[[], str], name: str) -> str:
+    """Return the message inside an envelope: the member `name`, JSON text or an object, as the envelope has it."""
+    value = body.get(name)
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise BadField("not_an_s3_event", f"the envelope's {name} is neither text nor an object")
+    try:
+        return spans.member_text(text if isinstance(text, str) else text(), name)
+    except RecursionError as error:
+        raise BadField("not_json", "nested too deeply") from error
 
 
 def _malformed(error: BadField, element: _Element | None, text: str, body: Any = None) -> Malformed:
     bucket, key = _named(body)
-    value = element.bytes() if element is not None else text.encode("utf-8", "surrogatepass")
+    value = (element.text() if element is not None else text).encode("utf-8", "surrogatepass")
     return Malformed(error.reason, error.detail, value, bucket, key)
 
 
@@ -170,11 +187,11 @@ def _named(body: Any) -> tuple[str | None, str | None]:
     record = records[0] if isinstance(records, list) and records else body
     if not isinstance(record, dict):
         return None, None
-    part = record.get("s3", record.get("detail"))
+    part = record.get("s3", record.get("detail", record))
     if not isinstance(part, dict):
         return None, None
     bucket, thing = part.get("bucket"), part.get("object")
-    name = bucket.get("name") if isinstance(bucket, dict) else None
+    name = bucket.get("name") if isinstance(bucket, dict) else bucket
     key = thing.get("key") if isinstance(thing, dict) else None
     return _short(name), _short(key)
 

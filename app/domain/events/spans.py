@@ -1,4 +1,4 @@
-"""Where the elements of a JSON object's `Records` array lie in its text, so that a bad one keeps its own bytes."""
+"""The text of parts of a JSON object, so that what is inside an envelope keeps its own bytes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,22 @@ def record_texts(text: str) -> list[str]:
         else:
             _, at = _DECODER.raw_decode(text, at)
         at = _skip(text, at)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found
+
+
+def member_text(text: str, name: str) -> str:
+    """Return the text of the member `name` of the object `text`, which has been parsed before; the last one counts."""
+    found = ""
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "}":
+        this, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, _skip(text, at) + 1)
+        _, end = _DECODER.raw_decode(text, at)
+        if this == name:
+            found = text[at:end]
+        at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
     return found

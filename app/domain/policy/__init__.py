@@ -5,13 +5,16 @@ from app.domain.policy.decide import (
     FLAGGED,
     flag_for,
     flag_id_of,
+    is_publishable,
+    may_be_published,
     past_of,
     past_outcome,
+    past_picture,
     past_verdict,
     published,
     subject_of,
 )
-from app.domain.policy.evaluate import RuleReport, Subject, Verdict, evaluate, report_rules
+from app.domain.policy.evaluate import RuleReport, Subject, Verdict, evaluate, is_score, report_rules
 from app.domain.policy.parse import parse_policy
 from app.domain.policy.references import check_references
 from app.domain.policy.rules import (
@@ -19,6 +22,7 @@ from app.domain.policy.rules import (
     NO_ACTION,
     AllOf,
     AnyOf,
+    FieldTest,
     OutcomeTest,
     Policy,
     PolicyCase,
@@ -37,6 +41,7 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "CaseFailure",
+    "FieldTest",
     "OutcomeTest",
     "Policy",
     "PolicyCase",
@@ -49,10 +54,14 @@ __all__ = [
     "evaluate",
     "flag_for",
     "flag_id_of",
+    "is_publishable",
     "is_published",
+    "is_score",
+    "may_be_published",
     "parse_policy",
     "past_of",
     "past_outcome",
+    "past_picture",
     "past_verdict",
     "published",
     "report_rules",

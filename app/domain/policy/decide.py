@@ -2,9 +2,10 @@
 
 A live upload is flagged when its verdict is published at all. A rescored one is published only when its verdict
 differs from the one before. What "before" was travels inside the task and the prediction (`previous`): the scores of
-then, and beside them up to two entries under reserved model names that no model can have:
+then, and beside them up to three entries under reserved model names that no model can have:
 
 * `outcome.past`: the outcome of then, when it was not `scored` (label: the outcome; `skipped`: its reason);
+* `picture.past`: the picture of then (labels: `frames`, and `truncated` as 1 or 0), when it was scored;
 * `verdict.past`: what `moderate` had decided then (labels: the rules with severity/100; `skipped`: the action;
   `version`: the policy version). Without it the verdict of then is this policy's on the scores of then.
 """
@@ -12,15 +13,16 @@ then, and beside them up to two entries under reserved model names that no model
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.domain.policy.evaluate import Subject, Verdict, evaluate
-from app.domain.policy.rules import NO_ACTION, Policy, is_published
+from app.domain.policy.rules import BLOCK, FRAMES, NO_ACTION, TRUNCATED, Policy, is_published
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, RuleMatch
 
 # A dot is in no model name (app/inference/manifest.py), so these never meet one.
 PAST_OUTCOME: Final = "outcome.past"
+PAST_PICTURE: Final = "picture.past"
 PAST_VERDICT: Final = "verdict.past"
 FLAGGED: Final = "flagged"
 CLEARED: Final = "cleared"
@@ -40,6 +42,12 @@ def past_outcome(outcome: str, reason: str) -> ModelScores:
     return ModelScores(PAST_OUTCOME, "", "", (LabelScore(outcome, 1.0),), (), cached=False, skipped=reason)
 
 
+def past_picture(frames: int, truncated: bool) -> ModelScores:
+    """Return the `previous` entry that says what a scored picture was."""
+    labels = (LabelScore(FRAMES, float(frames)), LabelScore(TRUNCATED, float(truncated)))
+    return ModelScores(PAST_PICTURE, "", "", labels, (), cached=False, skipped="")
+
+
 def past_verdict(action: str, policy_version: str, rules: tuple[tuple[str, int], ...]) -> ModelScores:
     """Return the `previous` entry that says what had been decided, with (rule, severity) of each matched rule."""
     labels = tuple(LabelScore(rule, severity / 100) for rule, severity in rules)
@@ -50,15 +58,19 @@ def past_of(previous: tuple[ModelScores, ...]) -> Past:
     """Return what the `previous` of a prediction tells."""
     outcome, reason, action = "scored", "", None
     rules: tuple[str, ...] = ()
+    picture = {FRAMES: 0.0, TRUNCATED: 0.0}
     scores = []
     for entry in previous:
         if entry.model == PAST_OUTCOME:
             outcome, reason = entry.labels[0].label if entry.labels else "rejected", entry.skipped
+        elif entry.model == PAST_PICTURE:
+            picture |= {label.label: label.value for label in entry.labels}
         elif entry.model == PAST_VERDICT:
             action, rules = entry.skipped, tuple(label.label for label in entry.labels)
         else:
             scores.append(entry)
-    return Past(Subject(outcome, reason, tuple(scores)), action, rules)
+    subject = Subject(outcome, reason, tuple(scores), int(picture[FRAMES]), bool(picture[TRUNCATED]))
+    return Past(subject, action, rules)
 
 
 def subject_of(prediction: ImagePrediction) -> Subject:
@@ -69,8 +81,31 @@ def subject_of(prediction: ImagePrediction) -> Subject:
     """
     fresh = {entry.model for entry in prediction.scores}
     carried = () if prediction.job_id is None else past_of(prediction.previous).subject.scores
-    kept = tuple(entry for entry in carried if entry.model not in fresh)
-    return Subject(prediction.outcome, prediction.reason, (*prediction.scores, *(kept if prediction.scores else ())))
+    kept = tuple(_without_renditions(entry) for entry in carried if entry.model not in fresh)
+    scores = (*prediction.scores, *(kept if prediction.scores else ()))
+    return Subject(
+        prediction.outcome,
+        prediction.reason,
+        scores,
+        prediction.frames,
+        prediction.truncated,
+        prediction.renditions,
+    )
+
+
+def _without_renditions(scores: ModelScores) -> ModelScores:
+    """Return scores of then: the renditions that their labels name are not those of the prediction at hand."""
+    return replace(scores, labels=tuple(replace(label, rendition=0) for label in scores.labels))
+
+
+def is_publishable(policy: Policy, prediction: ImagePrediction) -> bool:
+    """Whether a product may show the picture: it was scored, and the verdict of `policy` is not `block`."""
+    return may_be_published(prediction.outcome, evaluate(policy, subject_of(prediction)).action)
+
+
+def may_be_published(outcome: str, action: str) -> bool:
+    """Whether an outcome with this verdict may be shown. False for everything that nobody looked at."""
+    return outcome == "scored" and action != BLOCK
 
 
 def flag_for(
@@ -143,6 +178,9 @@ def _flag(
         decided_at_ms=decided_at_ms,
         prediction=position,
         event_key=prediction.event_key,
+        frames=prediction.frames,
+        truncated=prediction.truncated,
+        renditions=prediction.renditions,
     )
 
 

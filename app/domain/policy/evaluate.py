@@ -8,36 +8,50 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from app.domain.policy.rules import (
+    FRAMES,
     NO_ACTION,
     AllOf,
     AnyOf,
     Condition,
+    FieldTest,
     OutcomeTest,
     Policy,
     Rule,
     ScoreTest,
     stronger,
 )
-from schemas.records import ModelScores, RuleCondition, RuleMatch
+from app.domain.renditions import rendition_in_words
+from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
 
 # The model name under which a rule about the outcome itself shows in a flag's conditions.
 OUTCOME_MODEL: Final = "outcome"
+# The model name under which a rule about the picture itself (its frames, whether it is truncated) shows there.
+PICTURE_MODEL: Final = "picture"
+_NO_MODELS: Final = frozenset({OUTCOME_MODEL, PICTURE_MODEL})
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
     ">": operator.gt,
     "<=": operator.le,
     "<": operator.lt,
+    "==": operator.eq,
 }
-_IN_WORDS: Final[Mapping[str, str]] = {">=": "at or above", ">": "above", "<=": "at or below", "<": "below"}
+_IN_WORDS: Final[Mapping[str, str]] = {">=": "at or above", ">": "above", "<=": "at or below", "<": "below", "==": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What rules are about: an outcome with its reason, and the scores of each model."""
+    """What rules are about: an outcome with its reason, the scores of each model, and facts of the scored picture.
+
+    Labels of `scores` name their rendition by its index in `renditions`. `frames` is 0 where it is not known: without
+    scores, and in outcomes of older releases.
+    """
 
     outcome: str
     reason: str
     scores: tuple[ModelScores, ...]
+    frames: int = 0
+    truncated: bool = False
+    renditions: tuple[Rendition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,12 @@ class _Checked:
     words: str
 
 
-_Scores = Mapping[tuple[str, str], tuple[ModelScores, float]]
+_Scores = Mapping[tuple[str, str], tuple[ModelScores, LabelScore]]
+
+
+def is_score(condition: RuleCondition) -> bool:
+    """Whether a condition of a flag compared the score of a model, and not the outcome or a fact of the picture."""
+    return condition.model not in _NO_MODELS
 
 
 def evaluate(policy: Policy, subject: Subject) -> Verdict:
@@ -106,15 +125,17 @@ def _sentence(rule: Rule, checked: _Checked) -> str:
 
 
 def _by_label(subject: Subject) -> _Scores:
-    return {(scores.model, label.label): (scores, label.value) for scores in subject.scores for label in scores.labels}
+    return {(scores.model, label.label): (scores, label) for scores in subject.scores for label in scores.labels}
 
 
 def _check(condition: Condition, subject: Subject, known: _Scores) -> _Checked:
     match condition:
         case ScoreTest():
-            return _check_score(condition, known)
+            return _check_score(condition, subject, known)
         case OutcomeTest():
             return _check_outcome(condition, subject)
+        case FieldTest():
+            return _check_field(condition, subject)
         case AllOf(parts):
             checked = [_check(part, subject, known) for part in parts]
             failed = [part for part in checked if not part.held]
@@ -133,20 +154,36 @@ def _check(condition: Condition, subject: Subject, known: _Scores) -> _Checked:
             assert_never(condition)
 
 
-def _check_score(test: ScoreTest, known: _Scores) -> _Checked:
+def _check_score(test: ScoreTest, subject: Subject, known: _Scores) -> _Checked:
     found = known.get((test.model, test.label))
     if found is None:
         return _Checked(False, (), f"{test.model} {test.label} has no score")
-    scores, value = found
+    scores, label = found
+    value = label.value
     held = _COMPARE[test.op](value, test.threshold)
     words = (
         f"{test.model} {test.label} {value:.3f} is {'' if held else 'not '}{_IN_WORDS[test.op]} {test.threshold:g}"
-        f" (version {scores.version}{', cached' if scores.cached else ''}{', gate only' if scores.skipped else ''})"
+        f" (version {scores.version}{', cached' if scores.cached else ''}{', gate only' if scores.skipped else ''}"
+        f"{_seen_in(label, subject)})"
     )
     condition = RuleCondition(
-        test.model, scores.version, test.label, value, test.op, test.threshold, cached=scores.cached
+        test.model,
+        scores.version,
+        test.label,
+        value,
+        test.op,
+        test.threshold,
+        cached=scores.cached,
+        rendition=label.rendition,
     )
     return _Checked(held, (condition,), words)
+
+
+def _seen_in(label: LabelScore, subject: Subject) -> str:
+    """Return in words which rendition gave a value; nothing where the models looked at one alone."""
+    if len(subject.renditions) < 2 or label.rendition >= len(subject.renditions):
+        return ""
+    return f"; seen in {rendition_in_words(subject.renditions[label.rendition])}"
 
 
 def _check_outcome(test: OutcomeTest, subject: Subject) -> _Checked:
@@ -155,3 +192,17 @@ def _check_outcome(test: OutcomeTest, subject: Subject) -> _Checked:
     wanted = test.outcome + (f" {' or '.join(test.reasons)}" if test.reasons else "")
     words = f"the outcome is {label}" if held else f"the outcome is {label}, not {wanted}"
     return _Checked(held, (RuleCondition(OUTCOME_MODEL, "", label, 1.0, "is", 1.0, cached=False),), words)
+
+
+def _check_field(test: FieldTest, subject: Subject) -> _Checked:
+    value = subject.frames if test.field == FRAMES else int(subject.truncated)
+    if subject.outcome != "scored" or (test.field == FRAMES and value == 0):
+        return _Checked(False, (), f"{test.field} is not known")
+    held = _COMPARE[test.op](value, test.value)
+    relation = f"{_IN_WORDS[test.op]} {test.value_in_words(test.value)}".strip()
+    if test.field == FRAMES:
+        words = f"the number of frames {value} is {'' if held else 'not '}{relation}"
+    else:
+        words = f"the file is {'' if subject.truncated else 'not '}truncated"
+    condition = RuleCondition(PICTURE_MODEL, "", test.field, float(value), test.op, float(test.value), cached=False)
+    return _Checked(held, (condition,), words)

@@ -16,6 +16,8 @@ import yaml
 
 from app.domain.policy.rules import (
     ACTIONS,
+    FIELD_OPS,
+    FRAMES,
     NO_ACTION,
     OPS,
     OUTCOMES,
@@ -23,6 +25,7 @@ from app.domain.policy.rules import (
     AllOf,
     AnyOf,
     Condition,
+    FieldTest,
     OutcomeTest,
     Policy,
     PolicyCase,
@@ -37,6 +40,7 @@ _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_DEPTH: Final = 12
 # YAML levels, of which one condition takes two; flow nesting also costs the parser quadratic time.
 _MAX_YAML_DEPTH: Final = 64
+_MAX_FRAMES: Final = 1_000_000
 _Fields = Mapping[str, yaml.Node]
 
 
@@ -192,8 +196,11 @@ class _Reader:
                 else ()
             )
             return OutcomeTest(self._choice(fields["outcome"], "outcome", OUTCOMES), reasons, _line(node))
+        if "field" in keys:
+            return self._field_condition(node)
         if not keys:
-            self._refuse(_line(node), "a condition is one of: all, any, outcome, or model with label, op, threshold")
+            told = "all, any, outcome, field with op, value, or model with label, op, threshold"
+            self._refuse(_line(node), f"a condition is one of: {told}")
         fields = self._mapping(node, "a score condition", required=("model", "label", "op", "threshold"))
         return ScoreTest(
             model=self._text(fields["model"], "model", _WORD),
@@ -203,9 +210,30 @@ class _Reader:
             line=_line(node),
         )
 
+    def _field_condition(self, node: yaml.Node) -> FieldTest:
+        fields = self._mapping(node, "a field condition", required=("field", "op", "value"))
+        field = self._choice(fields["field"], "field", tuple(FIELD_OPS))
+        op = self._choice(fields["op"], f"op of {field}", FIELD_OPS[field])
+        value = self._frames(fields["value"]) if field == FRAMES else self._switch(fields["value"], field)
+        return FieldTest(field, op, int(value), _line(node))
+
+    def _frames(self, node: yaml.Node) -> int:
+        value = self._number(node, "frames", 1, _MAX_FRAMES)
+        if value != int(value):
+            self._refuse(_line(node), "frames must be a whole number")
+        return int(value)
+
+    def _switch(self, node: yaml.Node, what: str) -> bool:
+        if not isinstance(node, yaml.ScalarNode) or node.value not in ("true", "false"):
+            self._refuse(_line(node), f"{what} must be true or false")
+        return bool(node.value == "true")
+
     def _case(self, node: yaml.Node, rules: Mapping[str, int]) -> PolicyCase:
         fields = self._mapping(
-            node, "a test", required=("name", "expect"), optional=("scores", "outcome", "reason", "rules")
+            node,
+            "a test",
+            required=("name", "expect"),
+            optional=("scores", "outcome", "reason", "frames", "truncated", "rules"),
         )
         outcome = self._choice(fields["outcome"], "outcome", OUTCOMES) if "outcome" in fields else "scored"
         expected: tuple[str, ...] | None = None
@@ -225,6 +253,8 @@ class _Reader:
             expect=self._choice(fields["expect"], "action", (NO_ACTION, *ACTIONS)),
             rules=expected,
             line=_line(node),
+            frames=self._frames(fields["frames"]) if "frames" in fields else 1,
+            truncated=self._switch(fields["truncated"], "truncated") if "truncated" in fields else False,
         )
 
     def _scores(self, node: yaml.Node) -> tuple[tuple[str, str, float], ...]:
@@ -258,6 +288,8 @@ def _plain(condition: Condition) -> list[Any]:
             return ["score", model, label, op, threshold]
         case OutcomeTest(outcome, reasons, _):
             return ["outcome", outcome, list(reasons)]
+        case FieldTest(field, op, value, _):
+            return ["field", field, op, value]
         case AllOf(parts):
             return ["all", *(_plain(part) for part in parts)]
         case AnyOf(parts):

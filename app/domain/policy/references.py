@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping
 
-from app.domain.policy.rules import AllOf, AnyOf, Condition, OutcomeTest, Policy, ScoreTest
+from app.domain.policy.rules import AllOf, AnyOf, Condition, FieldTest, OutcomeTest, Policy, ScoreTest
 from app.errors import PolicyError
 
 
@@ -33,7 +33,7 @@ def _score_tests(condition: Condition) -> Iterator[ScoreTest]:
     match condition:
         case ScoreTest():
             yield condition
-        case OutcomeTest():
+        case OutcomeTest() | FieldTest():
             return
         case AllOf(parts) | AnyOf(parts):
             for part in parts:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from app.domain.images import GoneReason, RejectReason
 
 NO_ACTION: Final = "none"
+BLOCK: Final = "block"
 # Weakest first. `advise` speaks to the seller through the prediction's reasons and flags nothing; the others are flags.
-ACTIONS: Final = ("advise", "notify", "review", "block")
+ACTIONS: Final = ("advise", "notify", "review", BLOCK)
 _PUBLISHED: Final = frozenset({"notify", "review", "block"})
 OUTCOMES: Final = ("scored", "rejected", "gone")
 # The stable codes of app/domain/images.py: a rule on any other would never match and nobody would notice.
 REASONS: Final = tuple(reason.value for reason in (*RejectReason, *GoneReason))
 OPS: Final = (">=", ">", "<=", "<")
+# What rules may ask of a scored picture besides its scores, with the ops that fit.
+FRAMES: Final = "frames"
+TRUNCATED: Final = "truncated"
+FIELD_OPS: Final[Mapping[str, tuple[str, ...]]] = {FRAMES: (*OPS, "=="), TRUNCATED: ("==",)}
 
 
 def is_published(action: str) -> bool:
@@ -52,6 +58,23 @@ class OutcomeTest:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldTest:
+    """Holds when a field of a scored picture stands in relation `op` to `value`; never without scores.
+
+    `value` is a whole number of frames, or 1 and 0 for true and false.
+    """
+
+    field: str
+    op: str
+    value: int
+    line: int
+
+    def value_in_words(self, value: int) -> str:
+        """Return a value of the field as the file writes it."""
+        return str(bool(value)).lower() if self.field == TRUNCATED else str(value)
+
+
+@dataclass(frozen=True, slots=True)
 class AllOf:
     """Holds when every part holds."""
 
@@ -65,7 +88,7 @@ class AnyOf:
     parts: tuple[Condition, ...]
 
 
-Condition = ScoreTest | OutcomeTest | AllOf | AnyOf
+Condition = ScoreTest | OutcomeTest | FieldTest | AllOf | AnyOf
 
 
 def condition_in_words(condition: Condition) -> str:
@@ -75,6 +98,8 @@ def condition_in_words(condition: Condition) -> str:
             return f"{model} {label} {op} {threshold:g}"
         case OutcomeTest(outcome, reasons, _):
             return outcome + (f" ({' or '.join(reasons)})" if reasons else "")
+        case FieldTest(field, op, value, _):
+            return f"{field} {op} {condition.value_in_words(value)}"
         case AllOf(parts):
             return "(" + " and ".join(condition_in_words(part) for part in parts) + ")"
         case AnyOf(parts):
@@ -97,7 +122,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCase:
-    """One row of the policy's own table test: given this outcome and these scores, expect this action.
+    """One row of the policy's own table test: given this outcome, picture and scores, expect this action.
 
     `rules` is None where the case does not say which rules must match.
     """
@@ -109,6 +134,8 @@ class PolicyCase:
     expect: str
     rules: tuple[str, ...] | None
     line: int
+    frames: int = 1
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

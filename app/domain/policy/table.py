@@ -45,4 +45,4 @@ def _subject(case: PolicyCase) -> Subject:
     scores = tuple(
         ModelScores(model, "test", "", tuple(found), (), cached=False, skipped="") for model, found in labels.items()
     )
-    return Subject(case.outcome, case.reason, scores)
+    return Subject(case.outcome, case.reason, scores, case.frames, case.truncated)

@@ -15,6 +15,7 @@ from app.adapters.memory_index import MemoryIndex
 from app.api.application import build_application
 from app.api.parts import ApiParts
 from app.ports import IndexEntry
+from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.outcomes import decision_of, flag_of, prediction, removal, task_of
 
@@ -50,6 +51,39 @@ async def test_an_image_is_told_with_scores_flag_and_decision(parts: ApiParts, c
     assert told["flag"]["rules"][0]["conditions"][0]["threshold"] == 0.85
     assert told["decision"]["decision"] == "reject" and told["pending"] is None
     assert told["times"]["total_ms"] == outcome.timings.total_ms
+
+
+async def test_an_image_says_whether_it_may_be_published(parts: ApiParts, client: httpx.AsyncClient) -> None:
+    outcome = prediction(publishable=True)
+    flag = flag_of(outcome)
+    await put(parts, outcome)
+    assert (await client.get(PLACE)).json()["publishable"] is True
+    await put(parts, flag)
+    assert (await client.get(PLACE)).json()["publishable"] is False
+    await put(parts, decision_of(flag, "approve"))
+    assert (await client.get(PLACE)).json()["publishable"] is True
+    await put(parts, decision_of(flag, "reject", number=2))
+    assert (await client.get(PLACE)).json()["publishable"] is False
+    history = (await client.get(f"{PLACE}/history")).json()
+    assert [one["publishable"] for one in history["outcomes"]] == [True], "what the policy said then"
+    await put(parts, prediction(order=2, outcome="rejected", reason="undecodable", scores=(), upload_id="new"))
+    rejected = (await client.get(PLACE)).json()
+    assert (rejected["outcome"], rejected["publishable"], rejected["frames"]) == ("rejected", False, 0)
+
+
+async def test_an_image_says_which_rendition_gave_a_value(parts: ApiParts, client: httpx.AsyncClient) -> None:
+    looked_at = (Rendition(0, 0, 0, 1, 1, "white"), Rendition(0, 0, 0, 1, 1, "dark"))
+    seen = ModelScores("nsfw", "1", "p1", (LabelScore("nsfw", 0.9, 1), LabelScore("other", 0.1, 0)), (), False, "")
+    outcome = prediction(scores=(seen,), frames=1, truncated=True, renditions=looked_at)
+    match = RuleMatch("r", "block", 90, "", (RuleCondition("nsfw", "1", "nsfw", 0.9, ">=", 0.8, False, 1),))
+    await put(parts, outcome, flag_of(outcome, frames=1, truncated=True, renditions=looked_at, rules=(match,)))
+    told = (await client.get(PLACE)).json()
+    assert (told["frames"], told["truncated"]) == (1, True)
+    assert told["rendition_of"] == {"nsfw": {"nsfw": 1}}, "index 0 is not listed"
+    dark = {"frame": 0, "left": 0, "top": 0, "right": 1, "bottom": 1, "ground": "dark"}
+    assert told["renditions"][1] == told["flag"]["renditions"][1] == dark
+    assert told["flag"]["rules"][0]["conditions"][0]["rendition"] == 1
+    assert (await client.get(f"/v1/content/{outcome.sha256}")).json()["renditions"] == told["renditions"]
 
 
 async def test_an_unchanged_image_costs_no_body(parts: ApiParts, client: httpx.AsyncClient) -> None:

@@ -29,6 +29,7 @@ from app.services.scoring import Scoring
 from app.settings import ApiSettings, Settings
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.manual_clock import ManualClock
 from tests.support.outcomes import prediction, removal
@@ -61,11 +62,11 @@ async def service() -> AsyncIterator[Service]:
     settings = Settings(api=ApiSettings(preview_seconds=60))
     store, index, clock, meters = MemoryObjectStore(), MemoryIndex(), ManualClock(), CountedMeters()
     store.create_bucket("images")
-    previews = Previews(store, settings, clock, meters)
+    previews = Previews(store, InlineDecoding(), settings, clock, meters)
     parts = memory_parts(settings, clock)
     parts.index = index
     parts.pictures = PictureParts(
-        scoring=Scoring(settings, MemoryContents(index), clock, meters),
+        scoring=Scoring(settings, InlineDecoding(), MemoryContents(index), clock, meters),
         bodies=BodyRoom(1),
         objects=ReferencedObjects(store, UploadFilter.of(settings), 1),
         previews=previews,

@@ -33,6 +33,7 @@ from app.services.scoring import Scoring
 from app.settings import ApiSettings, S3Settings, Settings
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.score_api import POLICY
@@ -81,14 +82,14 @@ async def service() -> AsyncIterator[Service]:
         return models.registry, POLICY
 
     clock, meters = SystemClock(), CountedMeters()
-    scoring = Scoring(settings, MemoryContents(index), clock, meters, load)
+    scoring = Scoring(settings, InlineDecoding(), MemoryContents(index), clock, meters, load)
     store.create_bucket("images")
     parts = memory_parts(settings, clock)
     parts.pictures = PictureParts(
         scoring=scoring,
         bodies=BodyRoom(settings.api.body_bytes_in_flight),
         objects=ReferencedObjects(store, UploadFilter.of(settings), 30_000),
-        previews=Previews(store, settings, clock, meters),
+        previews=Previews(store, InlineDecoding(), settings, clock, meters),
     )
     app = build_application(parts)
     scoring.start()
@@ -118,7 +119,10 @@ async def test_a_raw_body_is_scored(service: Service) -> None:
     assert (found["format"], found["width"], found["height"], found["size_bytes"]) == ("jpeg", 64, 48, len(GREEN))
     assert found["scores"]["tint"]["green"] > 0.9 and found["models"]["tint"] == "1"
     assert found["reasons"] == ["too_green"] and found["skipped"].keys() == {"detail"}
-    assert found["action"] == "notify"
+    assert found["action"] == "notify" and found["publishable"] is True
+    whole = {"frame": 0, "left": 0, "top": 0, "right": 1, "bottom": 1, "ground": ""}
+    assert (found["frames"], found["truncated"], found["renditions"]) == (1, False, [whole])
+    assert found["rendition_of"] == {}
     (rule,) = found["rules"]
     assert (rule["rule"], rule["severity"]) == ("green", 10) and rule["conditions"][0]["label"] == "green"
     assert set(found["timings_ms"]) == {"queued", "decode", "infer", "total"}
@@ -198,6 +202,7 @@ async def test_a_reference_that_is_none_is_refused(service: Service, text: str) 
 async def test_pictures_that_are_none_get_the_streams_reason(service: Service) -> None:
     await service.ready()
     body = problem_of(await service.post(GREEN[:20]), 422, "undecodable")
+    assert body["publishable"] is False
     assert body["action"] == "review" and body["outcome"] == "rejected" and body["format"] == "jpeg"
     problem_of(await service.post(b""), 422, "empty")
     problem_of(await service.post(b"text"), 422, "unsupported_format")
@@ -304,7 +309,7 @@ async def test_models_that_load_hold_up_nothing_else(service: Service) -> None:
 async def test_scoring_that_is_switched_off_says_so(service: Service) -> None:
     await service.ready()
     off = replace(service.parts.settings, api=ApiSettings(score=False))
-    scoring = Scoring(off, MemoryContents(MemoryIndex()), SystemClock(), CountedMeters())
+    scoring = Scoring(off, InlineDecoding(), MemoryContents(MemoryIndex()), SystemClock(), CountedMeters())
     scoring.start()
     service.parts.pictures = replace(service.pictures, scoring=scoring)
     answer = await service.post()
@@ -321,7 +326,9 @@ async def test_models_that_cannot_be_loaded_or_broke_say_so(service: Service) ->
     def load(_: Settings) -> tuple[Registry, Any]:
         raise ManifestError("models/x is broken")
 
-    broken = Scoring(service.parts.settings, MemoryContents(MemoryIndex()), SystemClock(), CountedMeters(), load)
+    broken = Scoring(
+        service.parts.settings, InlineDecoding(), MemoryContents(MemoryIndex()), SystemClock(), CountedMeters(), load
+    )
     broken.start()
     await eventually(lambda: broken.state == "failed")
     working = service.pictures

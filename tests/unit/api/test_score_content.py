@@ -64,6 +64,9 @@ async def test_a_content_gets_what_the_files_verb_gives(make: Make) -> None:
     files = FileScorer(toy.engine, toy.settings, policy=POLICY, store=store)
     of_file = as_json(await files.score(Source("a.jpg", ref=ref)))
     assert {one.model: {label.label: label.value for label in one.labels} for one in found.scores} == of_file["scores"]
+    assert of_file["publishable"] is found.publishable is True
+    assert (of_file["frames"], of_file["truncated"]) == (found.frames, found.truncated) == (1, False)
+    assert len(of_file["renditions"]) == len(found.renditions) == 1
     assert (found.action, list(found.reasons)) == (of_file["action"], of_file["reasons"]) == ("notify", ["too_green"])
     assert [rule.rule for rule in found.rules] == [flag["rule"] for flag in of_file["flags"]] == ["green"]
     assert (found.format, found.width, found.height, found.size_bytes) == ("jpeg", 64, 48, len(GREEN))

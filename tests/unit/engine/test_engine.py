@@ -7,19 +7,23 @@ import math
 import threading
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from app.domain.batching import Priority
 from app.domain.images import Rejection, RejectReason
+from app.domain.renditions import square_count
 from app.inference.budget import Ticket
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import Engine, EngineScores
 from app.inference.manifest import Combine, logit
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
 from schemas.records import ModelScores
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
-from tests.support.pictures import jpeg
+from tests.support.pictures import encoded, jpeg, plain
 from tests.support.toy_models import ToyModels
 
 RED, GREEN = jpeg((250, 0, 0)), jpeg((0, 250, 0))
@@ -32,7 +36,7 @@ def models() -> ToyModels:
 
 @pytest_asyncio.fixture
 async def engine(models: ToyModels) -> AsyncIterator[Engine]:
-    made = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings())
+    made = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings(), InlineDecoding())
     yield made
     if models.colour.hold is not None:
         models.colour.hold.set()
@@ -70,7 +74,7 @@ async def test_a_cascade_whose_condition_fails_is_skipped_and_says_why(engine: E
 async def test_a_combined_cascade_weighs_its_own_score_with_its_gates(engine: Engine, models: ToyModels) -> None:
     alone = await scored(engine, RED)
     models = ToyModels(combine=Combine("tint", "red", 0.5, 2.0, -1.0))
-    weighing = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings())
+    weighing = Engine(models.registry, LimitSettings(), InferenceSettings(), EngineSettings(), InlineDecoding())
     try:
         both = await scored(weighing, RED)
         skipped = await scored(weighing, GREEN)
@@ -184,19 +188,47 @@ async def test_a_cancelled_call_leaves_its_batch_and_holds_nothing(engine: Engin
     assert models.colour.batches == [1]
 
 
-async def test_a_decode_that_overruns_is_rejected_and_others_go_on(models: ToyModels) -> None:
-    # No time at all: every decode is given up, more often than there are spare threads, and each comes back.
-    engine = Engine(models.registry, LimitSettings(decode_seconds=0.0), InferenceSettings(), EngineSettings())
-    content = jpeg((1, 2, 3), (3000, 2000))
-    results = await asyncio.gather(*(engine.score(content) for _ in range(12)))
-    late = [found for found in results if isinstance(found, Rejection)]
-    assert late and all(found.reason is RejectReason.DECODE_TIMEOUT for found in late)
-    await engine.close()
-
-
 async def test_scores_do_not_depend_on_the_kind_of_embedding(engine: Engine) -> None:
     fresh = await scored(engine, RED)
     kept = fresh.embeddings["colour"]
     again = QuantisedEmbedding(bytes(kept.values), float(kept.scale))
     found = await scored(engine, None, wanted=frozenset({"tint"}), embeddings={"colour": again})
     assert found.scores["tint"] == fresh.scores["tint"]
+
+
+def strip(*colours: tuple[int, int, int]) -> bytes:
+    """A strip of squares of 32 pixels, one for each colour."""
+    pixels = np.concatenate([np.full((32, 32, 3), colour, np.uint8) for colour in colours], axis=1)
+    return encoded(Image.fromarray(pixels), "PNG")
+
+
+async def test_what_one_part_of_a_strip_shows_is_what_counts(engine: Engine, models: ToyModels) -> None:
+    black = (0, 0, 0)
+    found = await scored(engine, strip(black, black, (250, 0, 0), black, black))
+    assert len(found.renditions) == 1 + square_count(160, 32)
+    red = found.scores["colour"].labels[0]
+    assert red.value > 0.9 and found.renditions[red.rendition].left == pytest.approx(0.4, abs=0.05)
+    assert not found.scores["detail"].skipped, "the cascade runs for the part whose condition holds"
+    assert found.scores["detail"].regions[0].left == found.renditions[red.rendition].left
+    assert sum(models.detail.batches) < len(found.renditions) - 3, "and for no other"
+
+
+async def test_a_content_of_several_renditions_has_no_embedding(engine: Engine) -> None:
+    found = await scored(engine, strip(*[(250, 0, 0)] * 3))
+    assert found.embeddings == {} and len(found.renditions) > 1
+
+
+async def test_a_stored_embedding_does_not_stand_for_several_renditions(engine: Engine) -> None:
+    stored = (await scored(engine, RED)).embeddings
+    body = strip((0, 0, 0), (0, 0, 0), (0, 250, 0))
+    found = await scored(engine, body, wanted=frozenset({"tint", "detail"}), embeddings=stored)
+    assert value(found.scores["tint"], "red") < 0.1 and value(found.scores["tint"], "green") > 0.9
+
+
+async def test_frames_count_and_are_counted(engine: Engine) -> None:
+    frames = [plain((0, 0, 0)), plain((0, 0, 90)), plain((250, 0, 0))]
+    body = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    found = await scored(engine, body)
+    assert found.header is not None and found.header.frames == 3
+    assert value(found.scores["colour"], "red") > 0.9
+    assert found.renditions[found.scores["colour"].labels[0].rendition].frame == 2

@@ -14,10 +14,11 @@ from app.adapters.memory_objects import MemoryObjectStore
 from app.cli.score import as_json
 from app.domain.policy import parse_policy
 from app.errors import ObjectUnavailable
-from app.inference.engine import Engine, image_limits
+from app.inference.engine import Engine
 from app.services.score_files import FileScore, FileScorer, sources
-from app.services.score_report import Report, ReportFacts, Thumbnails, model_notes
-from app.settings import EngineSettings, LimitSettings, Settings
+from app.services.score_report import Report, ReportFacts, model_notes, thumbnail
+from app.settings import EngineSettings, Settings
+from tests.support.decoding import InlineDecoding
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.toy_models import ToyModels
 
@@ -45,7 +46,7 @@ tests:
 @pytest_asyncio.fixture
 async def engine() -> AsyncIterator[Engine]:
     settings = Settings()
-    made = Engine(ToyModels().registry, settings.limits, settings.inference, settings.engine)
+    made = Engine(ToyModels().registry, settings.limits, settings.inference, settings.engine, InlineDecoding())
     yield made
     await made.close()
 
@@ -141,9 +142,8 @@ async def test_the_report_is_one_page_that_escapes_what_it_is_told(engine: Engin
     (tmp_path / "noise.png").write_bytes(encoded(noise(1)))
     (tmp_path / "bad.jpg").write_bytes(b"")
     report = Report()
-    thumbnails = Thumbnails(image_limits(LimitSettings()), 5.0)
     for one in await run(engine, str(tmp_path), keep_content=True):
-        report.add(one, thumbnails.make(one.content) if one.content else None)
+        report.add(one, await thumbnail(engine.decoding, one.content) if one.content else None)
     models = model_notes(engine.registry.manifests)
     page = report.render(ReportFacts("t <b>", models, "CPU", "toy 1", 1.0, "today"))
     assert page.count("data:image/jpeg;base64,") == 2 and "t &lt;b&gt;" in page

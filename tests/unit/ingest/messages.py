@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from app.domain.events import Created, Event, Malformed, parse_message
+
 ETAG = "b2ea9f7fcea831a4a63b213f41a8855b"
 TIME = "2026-11-23T09:15:04.123Z"
 TIME_MS = 1_795_425_304_123
@@ -48,3 +50,24 @@ def in_sqs(*values: bytes) -> bytes:
 
 def in_lambda_sns(value: bytes) -> bytes:
     return message({"EventSource": "aws:sns", "Sns": {"Message": value.decode()}})
+
+
+def events(value: bytes) -> list[Event]:
+    return [parsed.event for parsed in parse_message(value)]
+
+
+def only(value: bytes) -> Event:
+    (event,) = events(value)
+    return event
+
+
+def created(value: bytes) -> Created:
+    event = only(value)
+    assert isinstance(event, Created), event
+    return event
+
+
+def reason(value: bytes) -> str:
+    event = only(value)
+    assert isinstance(event, Malformed), event
+    return event.reason

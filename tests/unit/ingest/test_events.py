@@ -11,35 +11,44 @@ from app.domain.events import (
     MAX_MESSAGE_BYTES,
     MAX_RECORDS,
     Created,
-    Event,
     Ignored,
     Malformed,
     Removed,
     parse_message,
     single_record_message,
 )
-from tests.unit.ingest.messages import ETAG, TIME_MS, in_lambda_sns, in_sns, in_sqs, message, record, versitygw
+from tests.unit.ingest.messages import (
+    ETAG,
+    TIME_MS,
+    created,
+    events,
+    in_lambda_sns,
+    in_sns,
+    in_sqs,
+    message,
+    only,
+    reason,
+    record,
+    versitygw,
+)
 
-
-def events(value: bytes) -> list[Event]:
-    return [parsed.event for parsed in parse_message(value)]
-
-
-def only(value: bytes) -> Event:
-    (event,) = events(value)
-    return event
-
-
-def created(value: bytes) -> Created:
-    event = only(value)
-    assert isinstance(event, Created), event
-    return event
-
-
-def reason(value: bytes) -> str:
-    event = only(value)
-    assert isinstance(event, Malformed), event
-    return event.reason
+BAD_BUCKETS = (
+    "a/b",
+    "..",
+    ".a",
+    "a.",
+    "a..b",
+    "a:80",
+    "user@evil.example",
+    "a?x",
+    "a#x",
+    "a%2e",
+    "a\nb",
+    "a b",
+    "\u00e4",
+    "10.0.0.1",
+    "[::1]",
+)
 
 
 @pytest.mark.parametrize("wrap", [in_sns, in_sqs, in_lambda_sns])
@@ -90,7 +99,8 @@ def test_eventbridge_of_another_source_or_type() -> None:
     assert reason(eventbridge(source="aws.ec2")) == "not_an_s3_event"
     assert isinstance(only(eventbridge(**{"detail-type": "Object Tags Added"})), Ignored)
     assert isinstance(only(eventbridge(detail={"reason": "SomethingNew"})), Ignored)
-    assert reason(eventbridge(detail={"event-version": "2.0"})) == "unsupported_version"
+    assert created(eventbridge(detail={"event-version": "2.0"})).new_version == "2.0"
+    assert reason(eventbridge(detail={"event-version": "2.0", "bucket": {}})) == "unsupported_version"
 
 
 def test_the_key_of_aws_is_decoded_and_the_other_reading_kept() -> None:
@@ -227,11 +237,11 @@ def test_ceph_says_post_when_a_multipart_upload_only_starts() -> None:
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        (record(eventVersion="3.0"), "unsupported_version"),
-        (record(eventVersion=["2.1"]), "unsupported_version"),
-        (record(eventSource="gcp:s3"), "not_an_s3_event"),
-        (record(eventSource=["aws:s3"]), "not_an_s3_event"),
-        (record(eventSource=None), "not_an_s3_event"),
+        (record(eventVersion="3.0", object={"key": None}), "unsupported_version"),
+        (record(eventVersion=["2.1"], s3={"bucket": {}}), "unsupported_version"),
+        ({"eventSource": "aws:dynamodb", "eventName": "INSERT", "dynamodb": {}}, "not_an_s3_event"),
+        (record(eventSource="gcp:s3", object={"key": None}), "no_key"),
+        (record(eventSource="gcp:s3", s3={"bucket": {}}), "no_bucket"),
         (record(eventName=None), "not_an_s3_event"),
         (record(eventName=7), "bad_field"),
         (record(object={"key": None}), "no_key"),
@@ -240,7 +250,18 @@ def test_ceph_says_post_when_a_multipart_upload_only_starts() -> None:
         (record(object={"key": "k" * 1025}), "too_long"),
         (record(object={"key": "\ud800"}), "bad_field"),
         (record(object={"eTag": "e" * 129}), "too_long"),
-        (record(object={"sequencer": 12}), "bad_field"),
+        (record(object={"sequencer": 1.5}), "bad_field"),
+        (record(object={"sequencer": "0 1"}), "bad_sequencer"),
+        (record(object={"eTag": "e1\nx-evil: 1"}), "bad_etag"),
+        (record(object={"eTag": "e1\n"}), "bad_etag"),
+        (record(object={"eTag": "e 1"}), "bad_etag"),
+        (record(object={"eTag": 'e"1'}), "bad_etag"),
+        (record(object={"eTag": "\u00e91"}), "bad_etag"),
+        (record(object={"versionId": "v\r1"}), "bad_version_id"),
+        (record(object={"versionId": "v 1"}), "bad_version_id"),
+        (record(object={"versionId": "v" * 1025}), "too_long"),
+        (record(eventName="ObjectRemoved:\x1b[31m"), "bad_field"),
+        *((record(s3={"bucket": {"name": name}}), "bad_bucket") for name in BAD_BUCKETS),
         (record(s3={"bucket": {}}), "no_bucket"),
         (record(s3={"bucket": "images"}), "not_an_s3_event"),
         (record(s3=None) if False else {**record(), "s3": None}, "not_an_s3_event"),
@@ -278,6 +299,12 @@ def test_a_bad_record_does_not_hold_up_its_neighbours(raw: Any, expected: str) -
         (b"{}", "not_an_s3_event"),
         (b'{"Records":{}}', "not_an_s3_event"),
         (b'{"Type":"Notification","Message":{}}', "not_an_s3_event"),
+        (b'{"Type":"Notification","Message":[]}', "not_an_s3_event"),
+        (b'{"schema":{},"payload":7}', "not_an_s3_event"),
+        (b'"no json inside"', "not_json"),
+        (b'{"action":"PutObject","bucket":"a/b","object":{"key":"k"}}', "bad_bucket"),
+        (b'{"action":"PutObject","bucket":"images","object":{}}', "no_key"),
+        (b'{"s3":{"bucket":{"name":"images"}},"eventName":"ObjectCreated:Put"}', "not_an_s3_event"),
         (in_sns(b"no json"), "not_json"),
         (b" " * (MAX_MESSAGE_BYTES + 1), "message_too_large"),
         (message(*[{}] * (MAX_RECORDS + 1)), "too_many_records"),

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from app.adapters.avro import Codec
-from app.domain.moderation import decision_id, judged, labels_of, waits, weight
+from app.domain.moderation import decision_id, is_publishable, judged, labels_of, waits, weight
 from app.pipeline.label import LabelProcessor
 from app.ports import Output
 from schemas.records import DeadLetter, FlaggedImage, Label, RuleCondition, RuleMatch
@@ -44,6 +44,8 @@ def test_a_flag_waits_until_somebody_decides_and_again_when_that_is_taken_back()
         ((rule("a", 60, ("nsfw", "nsfw", 0.8, ">="), ("nsfw", "nsfw", 0.8, "<")),), 48),
         ((rule("a", 60, ("nsfw", "nsfw", 0.5, ">=")), rule("b", 50)), 50),
         ((rule("a", 20, ("text", "text", 0.4, ">="), ("text", "text", 0.9, ">")),), 18),
+        ((rule("a", 30, ("picture", "frames", 500.0, ">")),), 30),
+        ((rule("a", 60, ("picture", "frames", 500.0, ">"), ("nsfw", "nsfw", 0.5, ">=")),), 30),
         ((rule("a", 0, ("text", "text", 0.4, ">=")),), 1),
     ],
 )
@@ -99,3 +101,43 @@ async def test_what_is_no_decision_is_a_dead_letter() -> None:
     done = await LabelProcessor(codec, ManualClock()).process(source_record(codec.encode(prediction())))
     assert done.dead_letters == 1
     assert isinstance(done.outputs[0], Output) and isinstance(done.outputs[0].record, DeadLetter)
+
+
+def test_a_decision_says_nothing_of_facts_of_the_picture() -> None:
+    found = flag(rule("a", 60, ("picture", "frames", 500.0, ">"), ("nsfw", "nsfw", 0.9, ">=")))
+    assert [one.model for one in judged(found, "approve", "", reverses=False)] == ["nsfw"]
+    assert [one.model for one in judged(found, "reject", "", reverses=False)] == ["nsfw"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "blocked", "verb", "pending", "expected"),
+    [
+        ("scored", False, None, False, True),
+        ("scored", False, "skip", False, True),
+        ("scored", False, "approve", False, True),
+        ("scored", False, "reject", False, False),
+        ("scored", True, None, False, False),
+        ("scored", True, "skip", False, False),
+        ("scored", True, "approve", False, True),
+        ("scored", True, "reject", False, False),
+        ("scored", False, None, True, False),
+        ("scored", True, "approve", True, False),
+        ("rejected", False, None, False, False),
+        ("rejected", False, "approve", False, False),
+        ("gone", False, "approve", False, False),
+    ],
+)
+def test_what_a_product_may_show(outcome: str, blocked: bool, verb: str | None, pending: bool, expected: bool) -> None:
+    """The table of docs/api.md. Guarantee: no word of a person makes a picture publishable that nobody scored."""
+    found = prediction(outcome=outcome, publishable=outcome == "scored" and not blocked)
+    flagged = flag_of(found)
+    decision = None if verb is None else decision_of(flagged, verb)  # type: ignore[arg-type]  # all of them are verbs
+    assert is_publishable(found, flagged if blocked else None, decision, pending=pending) is expected
+
+
+def test_a_flag_of_a_newer_policy_blocks_what_score_let_through() -> None:
+    found = prediction(publishable=True)
+    assert not is_publishable(found, flag_of(found, action="block"), None, pending=False)
+    assert is_publishable(found, flag_of(found, action="review"), None, pending=False)
+    assert is_publishable(found, flag_of(found, action="none", state="cleared"), None, pending=False)
+    assert not is_publishable(prediction(), None, None, pending=False), "an older release did not say"

@@ -33,7 +33,7 @@ def test_a_version_is_found_in_what_workers_wrote(tmp_path: Path) -> None:
 
 
 def test_a_kept_file_counts_only_with_the_recorded_digest(tmp_path: Path) -> None:
-    kept = tmp_path / "default" / "1.yaml"
+    kept = tmp_path / "default" / f"{OLD.version}.yaml"
     kept.parent.mkdir()
     kept.write_text(OLD_TEXT)
     archive = PolicyArchive([], tmp_path, tmp_path / "none.yaml")

@@ -9,13 +9,23 @@ from app.domain.policy import (
     Subject,
     evaluate,
     flag_for,
+    is_publishable,
     parse_policy,
     past_of,
     past_outcome,
+    past_picture,
     past_verdict,
     report_rules,
 )
-from schemas.records import FlaggedImage, ImagePrediction, ModelScores, Position, RuleCondition
+from schemas.records import (
+    FlaggedImage,
+    ImagePrediction,
+    LabelScore,
+    ModelScores,
+    Position,
+    Rendition,
+    RuleCondition,
+)
 from tests.support.outcomes import prediction, scores
 
 POLICY = parse_policy(
@@ -196,3 +206,94 @@ def test_every_rule_is_reported_with_its_reason() -> None:
     assert "0.600 is at or above 0.5" in reports["maybe-nudity"].explanation
     assert reports["text"].explanation == "no match: embedded_text text has no score"
     assert reports["hostile"].explanation == "no match: the outcome is scored, not rejected too_complex"
+
+
+# --- frames, truncation, renditions ---
+
+PICTURES = parse_policy(
+    """
+policy: pictures
+version: "1"
+rules:
+  - {id: long, action: review, severity: 30, when: {field: frames, op: ">", value: 100}}
+  - {id: cut-off, action: notify, severity: 10, when: {field: truncated, op: "==", value: true}}
+  - {id: nude, action: block, severity: 90, when: {model: nsfw, label: nsfw, op: ">=", threshold: 0.8}}
+""",
+    "pictures.yaml",
+)
+LOOKED_AT = (Rendition(0, 0, 0, 1, 1, ""), Rendition(41, 0.5, 0, 1, 0.25, "dark"))
+
+
+def test_frames_and_truncation_flag_in_words() -> None:
+    found = flag(prediction(frames=101, truncated=True), PICTURES)
+    assert found is not None and (found.frames, found.truncated) == (101, True)
+    assert [match.explanation for match in found.rules] == [
+        "review: the number of frames 101 is above 100",
+        "notify: the file is truncated",
+    ]
+    assert found.rules[0].conditions == (RuleCondition("picture", "", "frames", 101, ">", 100, cached=False),)
+    assert flag(prediction(frames=100), PICTURES) is None
+    reports = [report.explanation for report in report_rules(PICTURES, Subject("scored", "", (), 100))]
+    assert reports[:2] == [
+        "no match: the number of frames 100 is not above 100",
+        "no match: the file is not truncated",
+    ]
+
+
+def test_fields_of_what_was_not_scored_or_not_counted_never_hold() -> None:
+    for subject in (Subject("rejected", "undecodable", (), 500, True), Subject("gone", "deleted", (), 500, True)):
+        assert evaluate(PICTURES, subject).action == "none"
+        assert report_rules(PICTURES, subject)[0].explanation == "no match: frames is not known"
+    few = parse_policy(
+        "policy: p\nversion: 1\nrules:\n  - id: few\n    action: block\n    severity: 1\n"
+        '    when: {field: frames, op: "<", value: 3}\n',
+        "p",
+    )
+    assert evaluate(few, Subject("scored", "", (), 2)).action == "block"
+    assert evaluate(few, Subject("scored", "", (), 0)).action == "none", "an outcome of an older release"
+
+
+def test_a_flag_names_the_rendition_that_gave_the_score() -> None:
+    seen = ModelScores("nsfw", "1", "p1", (LabelScore("nsfw", 0.9, 1),), (), False, "")
+    found = flag(prediction(scores=(seen,), frames=96, renditions=LOOKED_AT), PICTURES)
+    assert found is not None and found.renditions == LOOKED_AT
+    (match,) = found.rules
+    assert found.renditions[match.conditions[0].rendition] == LOOKED_AT[1]
+    assert match.explanation == (
+        "block: nsfw nsfw 0.900 is at or above 0.8"
+        " (version 1; seen in frame 42, 50-100 % across and 0-25 % down, on dark ground)"
+    )
+
+
+def test_a_rescoring_compares_with_frames_and_truncation_of_then() -> None:
+    long = past_picture(101, False)
+    assert past_of((*CLEAN, long)).subject == Subject("scored", "", CLEAN, 101, False)
+    assert flag(rescored(CLEAN, (*CLEAN, long), frames=101), PICTURES) is None, "flagged as before"
+    cleared = flag(rescored(CLEAN, (*CLEAN, long), frames=100), PICTURES)
+    assert cleared is not None and (cleared.state, cleared.previous_rules) == ("cleared", ("long",))
+    new = flag(rescored(CLEAN, CLEAN, frames=101), PICTURES)
+    assert new is not None and new.previous_action == "none", "then, frames were not counted"
+
+
+def test_scores_of_then_name_no_rendition_of_today() -> None:
+    seen = ModelScores("nsfw", "1", "p1", (LabelScore("nsfw", 0.9, 7),), (), False, "")
+    found = flag(rescored((scores("quality", dark=0.1),), (seen,), frames=1, renditions=LOOKED_AT[:1]), PICTURES)
+    assert found is None, "as before"
+    changed = flag(rescored((scores("quality", dark=0.1),), (seen,), frames=200, renditions=LOOKED_AT), PICTURES)
+    assert changed is not None
+    assert {one.rendition for match in changed.rules for one in match.conditions} == {0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "publishable"),
+    [
+        ({"scores": CLEAN}, True),
+        ({"scores": MAYBE}, True),
+        ({"scores": NUDE}, False),
+        ({"scores": (), "outcome": "rejected", "reason": "undecodable"}, False),
+        ({"scores": (), "outcome": "rejected", "reason": "empty"}, False),
+        ({"scores": (), "outcome": "gone", "reason": "deleted"}, False),
+    ],
+)
+def test_publishable_is_what_was_scored_and_is_not_blocked(changes: dict[str, object], publishable: bool) -> None:
+    assert is_publishable(POLICY, prediction(**changes)) is publishable

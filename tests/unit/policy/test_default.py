@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+import pytest
+
+from app.domain.images import GoneReason, RejectReason
+from app.domain.policy import Subject, evaluate
 from app.domain.policy.rules import AllOf, AnyOf, Condition, ScoreTest
 from app.inference.registry import choose_active, find_manifests
 from app.services.policies import read_policy
@@ -31,3 +35,21 @@ def test_the_lowest_threshold_on_each_label_is_the_models_own() -> None:
     own = {(model, label): manifests[model].thresholds[label] for model, label in used}
     assert {"nsfw", "embedded_text", "quality"} == {model for model, _ in used}
     assert {place: min(thresholds) for place, thresholds in used.items()} == own
+
+
+@pytest.mark.parametrize("reason", RejectReason)
+def test_whatever_was_not_scored_goes_to_a_person_and_says_why(reason: RejectReason) -> None:
+    """Guarantee: the default policy fails closed. A reason that is added later needs a rule, or this test fails."""
+    verdict = evaluate(read_policy(ROOT / "policies" / "default.yaml"), Subject("rejected", reason.value, ()))
+    if reason is RejectReason.EMPTY:
+        assert verdict.action == "none"
+        return
+    assert verdict.action == "review" and len(verdict.matches) == 1
+    assert verdict.matches[0].explanation.startswith(f"review: the outcome is rejected {reason.value} (")
+    assert "no model looked at it" in verdict.matches[0].explanation
+
+
+def test_what_is_gone_shows_nothing() -> None:
+    policy = read_policy(ROOT / "policies" / "default.yaml")
+    for reason in GoneReason:
+        assert evaluate(policy, Subject("gone", reason.value, ())).action == "none"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.domain.policy import AllOf, AnyOf, OutcomeTest, ScoreTest, check_references, parse_policy, run_cases
+from app.domain.policy import AllOf, AnyOf, FieldTest, OutcomeTest, ScoreTest, check_references, parse_policy, run_cases
 from app.errors import PolicyError
 from app.settings import ROOT
 
@@ -146,3 +146,61 @@ def test_a_case_names_the_rules_that_must_match() -> None:
     cases = "tests:\n  - {name: mild, scores: {nsfw: {nsfw: 0.1}}, expect: none, rules: [nudity]}\n"
     (failure,) = run_cases(parse_policy(RULE + cases, "p.yaml"))
     assert failure.reason == "expected rules nudity, matched none"
+
+
+# --- fields of the picture ---
+
+
+def with_field(condition: str) -> str:
+    return RULE.replace('{model: nsfw, label: nsfw, op: ">=", threshold: 0.8}', condition)
+
+
+def test_conditions_on_fields_are_read() -> None:
+    (rule,) = parse_policy(with_field('{field: frames, op: ">", value: 100}'), "p.yaml").rules
+    assert rule.when == FieldTest("frames", ">", 100, 7)
+    (rule,) = parse_policy(with_field('{field: truncated, op: "==", value: true}'), "p.yaml").rules
+    assert rule.when == FieldTest("truncated", "==", 1, 7)
+    check_references(parse_policy(with_field('{field: frames, op: ">", value: 100}'), "p.yaml"), {"nsfw": ("nsfw",)})
+
+
+def test_the_digest_follows_conditions_on_fields() -> None:
+    texts = ('{field: frames, op: ">", value: 100}', '{field: frames, op: ">", value: 101}')
+    more = ('{field: truncated, op: "==", value: true}', '{field: truncated, op: "==", value: false}')
+    assert len({parse_policy(with_field(text), "p").digest for text in (*texts, *more)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("condition", "complaint"),
+    [
+        ('{field: height, op: ">", value: 1}', "unknown field 'height'; known are frames, truncated"),
+        ('{field: frames, op: "~", value: 1}', "unknown op of frames '~'; known are >=, >, <=, <, =="),
+        ('{field: truncated, op: ">", value: true}', "unknown op of truncated '>'; known are =="),
+        ('{field: frames, op: ">", value: 1.5}', "frames must be a whole number"),
+        ('{field: frames, op: ">", value: 0}', "frames 0 is outside 1 to"),
+        ('{field: frames, op: ">", value: true}', "frames must be a number"),
+        ('{field: truncated, op: "==", value: 1}', "truncated must be true or false"),
+        ('{field: truncated, op: "==", value: "yes"}', "truncated must be true or false"),
+        ('{field: frames, op: ">", threshold: 1}', "unknown key 'threshold' in a field condition"),
+        ('{field: frames, op: ">"}', "a field condition lacks the key 'value'"),
+    ],
+)
+def test_a_wrong_condition_on_a_field_is_refused_with_line_and_reason(condition: str, complaint: str) -> None:
+    with pytest.raises(PolicyError, match=f"^p.yaml, line 7: {complaint}"):
+        parse_policy(with_field(condition), "p.yaml")
+
+
+def test_cases_say_what_the_picture_is() -> None:
+    text = with_field('{all: [{field: frames, op: ">", value: 100}, {field: truncated, op: "==", value: true}]}')
+    cases = (
+        "{name: both, frames: 101, truncated: true, expect: block}",
+        "{name: short, frames: 100, truncated: true, expect: none}",
+        "{name: whole, frames: 101, expect: none}",
+        "{name: a still picture, truncated: true, expect: none}",
+        "{name: not scored, outcome: rejected, reason: undecodable, frames: 101, truncated: true, expect: none}",
+    )
+    assert run_cases(parse_policy(text + "tests:\n" + "".join(f"  - {case}\n" for case in cases), "p.yaml")) == ()
+    wrong = parse_policy(text + "tests:\n  - {name: x, frames: 101, truncated: true, expect: none}\n", "p.yaml")
+    (failure,) = run_cases(wrong)
+    assert "the number of frames 101 is above 100 and the file is truncated" in failure.reason
+    with pytest.raises(PolicyError, match="line 9: frames must be a whole number"):
+        parse_policy(text + "tests:\n  - {name: x, frames: 1.5, expect: none}\n", "p.yaml")

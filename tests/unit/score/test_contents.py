@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.contents import (
+    WHOLE,
     ContentRow,
     content_key,
     decode_row,
@@ -16,8 +20,10 @@ from app.domain.contents import (
     etag_key,
     merged,
     reason_codes,
+    row_of,
 )
-from schemas.records import LabelScore, ModelScores, Region
+from schemas.records import LabelScore, ModelScores, Region, Rendition
+from tests.support.outcomes import prediction
 
 UNIT = st.floats(0, 1).map(lambda value: round(value, 6))
 TEXT = st.text(max_size=12)
@@ -26,24 +32,32 @@ SCORES = st.builds(
     TEXT,
     TEXT,
     TEXT,
-    st.lists(st.builds(LabelScore, TEXT, UNIT), max_size=4).map(tuple),
+    st.lists(st.builds(LabelScore, TEXT, UNIT, st.integers(0, 40)), max_size=4).map(tuple),
     st.lists(st.builds(Region, UNIT, UNIT, UNIT, UNIT, UNIT), max_size=3).map(tuple),
     st.just(True),
     TEXT,
 )
+RENDITIONS = st.lists(
+    st.builds(Rendition, st.integers(0, 999), UNIT, UNIT, UNIT, UNIT, st.sampled_from(["", "white", "dark"])),
+    max_size=12,
+).map(tuple)
 SHA = "ab" * 32
 
 
-@given(st.lists(SCORES, max_size=6).map(tuple), st.integers(0, 2**31 - 1))
-def test_what_is_stored_comes_back_exactly(scores: tuple[ModelScores, ...], width: int) -> None:
-    row = ContentRow("jpeg", width, 7, scores)
+@given(st.lists(SCORES, max_size=6).map(tuple), st.integers(0, 2**31 - 1), st.booleans(), RENDITIONS)
+def test_what_is_stored_comes_back_exactly(
+    scores: tuple[ModelScores, ...], width: int, truncated: bool, renditions: tuple[Rendition, ...]
+) -> None:
+    row = ContentRow("gif", width, 7, scores, 12, truncated, renditions)
     assert decode_row(encode_row(row)) == row
 
 
 @given(st.binary(max_size=60))
 def test_what_is_no_row_is_as_good_as_none(value: bytes) -> None:
     decode_row(value)
-    decode_row(b"\x01" + value)
+    for version in (b"\x01", b"\x02"):
+        decode_row(version + value)
+        decode_row(version + zlib.compress(value))
     assert decode_row(None) is None
 
 
@@ -60,7 +74,7 @@ def test_a_row_of_four_models_is_small() -> None:
 def test_two_versions_of_a_model_are_kept_and_the_last_is_found() -> None:
     row = None
     for version in ("1", "2", "3"):
-        row = merged(row, "png", 4, 5, [one("a", version), one("b", "1")])
+        row = merged(row, ContentRow("png", 4, 5, (one("a", version), one("b", "1"))))
     assert row is not None and [(s.model, s.version) for s in row.scores] == [("a", "2"), ("a", "3"), ("b", "1")]
     found = row.find("a", "3", "p")
     assert found is not None and found.cached
@@ -70,7 +84,7 @@ def test_two_versions_of_a_model_are_kept_and_the_last_is_found() -> None:
 
 
 def test_scores_without_a_picture_keep_its_size() -> None:
-    row = merged(merged(None, "png", 4, 5, [one("a", "1")]), "", 0, 0, [one("a", "1", 0.9)])
+    row = merged(ContentRow("png", 4, 5, (one("a", "1"),)), ContentRow("", 0, 0, (one("a", "1", 0.9),)))
     assert (row.format, row.width, row.height) == ("png", 4, 5)
     assert len(row.scores) == 1 and row.scores[0].labels[0].value == 0.9
 
@@ -87,3 +101,74 @@ def test_reasons_are_codes_of_labels_at_or_over_their_threshold() -> None:
     assert reason_codes([one("q", "1", 0.49)], thresholds, codes) == ()
     assert reason_codes([replace(one("q", "1", 0.9), skipped="not run")], thresholds, codes) == ()
     assert reason_codes([one("q", "1", 0.9)], {}, codes) == (), "no threshold, no reason"
+
+
+def test_a_truncated_file_has_a_reason_code_of_its_own() -> None:
+    codes = {("q", "x"): "quality.x"}
+    assert reason_codes([one("q", "1", 0.9)], {("q", "x"): 0.5}, codes, truncated=True) == (
+        "quality.x",
+        "file.truncated",
+    )
+    assert reason_codes([], {}, codes, truncated=True) == ("file.truncated",)
+
+
+# --- rows and outcomes of older releases ---
+
+
+def old_row(format_: str, width: int, height: int) -> bytes:
+    """A row as version 1 wrote it."""
+    scores = [["a", "1", "p", [["x", 0.5]], [[0.1, 0.2, 0.3, 0.4, 0.5]], ""]]
+    return b"\x01" + zlib.compress(json.dumps([format_, width, height, scores]).encode(), 1)
+
+
+LOOKED_AT_AS_BEFORE = [("jpeg", 640, 480), ("jpeg", 480, 640), ("jpeg", 200, 100), ("jpeg", 100, 200), ("jpeg", 1, 1)]
+LOOKED_AT_OTHERWISE = [
+    ("jpeg", 201, 100),
+    ("jpeg", 100, 201),
+    ("jpeg", 0, 0),
+    *((format_, 640, 480) for format_ in ("png", "gif", "webp", "avif", "heic", "tiff", "bmp")),
+]
+
+
+@pytest.mark.parametrize(("format_", "width", "height"), LOOKED_AT_AS_BEFORE)
+def test_what_was_known_stays_known_where_it_was_looked_at_as_it_is_today(
+    format_: str, width: int, height: int
+) -> None:
+    row = decode_row(old_row(format_, width, height))
+    assert row is not None and row.scores[0].labels == (LabelScore("x", 0.5, 0),)
+    assert (row.frames, row.truncated, row.renditions) == (1, False, (WHOLE,))
+    old = prediction(scores=row.scores, format=format_, width=width, height=height)
+    assert row_of(old) == replace(row, scores=old.scores)
+
+
+@pytest.mark.parametrize(("format_", "width", "height"), LOOKED_AT_OTHERWISE)
+def test_what_would_be_looked_at_otherwise_is_computed_anew(format_: str, width: int, height: int) -> None:
+    assert decode_row(old_row(format_, width, height)) is None
+    old = prediction(scores=(one("a", "1"),), format=format_, width=width, height=height)
+    assert row_of(old) is None
+    row = row_of(replace(old, frames=3, truncated=True, renditions=(WHOLE, WHITE)))
+    assert row is not None and (row.frames, row.truncated, row.renditions) == (3, True, (WHOLE, WHITE))
+
+
+WHITE, DARK = Rendition(0, 0, 0, 1, 1, "white"), Rendition(0, 0, 0, 1, 1, "dark")
+
+
+def seen(model: str, rendition: int, value: float = 0.5) -> ModelScores:
+    return ModelScores(model, "1", "p", (LabelScore("x", value, rendition),), (), False, "")
+
+
+def test_scores_keep_the_rendition_that_gave_them_when_the_settings_change() -> None:
+    before = ContentRow(
+        "gif", 4, 5, (seen("a", 1), seen("b", 2)), 9, False, (WHOLE, DARK, Rendition(8, 0, 0, 1, 1, ""))
+    )
+    now = ContentRow("gif", 4, 5, (seen("b", 1, 0.7),), 9, False, (WHITE, DARK))
+    row = merged(before, now)
+    assert row.renditions == (WHITE, DARK), "what no score names any more is dropped"
+    assert [(one.model, row.renditions[one.labels[0].rendition]) for one in row.scores] == [("a", DARK), ("b", DARK)]
+    row = merged(before, replace(now, renditions=(WHITE,), scores=(seen("b", 0),)))
+    assert [(one.model, row.renditions[one.labels[0].rendition]) for one in row.scores] == [("a", DARK), ("b", WHITE)]
+
+
+def test_one_embedding_does_not_stand_for_several_renditions() -> None:
+    assert ContentRow("jpeg", 4, 5, ()).has_embedding
+    assert not ContentRow("png", 4, 5, (), 1, False, (WHITE, DARK)).has_embedding

@@ -17,6 +17,7 @@ from app.adapters.memory_objects import MemoryObjectStore
 from app.domain import claims, identity
 from app.domain.filters import UploadFilter
 from app.domain.jobs import RUNNING, Job, JobCursor, JobRequest
+from app.domain.policy import Policy, parse_policy
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.inference.engine import Engine
 from app.pipeline.contents import Contents
@@ -35,11 +36,22 @@ from schemas.records import (
     ModelScores,
     Position,
 )
+from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.pictures import jpeg
 from tests.support.toy_models import ToyModels
 from tests.unit.ingest.messages import message, versitygw
 
+POLICY = parse_policy(
+    """
+policy: toy
+version: 1
+rules:
+  - {id: too-green, action: block, severity: 90, when: {model: tint, label: green, op: ">=", threshold: 0.9}}
+  - {id: animated, action: review, severity: 10, when: {field: frames, op: ">", value: 1}}
+""",
+    "toy.yaml",
+)
 RED, GREEN, BLUE = jpeg((250, 0, 0)), jpeg((0, 250, 0)), jpeg((0, 0, 250))
 
 
@@ -99,6 +111,8 @@ class Bench:
     clock: FakeClock = field(default_factory=FakeClock)
     status: NotedStatus = field(default_factory=NotedStatus)
     codec: Codec = field(default_factory=Codec)
+    policy: Policy = POLICY
+    engine_type: type[Engine] = Engine
     offset: int = 0
     engines: list[Engine] = field(default_factory=list)
     processor: ScoreProcessor = field(init=False)
@@ -111,7 +125,9 @@ class Bench:
         """A new process on the same tables."""
         self.models = models or self.models
         self.settings = settings or self.settings
-        engine = Engine(self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine)
+        engine = self.engine_type(
+            self.models.registry, self.settings.limits, self.settings.inference, self.settings.engine, InlineDecoding()
+        )
         self.engines.append(engine)
         self.contents = Contents(engine)
         self.processor = ScoreProcessor(
@@ -121,6 +137,7 @@ class Bench:
             tables=self.tables,
             status=self.status,
             clock=self.clock,
+            policy=self.policy,
             settings=self.settings,
             worker="w1",
             release="r1",
@@ -345,7 +362,8 @@ async def test_force_scores_again_although_all_is_known(bench: Bench) -> None:
     ref = bench.store.put("b", "k.jpg", GREEN)
     await bench.run(task_of(ref))
     found = prediction(await bench.run(task_of(ref, upload_id="f", job_id="j", force=True, lane="backfill")))
-    assert not found.cached and bench.models.colour.batches == [1, 1] and len(found.previous) == 3
+    assert not found.cached and bench.models.colour.batches == [1, 1]
+    assert [one.model for one in found.previous] == ["colour", "tint", "detail", "picture.past"]
 
 
 async def test_previous_scores_of_the_task_go_before_our_own(bench: Bench) -> None:
@@ -532,6 +550,34 @@ async def test_an_unreadable_object_is_deferred_and_at_last_a_dead_letter(bench:
     assert isinstance(output.record, DeadLetter) and output.record.attempts == 4
     assert output.record.upload_id == task.upload_id and completion.dead_letters == 1
     assert bench.processor._bytes.free == bench.processor._bytes.total
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"etag": "e1\nx-evil: 1"}, "bad_etag"),
+        ({"version_id": "v\r\n1"}, "bad_version_id"),
+        ({"bucket": "evil.example/x?"}, "bad_bucket"),
+    ],
+)
+async def test_a_task_whose_names_no_request_may_carry_is_a_dead_letter_at_once(
+    bench: Bench, change: dict[str, str], reason: str
+) -> None:
+    task = replace(task_of(bench.store.put("b", "k.jpg", GREEN)), **change)
+    completion = await bench.run(task)
+    (output,) = completion.outputs
+    letter = output.record
+    assert isinstance(letter, DeadLetter) and (letter.kind, letter.reason) == ("poison", reason)
+    assert letter.upload_id == task.upload_id and letter.value is not None
+    assert completion.claim == claim_of(task) and completion.dead_letters == 1
+    assert bench.store.fetches == [] and bench.processor._bytes.free == bench.processor._bytes.total
+
+
+@pytest.mark.parametrize("key", ["../other/k.jpg", "a\0b"])
+async def test_an_upload_whose_key_is_never_asked_for_is_rejected(bench: Bench, key: str) -> None:
+    task = replace(task_of(bench.store.put("b", "k.jpg", GREEN)), key=key)
+    found = prediction(await bench.run(task))
+    assert (found.outcome, found.reason) == ("rejected", "forbidden")
 
 
 async def test_a_store_that_is_away_is_waited_for_and_nothing_is_given_up(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from app.adapters.clock import SystemClock
 from app.adapters.memory_streams import MemoryLog, MemorySource, MemoryTables
 from app.errors import DeadLetterCeiling, DeliveryGap, Fenced
 from app.inference.budget import Budget, Ticket
+from app.pipeline.dead_letters import GiveUp
 from app.ports import Claim, Completion, Output, SourceRecord, TableWrite
 from app.settings import LaneSettings
 from app.streaming.ceiling import Ceiling
@@ -23,6 +24,7 @@ from app.streaming.meters import SilentMeters
 from app.streaming.ports import Delivered, SourcePartition, WireOutput
 from app.streaming.pump import Pump
 from app.streaming.status import ContextStatus, LaneState
+from app.streaming.suspects import Suspects
 from app.topics import PREDICTIONS
 from tests.support.eventually import eventually
 from tests.support.processors import prediction_of
@@ -67,7 +69,9 @@ def encode(out: Output) -> WireOutput:
 class Bench:
     """Lanes on the memory log, with pumps for both topics."""
 
-    def __init__(self, processor: Script, lane: LaneSettings = FAST, credits: int = 100) -> None:
+    def __init__(
+        self, processor: Script, lane: LaneSettings = FAST, credits: int = 100, suspects: Suspects | None = None
+    ) -> None:
         self.log = MemoryLog()
         self.tables = MemoryTables(("uploads", "contents"), (0,))
         self.source = MemorySource(self.log)
@@ -81,6 +85,8 @@ class Bench:
             clock=SystemClock(),
             meters=SilentMeters(),
             on_failure=self.failures.append,
+            suspects=suspects if suspects is not None else Suspects(),
+            give_up=GiveUp("test", processor, SystemClock()),
         )
         self.parts = parts
         self.lanes = Lanes(parts, self.log, self.source)

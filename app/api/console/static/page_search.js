@@ -5,7 +5,7 @@ import { append, h, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { announce } from "./messages.js";
 import { knownThresholds } from "./models.js";
-import { actionBadge, address, adviceList, button, decisionSentence, facts, flagRules, outcomeBadge, outcomeSentence, pictureFacts, ruleCard, scoreGroups, thresholdsOf, toneBy, workTimes } from "./parts.js";
+import { actionBadge, address, adviceList, button, decisionSentence, facts, flagRules, outcomeBadge, outcomeSentence, pictureFacts, publishable, ruleCard, scoreGroups, thresholdsOf, toneBy, workTimes } from "./parts.js";
 import { regionsOf, Veil } from "./veil.js";
 import { bytes, problemWords, seconds } from "./words.js";
 
@@ -256,6 +256,9 @@ class FileCard {
       h("div", { class: "result-scores" }, scoreGroups(view, { thresholds: known, toneOf: toneBy(view.rules) })),
       facts([
         ["Picture", view.width ? `${view.format}, ${view.width} × ${view.height}, ${bytes(view.size_bytes ?? this.file.size)}` : null],
+        ["Frames", view.frames > 1 ? String(view.frames) : null],
+        ["File", view.truncated ? "truncated: scored as far as it goes" : null],
+        ["Publishable", publishable(view)],
         ["Scores", view.cached ? "from cache, these bytes were known" : "computed afresh"],
       ]),
       h("details", { class: "more" }, h("summary", {}, "Timings"), workTimes(view.timings_ms)),

@@ -72,8 +72,8 @@ export function ruleCard(rule) {
 function scoresOfRule(conditions) {
   const found = new Map();
   for (const condition of conditions) {
-    // What became of an upload is no score of a model; the rule's words tell it.
-    if (!condition.model || condition.model === "outcome") continue;
+    // The outcome and facts of the picture are no scores of a model; the rule's words tell them.
+    if (!condition.model || ["outcome", "picture"].includes(condition.model)) continue;
     const name = `${condition.model} ${condition.label}`;
     const one = found.get(name) ?? { ...condition, threshold: null, below: null };
     if (String(condition.op).startsWith("<")) one.below = condition.threshold;
@@ -116,7 +116,7 @@ export function thresholdsOf(rules, models) {
   for (const [model, labels] of Object.entries(models ?? {})) found[model] = { ...labels };
   for (const rule of rules ?? []) {
     for (const { model, label, op, threshold } of rule.conditions ?? []) {
-      if (model && String(op).startsWith(">")) (found[model] ??= {})[label] = threshold;
+      if (model && model !== "picture" && String(op).startsWith(">")) (found[model] ??= {})[label] = threshold;
     }
   }
   return found;
@@ -165,15 +165,21 @@ export function facts(pairs) {
   );
 }
 
+/** Whether a product may show it, as the field `publishable` says. */
+export const publishable = (view) => (view.publishable === undefined ? null : h("span", { "data-testid": "publishable", text: view.publishable ? "yes" : "no" }));
+
 /** What is known of the picture itself. */
 export function pictureFacts(image) {
   const times = image.times ?? {};
   return facts([
     ["Picture", image.width ? `${image.format ?? "picture"}, ${image.width} × ${image.height}` : (image.format ?? null)],
+    ["Frames", image.frames > 1 ? String(image.frames) : null],
+    ["File", image.truncated ? "truncated: scored as far as it goes" : null],
     ["Size", Number.isFinite(image.size_bytes) ? bytes(image.size_bytes) : null],
     ["Uploaded", Number.isFinite(times.uploaded_ms) ? h("time", { datetime: new Date(times.uploaded_ms).toISOString(), title: clock(times.uploaded_ms) }, ago(times.uploaded_ms)) : null],
     ["Category", categoryGuess(image)],
     ["Scores", image.outcome === "scored" ? (image.cached ? "from cache, these bytes were known" : "computed afresh") : null],
+    ["Publishable", publishable(image)],
   ]);
 }
 

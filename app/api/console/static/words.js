@@ -28,8 +28,11 @@ const REASON_WORDS = {
   too_complex: "A JPEG of more than 100 scans; such files are made to exhaust a decoder.",
   unsupported_format: "Not one of the picture formats that are read here.",
   undecodable: "The file announces a picture format and does not keep to it.",
-  truncated: "The file ends before the picture does.",
+  truncated: "The file ends before any of the picture could be read.",
   decode_timeout: "The picture could not be decoded in the time allowed.",
+  decoder_crashed: "Decoding it ended the decoder's process; such files are made to harm one.",
+  too_much_memory: "Decoding it takes more memory than the limit.",
+  too_many_renditions: "It would have to be looked at in more parts than the limit.",
   archived: "The store holds it in an archive tier.",
   forbidden: "The store does not let this object be read.",
   deleted: "Deleted from the bucket before it could be read.",
@@ -45,6 +48,7 @@ const ADVICE_WORDS = {
   low_contrast: "Washed out: clean the lens, use a plainer background.",
   low_resolution: "Too small: upload it in its full size.",
   embedded_text: "Text lies over the picture: upload the photograph without it.",
+  truncated: "The file is cut off: upload the whole file.",
   nsfw: "Looks like nudity: show the object alone.",
 };
 

@@ -1,0 +1,78 @@
+"""Which parts of a picture the models look at: pure geometry. docs/images.md states the rules.
+
+Models see a square of some 250 pixels. A long strip squeezed into it, or a small picture in the corner of a large one,
+would be lost; therefore parts of it are looked at too, and each label counts with its highest score.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.records import Rendition
+
+# Beyond this ratio of its sides a picture is a strip. Scores of contents below it are the same with and without parts,
+# which is why rows of earlier releases stay valid for them (app/domain/contents.py).
+STRIP_RATIO: Final = 2.0
+# Neighbouring squares share this much of their side, so that what lies on a border is whole in one of them.
+_OVERLAP: Final = 0.25
+WHITE: Final = "white"
+DARK: Final = "dark"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture in pixels; `right` and `bottom` are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def strip_squares(width: int, height: int) -> tuple[Box, ...]:
+    """Return overlapping squares that cover a strip, in reading order; none for a picture that is no strip."""
+    side, length = min(width, height), max(width, height)
+    if length <= STRIP_RATIO * side:
+        return ()
+    count = 1 + math.ceil((length - side) / (side * (1.0 - _OVERLAP)))
+    starts = [round(number * (length - side) / (count - 1)) for number in range(count)]
+    if width > height:
+        return tuple(Box(at, 0, at + side, side) for at in starts)
+    return tuple(Box(0, at, side, at + side) for at in starts)
+
+
+def square_count(width: int, height: int) -> int:
+    """Return how many squares `strip_squares` would give, without making them."""
+    side, length = min(width, height), max(width, height)
+    if length <= STRIP_RATIO * side:
+        return 0
+    return 1 + math.ceil((length - side) / (side * (1.0 - _OVERLAP)))
+
+
+def quadrants(width: int, height: int, from_pixels: int) -> tuple[Box, ...]:
+    """Return the four quadrants of a large picture; none below `from_pixels`, for a strip, or where that is 0."""
+    if not from_pixels or width * height < from_pixels or max(width, height) > STRIP_RATIO * min(width, height):
+        return ()
+    middle, centre = width // 2, height // 2
+    return (
+        Box(0, 0, middle, centre),
+        Box(middle, 0, width, centre),
+        Box(0, centre, middle, height),
+        Box(middle, centre, width, height),
+    )
+
+
+def rendition_in_words(rendition: Rendition) -> str:
+    """Return what a person should look at: frame (counted from 1), part, ground."""
+    words = [f"frame {rendition.frame + 1}"]
+    if (rendition.left, rendition.top, rendition.right, rendition.bottom) != (0.0, 0.0, 1.0, 1.0):
+        across, down = (
+            f"{start * 100:.0f}-{end * 100:.0f} %"
+            for start, end in ((rendition.left, rendition.right), (rendition.top, rendition.bottom))
+        )
+        words.append(f"{across} across and {down} down")
+    if rendition.ground:
+        words.append(f"on {rendition.ground} ground")
+    return ", ".join(words)

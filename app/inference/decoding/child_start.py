@@ -1,0 +1,30 @@
+"""Where a decoding child begins: the sandbox first, everything that needs a thread or a file afterwards."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import socket
+
+from app.inference.decoding import sandbox
+
+
+def main(socket_fd: int, memory_fd: int) -> None:
+    """Serve until the parent closes the socket.
+
+    The first message that comes holds limits; the first that goes says what the sandbox holds.
+    """
+    sandbox.die_with_parent()
+    jailed = sandbox.enter_network_jail()
+    # Decoders and their threads come after the jail, which only a process of one thread can enter, and before the
+    # limits, which count what is allocated from then on.
+    from app.inference.decoding.child import Child
+    from app.inference.decoding.protocol import MAX_MESSAGE_BYTES
+
+    parent = socket.socket(fileno=socket_fd)
+    begin = json.loads(parent.recv(MAX_MESSAGE_BYTES))
+    child = Child(parent, mmap.mmap(memory_fd, begin["shared_bytes"]), begin)
+    sandbox.limit_resources(begin["memory_bytes"])
+    filtered = sandbox.refuse_calls()
+    child.say({"network": "none" if jailed else "refused" if filtered else "open"})
+    child.serve()

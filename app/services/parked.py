@@ -1,0 +1,245 @@
+"""Records that an operator has parked: their agent makes dead letters of them without handling them.
+
+A park is a record of `control.v1`, kind `parked`; every worker reads those of its agent at its start and every few
+seconds. Parking is asynchronous: a worker that has the record in hand already goes on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.adapters.kafka import AtOffsets, Bound, KafkaProducer, TopicScanner, group_offsets
+from app.adapters.kafka_admin import topic_ids
+from app.domain import identity
+from app.errors import BrokerUnavailable, ConfigurationError, Poison, StartupRefused
+from app.ports import Clock, RecordCodec
+from app.services.control_topic import control_key, read_control
+from app.settings import KafkaSettings
+from app.topics import CONTROL, TOPICS, spec_of
+from schemas.records import ControlRecord, Position
+
+logger = logging.getLogger(__name__)
+PARKED_KIND: Final = "parked"
+FOLLOW_SECONDS: Final = 5.0
+# The archive copies bytes that it never looks at, and a chain of its files must cover every offset.
+PARKING_AGENTS: Final = ("identify", "score", "retry", "moderate", "label", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """One offset, parked or not any more. The topic is without the installation's prefix; its id guards against a topic
+    that was made anew (empty: the broker tells none)."""
+
+    agent: str
+    topic: str
+    partition: int
+    offset: int
+    topic_id: str
+    parked: bool
+    at_ms: int = 0
+    by: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its control record."""
+        return f"{self.agent}/{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def letter_id(self) -> str:
+        """The id of the dead letter that its agent makes."""
+        return identity.letter_id(Position(self.topic, self.partition, self.offset), -1, self.agent)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `records ls --json` prints."""
+        return {
+            "agent": self.agent,
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "at_ms": self.at_ms,
+            "by": self.by,
+            "letter_id": self.letter_id,
+        }
+
+
+def park_of(record: ControlRecord) -> Park | None:
+    """Return the park in `record`; None when it is none or of another release."""
+    agent, _, rest = record.name.partition("/")
+    topic, _, place = rest.partition("/")
+    partition, _, offset = place.partition("/")
+    try:
+        body = json.loads(record.body)
+        topic_id, parked = str(body["topic_id"]), bool(body["parked"])
+        return Park(
+            agent, topic, int(partition), int(offset), topic_id, parked, record.written_at_ms, record.written_by
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+async def read_parks(scanner: TopicScanner, codec: RecordCodec) -> list[Park]:
+    """Return the parks that were not taken back, by agent and position. Raises as `TopicScanner.scan` does."""
+    records = (await read_control(scanner, codec, PARKED_KIND)).values()
+    found = [park for record in records if (park := park_of(record)) is not None and park.parked]
+    return sorted(found, key=lambda park: (park.agent, park.topic, park.partition, park.offset))
+
+
+async def write_park(kafka: KafkaSettings, codec: RecordCodec, clock: Clock, park: Park, operator: str) -> None:
+    """Publish `park` and return when it is there. Raises BrokerUnavailable."""
+    body = json.dumps({"parked": park.parked, "topic_id": park.topic_id})
+    record = ControlRecord(PARKED_KIND, park.name, body, clock.now_ms(), operator)
+    producer = KafkaProducer(kafka, "sightline-records")
+    try:
+        await producer.send_and_wait(CONTROL, control_key(PARKED_KIND, park.name), codec.encode(record))
+    finally:
+        await producer.close()
+
+
+def agent_of(topic: str, agent: str) -> str:
+    """Return the agent that parks records of `topic`: the one named, or the only one that reads it.
+
+    Raises ConfigurationError.
+    """
+    if topic not in {spec.name for spec in TOPICS}:
+        raise ConfigurationError(f"no topic is called {topic!r}; docs/topics.md lists them, without a prefix")
+    readers = [reader for reader in spec_of(topic).read_by if reader in PARKING_AGENTS]
+    if not readers:
+        raise ConfigurationError(f"no agent that parks records reads {topic}")
+    if agent and agent not in readers:
+        raise ConfigurationError(f"{agent} does not read {topic}; its readers are {', '.join(readers)}")
+    if not agent and len(readers) > 1:
+        raise ConfigurationError(f"{topic} is read by {' and '.join(readers)}; name one of them with --agent")
+    return agent or readers[0]
+
+
+class Parking:
+    """What `./sightline records` does. Raises BrokerUnavailable and StartupRefused."""
+
+    def __init__(
+        self, kafka: KafkaSettings, scanner: TopicScanner, codec: RecordCodec, clock: Clock, operator: str
+    ) -> None:
+        self._kafka = kafka
+        self._scanner = scanner
+        self._codec = codec
+        self._clock = clock
+        self._operator = operator
+
+    async def park(self, topic: str, partition: int, offset: int, agent: str) -> Park:
+        """Park one offset and return it. Raises ConfigurationError when the agent has passed it already."""
+        park = await self._place(topic, partition, offset, agent, parked=True)
+        done = (await self._committed([park.agent])).get((park.agent, topic, partition), 0)
+        if offset < done:
+            raise ConfigurationError(
+                f"{park.agent} has passed {topic}/{partition}/{offset}: the next that it reads is {done}; its dead "
+                f"letter, if there is one, begins with {park.letter_id[:12]}"
+            )
+        await write_park(self._kafka, self._codec, self._clock, park, self._operator)
+        return park
+
+    async def unpark(self, topic: str, partition: int, offset: int, agent: str) -> tuple[Park, bool]:
+        """Take a park back and return it, and whether its agent has passed the offset, so that a letter is there.
+
+        Raises ConfigurationError when it is not parked.
+        """
+        park = await self._place(topic, partition, offset, agent, parked=False)
+        if park.name not in {one.name for one in await read_parks(self._scanner, self._codec)}:
+            raise ConfigurationError(f"{park.agent} has not parked {topic}/{partition}/{offset}")
+        await write_park(self._kafka, self._codec, self._clock, park, self._operator)
+        done = (await self._committed([park.agent])).get((park.agent, topic, partition), 0)
+        return park, offset < done
+
+    async def ls(self) -> list[tuple[Park, bool]]:
+        """Return all parks, and of each whether its agent has passed it."""
+        parks = await read_parks(self._scanner, self._codec)
+        done = await self._committed(sorted({park.agent for park in parks}))
+        return [(park, park.offset < done.get((park.agent, park.topic, park.partition), 0)) for park in parks]
+
+    async def _place(self, topic: str, partition: int, offset: int, agent: str, *, parked: bool) -> Park:
+        agent = agent_of(topic, agent)
+        starts = await self._scanner.starts(topic)
+        if partition not in starts:
+            raise ConfigurationError(f"{topic} has no partition {partition}; it has {len(starts)}")
+        name = self._kafka.prefix + topic
+        _, ids = await topic_ids(self._kafka.bootstrap, [name])
+        return Park(agent, topic, partition, offset, ids[name], parked, self._clock.now_ms(), self._operator)
+
+    async def _committed(self, agents: Sequence[str]) -> dict[tuple[str, str, int], int]:
+        groups = await group_offsets(self._kafka, [f"sightline.{agent}" for agent in agents])
+        return {
+            (group.removeprefix("sightline."), topic, number): offset
+            for group, offsets in groups.items()
+            for (topic, number), offset in offsets.items()
+        }
+
+
+class ParkedRecords:
+    """The parks of one agent, followed from the beginning of `control.v1`.
+
+    `ids` are the ids of the topics that the agent reads, `changed` is told of every change.
+    """
+
+    def __init__(
+        self,
+        scanner: TopicScanner,
+        codec: RecordCodec,
+        clock: Clock,
+        agent: str,
+        ids: Mapping[str, str],
+        changed: Callable[[Mapping[tuple[str, int, int], str]], None],
+    ) -> None:
+        self._scanner = scanner
+        self._codec = codec
+        self._clock = clock
+        self._agent = agent
+        self._ids = ids
+        self._changed = changed
+        self._next: Mapping[int, int] | None = None
+        self._parked: dict[tuple[str, int, int], str] = {}
+
+    async def read(self) -> None:
+        """Read what was written since the last call. Raises BrokerUnavailable, StartupRefused."""
+        ends = await self._scanner.ends(CONTROL)
+        if self._next == ends:
+            return
+        start: Bound | None = AtOffsets(self._next) if self._next is not None else None
+        parked = dict(self._parked)
+        async with aclosing(self._scanner.scan(CONTROL, start, AtOffsets(ends))) as records:
+            async for record in records:
+                try:
+                    control = self._codec.decode_as(record.value, ControlRecord)
+                except Poison:
+                    continue
+                park = park_of(control) if control.kind == PARKED_KIND else None
+                if park is None or park.agent != self._agent or park.topic_id != self._ids.get(park.topic):
+                    continue
+                place = (park.topic, park.partition, park.offset)
+                if park.parked:
+                    parked[place] = f"parked by {park.by}"
+                else:
+                    parked.pop(place, None)
+        self._next = ends
+        if parked != self._parked:
+            self._parked = parked
+            logger.info(
+                "parked: %s", ", ".join(f"{topic}/{number}@{at}" for topic, number, at in sorted(parked)) or "none"
+            )
+            self._changed(parked)
+
+    async def follow(self) -> None:
+        """Read again and again. A broker that is away is waited for."""
+        away = False
+        while True:
+            await self._clock.sleep(FOLLOW_SECONDS)
+            try:
+                await self.read()
+            except (BrokerUnavailable, StartupRefused) as error:
+                if not away:
+                    logger.warning("cannot read which records are parked, trying again: %s", error)
+                away = True
+            else:
+                away = False

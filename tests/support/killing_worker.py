@@ -1,0 +1,143 @@
+"""A score worker whose one model ends the process on red pictures: `python -m tests.support.killing_worker HARM`.
+
+HARM is `abort`, `segfault`, `memory` or `none`. Everything else is the production worker: S3, tables, transactions.
+`--restart HARM` runs it under the supervisor of `./sightline worker --restart`. A path in CGROUP_VARIABLE is the file
+`cgroup.procs` of a group that the worker joins first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from app import logs
+from app.adapters.s3 import S3ObjectStore
+from app.bootstrap import Parts, Wiring, run_worker
+from app.cli.supervise import Child, supervise
+from app.domain.policy import parse_policy
+from app.inference.engine import Engine
+from app.inference.manifest import Kind
+from app.inference.registry import Registry
+from app.inference.runtime import ModelInput, ModelOutput
+from app.pipeline.contents import Contents
+from app.pipeline.score import ScoreProcessor
+from app.ports import Processor
+from app.processors import check_surroundings
+from app.settings import ROOT, load_settings
+from tests.support.streaming import WorkerProcess
+from tests.support.toy_models import INPUT, ToyNetwork, manifest
+from tests.support.verbs import clean_environment
+
+ENTRY: Final = "tests.support.killing_worker"
+CGROUP_VARIABLE: Final = "TEST_CGROUP_PROCS"
+_BLOCK_BYTES: Final = 64 * 1024 * 1024
+
+
+def _fill_memory() -> None:
+    held = []
+    while True:
+        held.append(np.ones(_BLOCK_BYTES, dtype=np.uint8))
+
+
+# Judges the one model there is; which picture is prohibited does not matter to these tests.
+POLICY: Final = parse_policy(
+    """policy: toy
+version: "1"
+description: red is reviewed
+rules:
+  - id: red
+    description: very red
+    action: review
+    severity: 50
+    when: {model: colour, label: red, op: ">=", threshold: 0.9}
+tests: []
+""",
+    "toy.yaml",
+)
+HARMS: Final[Mapping[str, Callable[[], object]]] = {
+    "abort": os.abort,
+    "segfault": lambda: ctypes.string_at(0),
+    "memory": _fill_memory,
+    "none": lambda: None,
+}
+
+
+class KillingNetwork(ToyNetwork):
+    """A ToyNetwork that does its harm when a batch holds a picture that is all red."""
+
+    def __init__(self, harm: str) -> None:
+        super().__init__(manifest("colour", Kind.NETWORK, ("red",), spec=INPUT))
+        self._harm = HARMS[harm]
+
+    def infer(self, batch: Sequence[ModelInput]) -> ModelOutput:
+        if any(one.pixels[..., 0].min() > 240 and one.pixels[..., 1:].max() < 15 for one in batch):
+            self._harm()
+        return super().infer(batch)
+
+
+@asynccontextmanager
+async def score_with(network: ToyNetwork, wiring: Wiring) -> AsyncIterator[Processor]:
+    """Build the production processor of score with one model."""
+    settings = wiring.settings
+    assert wiring.tables is not None
+    registry = Registry(models={"colour": network}, manifests=(network.manifest,), device="CPU")
+    engine = Engine(registry, settings.limits, settings.inference, settings.engine)
+    store = S3ObjectStore(settings.s3)
+    try:
+        yield ScoreProcessor(
+            codec=wiring.codec,
+            store=store,
+            contents=Contents(engine),
+            tables=wiring.tables,
+            status=wiring.status,
+            clock=wiring.clock,
+            policy=POLICY,
+            settings=settings,
+            worker=wiring.worker_id,
+            release=wiring.release,
+        )
+    finally:
+        await store.close()
+        await engine.close()
+
+
+class KillingWorker(WorkerProcess):
+    """This module as a process, under the supervisor."""
+
+    def start(self) -> None:
+        """Start it; its log goes on in the same file."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", ENTRY, "--restart", *self.arguments],
+                cwd=ROOT,
+                env=clean_environment(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+
+def main() -> None:
+    """Run one worker until it is ended."""
+    *options, harm = sys.argv[1:]
+    if options == ["--restart"]:
+        sys.exit(supervise((Child((harm,), "score"),), command=lambda words: [sys.executable, "-m", ENTRY, *words]))
+    if procs := os.environ.get(CGROUP_VARIABLE):
+        Path(procs).write_text(f"{os.getpid()}\n")
+    settings = load_settings(os.environ)
+    logs.set_up(settings.worker)
+    parts = Parts(processor=lambda wiring: score_with(KillingNetwork(harm), wiring), check=check_surroundings)
+    asyncio.run(run_worker(settings, "score", parts))
+
+
+if __name__ == "__main__":
+    main()
