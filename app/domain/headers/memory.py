@@ -9,7 +9,7 @@ from __future__ import annotations
 # Tables, file buffers and the interpreter's own growth, whatever the picture's size.
 BASE_BYTES = 4 * 1024 * 1024
 # Output, and a second one while it is turned upright or loses its empty alpha channel.
-JPEG_OUTPUT_BYTES = 8
+JPEG_OUTPUT_BYTES = 18
 COEFFICIENT_BYTES = 2
 
 PIXEL_BYTES = {

@@ -146,7 +146,7 @@ def _bit_fields(content: bytes, header: _Header) -> tuple[Pixels, bool] | None:
     return np.asarray(picture(rgba, "RGBA").convert("RGBa"), dtype=np.uint8), truncated
 
 
-def _field(values: np.ndarray, mask: int) -> Pixels:  # type: ignore[type-arg]
+def _field(values: np.ndarray, mask: int) -> Pixels:
     """Return one bit field of all pixels, scaled to 8 bits."""
     if not mask:
         return np.zeros(values.shape, np.uint8)

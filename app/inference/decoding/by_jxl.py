@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.inference.decoding.by_skia import Raster
-from app.inference.decoding.pixels import reduced, without_empty_alpha
+from app.inference.decoding.pixels import picture, reduced, straight, without_empty_alpha
 from app.inference.runtime import Pixels
 
 
@@ -24,19 +24,15 @@ def decode_jxl(content: bytes, smallest_side: int) -> Raster:
         values = imagecodecs.jpegxl_decode(content, index=0, numthreads=1)
     except (RuntimeError, ValueError) as error:
         raise JxlRefusal(str(error)) from error
-    pixels = _to_rgb(values)
+    pixels = without_empty_alpha(_to_rgb(values))
+    source = (pixels.shape[1], pixels.shape[0])
     if pixels.shape[2] == 4:
-        pixels = without_empty_alpha(pixels)
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.uint16)
-        premultiplied = np.dstack(((pixels[..., :3] * alpha + 127) // 255, pixels[..., 3])).astype(np.uint8)
-        from app.inference.decoding.pixels import straight
-
-        return Raster(0, straight(reduced(premultiplied, smallest_side)), False)
-    return Raster(0, reduced(pixels, smallest_side), False)
+        premultiplied = np.asarray(picture(pixels, "RGBA").convert("RGBa"), dtype=np.uint8)
+        return Raster(0, straight(reduced(premultiplied, smallest_side)), False, source)
+    return Raster(0, reduced(pixels, smallest_side), False, source)
 
 
-def _to_rgb(values: np.ndarray) -> Pixels:  # type: ignore[type-arg]
+def _to_rgb(values: np.ndarray) -> Pixels:
     if values.dtype.kind == "f":
         values = np.clip(np.nan_to_num(values), 0, 1) * 255
     elif values.dtype.itemsize == 2:

@@ -97,12 +97,14 @@ def _rasters(
     points: tuple[int, int, float] | None,
 ) -> Iterator[Raster]:
     size: tuple[int, int] | None = None
+    source: tuple[int, int] | None = None
     with image:
         for index in chosen:
             if index:
                 image.seek(index)
             image.load()
             profile = image.info.get("icc_profile")
+            source = source or image.size
             pixels = _pixels(image, smallest_side)
             if isinstance(profile, bytes) and profile:
                 pixels = from_profile(pixels, profile)
@@ -112,7 +114,7 @@ def _rasters(
             if size is not None and pixels.shape[1::-1] != size:
                 pixels = _fitted(pixels, size)
             size = size or (pixels.shape[1], pixels.shape[0])
-            yield Raster(index, pixels, False)
+            yield Raster(index, pixels, False, source)
 
 
 def _pixels(image: Image.Image, smallest_side: int) -> Pixels:

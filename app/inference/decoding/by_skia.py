@@ -27,11 +27,15 @@ class SkiaRefusal(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Raster:
-    """One decoded frame: straight RGBA or opaque RGB. `truncated`: the content ends before the frame does."""
+    """One decoded frame: straight RGBA or opaque RGB. `truncated`: the content ends before the frame does.
+
+    `source`: width and height before reduction; zeros where the header has told them.
+    """
 
     index: int
     pixels: Pixels
     truncated: bool
+    source: tuple[int, int] = (0, 0)
 
 
 def still(content: bytes, smallest_side: int, *, managed: bool = True, reduction: int = 1) -> Raster:

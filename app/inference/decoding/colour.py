@@ -69,16 +69,6 @@ def from_code_points(pixels: Pixels, primaries: int, transfer: int, peak_nits: f
     return pixels if space is None else _by_skia(pixels, space)
 
 
-def is_srgb(profile: bytes) -> bool:
-    """Tell whether a profile changes nothing, because it is sRGB or because it cannot be read. Never raises."""
-    if not 128 < len(profile) <= _MAX_PROFILE_BYTES:
-        return True
-    try:
-        return _read_profile(profile, False) == (None, None)
-    except _PROFILE_ERRORS:
-        return True
-
-
 def _read_profile(profile: bytes, alpha: bool) -> tuple[Any, Any]:
     return _cached_profile(hashlib.blake2b(profile, digest_size=16).digest(), alpha, _Profile(profile))
 

@@ -96,20 +96,13 @@ class Decoder:
         beyond = check(replace(header, frames=count), self._limits)
         if beyond is not None:
             return beyond
-        frames, truncated = [], False
+        frames, truncated, size = [], False, (header.width, header.height)
         for raster in rasters:
             truncated = truncated or raster.truncated
+            size = raster.source if any(raster.source) else size
             frames.append(Frame(turned(raster.pixels, orientation), raster.index))
-        width, height = header.width, header.height
-        if orientation >= 5:
-            width, height = height, width
-        if header.format is ImageFormat.TIFF and (frames[0].pixels.shape[1] > frames[0].pixels.shape[0]) != (
-            width > height
-        ):
-            # Pillow turns TIFF pictures itself while loading; the size must follow.
-            width, height = height, width
-        upright = replace(header, width=width, height=height, frames=count)
-        return DecodedImage(upright, truncated, tuple(frames))
+        width, height = size if orientation < 5 else size[::-1]
+        return DecodedImage(replace(header, width=width, height=height, frames=count), truncated, tuple(frames))
 
     def _rasters(self, content: bytes, header: ImageHeader) -> tuple[int, Iterator[Raster], int]:
         """Return the number of frames, the chosen frames, and the orientation that they still need."""

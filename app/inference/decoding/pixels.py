@@ -16,7 +16,8 @@ def reduced(pixels: Pixels, smallest_side: int) -> Pixels:
     factor = min(pixels.shape[:2]) // smallest_side if smallest_side else 1
     if factor < 2:
         return pixels
-    mode = "RGBa" if pixels.shape[2] == 4 else "RGB"
+    # RGBX averages four bands alike, and Pillow reads it where it lies; the mode RGBa would be copied first.
+    mode = "RGBX" if pixels.shape[2] == 4 else "RGB"
     return np.asarray(picture(pixels, mode).reduce(factor), dtype=np.uint8)
 
 
