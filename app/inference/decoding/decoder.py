@@ -119,7 +119,7 @@ class Decoder:
             case ImageFormat.BMP:
                 return 1, iter((by_bmp.decode_bmp(content, side),)), 1
             case ImageFormat.JXL:
-                return 1, iter((by_jxl.decode_jxl(content, side),)), 1
+                return *by_jxl.decode_jxl(content, side, most), 1
             case ImageFormat.AVIF | ImageFormat.HEIC | ImageFormat.TIFF | ImageFormat.JP2:
                 count, rasters = by_pillow.decode_pillow(content, header.format, side, most, header.frames)
                 return count, rasters, by_pillow.orientation(content, header.format)
