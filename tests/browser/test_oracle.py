@@ -43,7 +43,7 @@ class Bench:
         content = case.build()
         judged = judge(self._decoder, self._policy, content)
         shown = await self._oracle.show(content, case.media_type, [*sorted({0, *judged.looks}), -1])
-        if shown.look is not None and not shows_anything(shown):
+        if case.cut and shown.look is not None and not shows_anything(shown):
             shown = dataclasses.replace(shown, look=await self._oracle.show_in_pieces(content, case.media_type))
         return shown, judged
 

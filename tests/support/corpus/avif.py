@@ -180,7 +180,15 @@ def cases() -> Iterator[Case]:
     for share in (0.98, 0.6):
         yield _case(f"cut at {share:.0%}", closeness=lossy, build=cut_at(share, _still), cut=True)
     yield _case("coded picture damaged", closeness=lossy, build=_damaged)
-    yield _case("brand mif1 alone", closeness=lossy, build=_mif1)
+    yield _case("brand mif1 alone", closeness=lossy, build=lambda: _branded(b"mif1miaf"))
+    yield _case("brand mif1 first", closeness=lossy, build=lambda: _branded(b"mif1avifmiaf"))
+    yield _case("brand of sequences", closeness=lossy, build=lambda: _branded(b"avismif1miaf"))
+    for kind in (b"ispe", b"pixi", b"colr", b"av1C"):
+        yield _case(f"{kind.decode()} missing", closeness=lossy, build=functools.partial(_without, kind))
+    swapped = profile(profiles.matrix(profiles.SWAPPED))
+    yield _case("ICC alone, no nclx", closeness=colour, build=lambda: _still(colour=swapped))
+    yield _case("pasp", closeness=lossy, build=lambda: _still(box(b"pasp", struct.pack(">II", 2, 1))))
+    yield _case("unknown property", closeness=lossy, build=lambda: _still(box(b"abcd", b"nobody knows this")))
 
 
 def _damaged() -> bytes:
@@ -190,6 +198,13 @@ def _damaged() -> bytes:
     return content[:middle] + bytes(40) + content[middle + 40 :]
 
 
-def _mif1() -> bytes:
+def _branded(brands: bytes) -> bytes:
     config, coded = _coded()
-    return avif(Item(b"av01", coded, (ispe(WIDTH, HEIGHT), _PIXI, config, _BT709)), brands=b"mif1miaf")
+    return avif(Item(b"av01", coded, (ispe(WIDTH, HEIGHT), _PIXI, config, _BT709)), brands=brands)
+
+
+def _without(kind: bytes) -> bytes:
+    """Return the picture without one of its properties."""
+    config, coded = _coded()
+    properties = (ispe(WIDTH, HEIGHT), _PIXI, config, _BT709)
+    return avif(Item(b"av01", coded, tuple(one for one in properties if one[4:8] != kind)))
