@@ -84,6 +84,7 @@ async def test_ordinary_pictures_are_shown_and_scored(bench: Bench, name: str) -
     assert (row.shown, row.scored) == ("yes", "yes")
 
 
+@pytest.mark.timeout(600)
 async def test_the_table_in_the_docs_is_this_one(bench: Bench) -> None:
     rows = [await bench.row(case) for case in CASES.values()]
     if page := os.environ.get(_WRITE):

@@ -57,6 +57,8 @@
       await decoder.tracks.ready;
       const count = decoder.tracks.selectedTrack.frameCount;
       const looks = {};
+      // What the element shows of a still picture is what counts.
+      if (count < 2) return { count, looks };
       for (const index of wanted) {
         const frameIndex = index < 0 ? count + index : index;
         if (frameIndex in looks || frameIndex >= count) continue;
