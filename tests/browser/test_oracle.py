@@ -17,6 +17,7 @@ from playwright.async_api import Browser
 
 from app.domain.policy import Policy
 from tests.support.corpus.case import Case
+from tests.support.corpus.disagreements import DISAGREEMENTS
 from tests.support.corpus.every import every_case
 from tests.support.oracle import table
 from tests.support.oracle.chromium import Oracle, Shown, oracle_page
@@ -82,6 +83,10 @@ async def test_ordinary_pictures_are_shown_and_scored(bench: Bench, name: str) -
     """The rule holds trivially for a browser that shows nothing, and for a decoder that rejects everything."""
     row = await bench.row(CASES[name])
     assert (row.shown, row.scored) == ("yes", "yes")
+
+
+def test_disagreements_are_about_cases() -> None:
+    assert set(DISAGREEMENTS) <= set(CASES)
 
 
 @pytest.mark.timeout(600)

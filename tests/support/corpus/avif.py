@@ -155,7 +155,6 @@ def cases() -> Iterator[Case]:
         "EXIF orientation 6",
         closeness=lossy,
         build=lambda: _exif(6),
-        remark="the standard says that only irot and imir turn a picture",
     )
     yield _case("grid of four", closeness=lossy, build=_grid)
     yield _case("the second picture is primary", closeness=lossy, build=_thumbnail_first)

@@ -27,7 +27,6 @@ class Case:
 
     `cut`: the file ends, or can be read no further, before its picture does. Browsers differ in what they draw of the
     missing part (Chromium leaves it transparent, others fill it with grey), so only what Chromium draws is compared.
-    `remark`: for the page, where browsers disagree or the choice needs a reason.
     """
 
     format: str
@@ -35,7 +34,6 @@ class Case:
     media_type: str
     closeness: Closeness
     build: Callable[[], bytes]
-    remark: str = ""
     cut: bool = False
 
     @property
