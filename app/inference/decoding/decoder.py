@@ -52,7 +52,7 @@ _DECODER_ERRORS: Final = (
     struct.error,
     zlib.error,
 )
-_TRUNCATION_MARKS: Final = ("truncated", "premature", "unexpected end", "cannot read", "image data", "incomplete")
+_TRUNCATION_MARKS: Final = ("truncated", "premature", "unexpected end", "cannot read", "image data", "incomplete", "more_input")
 
 
 def _no_limit(_: int) -> None:
@@ -101,6 +101,9 @@ class Decoder:
             truncated = truncated or raster.truncated
             size = raster.source if any(raster.source) else size
             frames.append(Frame(turned(raster.pixels, orientation), raster.index))
+        if truncated and all(frame.pixels.shape[2] == 4 and not frame.pixels[..., 3].any() for frame in frames):
+            detail = "the file ends before the first pixel"
+            return Rejection(RejectReason.TRUNCATED, detail, header.format.value, header.width, header.height)
         width, height = size if orientation < 5 else size[::-1]
         return DecodedImage(replace(header, width=width, height=height, frames=count), truncated, tuple(frames))
 
