@@ -13,7 +13,8 @@ from app.adapters.kafka import TopicScanner
 from app.adapters.kafka_admin import topic_ids
 from app.adapters.marks import open_marks
 from app.ports import Clock, RecordCodec
-from app.services.parked import PARKING_AGENTS, ParkedRecords
+from app.services.parked import PARKING_AGENTS
+from app.services.parked_records import ParkedRecords
 from app.settings import KafkaSettings
 from app.streaming.ports import OnFailure, SourcePartition
 from app.streaming.suspects import Place, Suspects, told

@@ -82,7 +82,7 @@ class MarksFile:
             worst = sorted(crashes.items(), key=lambda pair: -pair[1])[: _KEPT * max(self._capacity, len(places))]
             crashes = dict(worst)
             self._counted = run
-            self.save(crashes)
+            self._write(crashes)
         # From here on the marks are counted: a death before the map is made anew does not count them again.
         self._begin(os.urandom(len(_NO_RUN)), letters)
         return LastRun(crashes, died, letters)
@@ -168,7 +168,13 @@ class MarksFile:
             self._map[_LETTERS_AT : _LETTERS_AT + 4] = struct.pack("<I", letters)
 
     def save(self, crashes: Mapping[Place, int]) -> None:
-        """See Marks."""
+        """See Marks. On a disk that is full the older ones stay: they lie before the committed offset."""
+        try:
+            self._write(crashes)
+        except OSError as error:
+            logger.warning("cannot keep the suspects: %s", error)
+
+    def _write(self, crashes: Mapping[Place, int]) -> None:
         rows = [[*place.source, place.offset, count] for place, count in crashes.items()]
         new = self._suspects_path.with_suffix(".new")
         new.write_text(json.dumps({"run": self._counted.hex(), "suspects": rows}) + "\n")

@@ -225,7 +225,9 @@ class S3ObjectStore:
             async with asyncio.timeout(limit):
                 async with await self._requests.send(method, bucket, key, "", {}) as response:
                     return response.status
-        except (*HTTP_FAILURES, StoreUnavailable):
+        except HTTP_FAILURES:
+            return None
+        except StoreUnavailable:
             return None
 
     async def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:
