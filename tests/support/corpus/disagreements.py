@@ -17,8 +17,8 @@ DISAGREEMENTS: Final[Mapping[str, str]] = {
     "gif, no palette": "Chromium shows colours of its own, Firefox nothing. Scored as Chromium",
     "webp, EXIF orientation 6": "Neither Chromium nor Firefox turns the picture, nor does Sightline",
     "webp, lossy, cut at 98%": (
-        "Chromium keeps the rows that it has painted while the file was loading, and shows nothing of a file that arrives "
-        "at once. Firefox shows nothing. Sightline scores the rows"
+        "Chromium keeps the rows that it has painted while the file was loading, and shows nothing of a file that "
+        "arrives at once. Firefox shows nothing. Sightline scores the rows"
     ),
     "avif, alpha": "Chromium reads its full range as limited range, Firefox does not, nor does Sightline",
     "avif, EXIF orientation 6": "Neither Chromium nor Firefox turns the picture, nor does Sightline",
