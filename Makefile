@@ -1,7 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-lake test test-unit test-fault test-browser screenshots test-gpu check format lock docs schema-ids clean
+.PHONY: help demo demo-lake test test-unit test-fault test-browser screenshots oracle test-gpu check format lock docs schema-ids clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test-browser: .venv/.dev ## the console in a real browser (Chromium), and the AP
 
 screenshots: .venv/.dev ## takes the pictures in docs/screenshots again, by the tests that they show
 	SCREENSHOTS=docs/screenshots REQUIRE_SERVICES=1 $(PY) -m pytest tests/browser/test_screenshots.py
+
+oracle: .venv/.dev ## compares the decoder with Chromium, and writes the table in docs/images.md
+	ORACLE_PAGE=docs/images.md REQUIRE_SERVICES=1 $(PY) -m pytest tests/browser/test_oracle.py
 
 test-gpu:        ## model tests on a GPU; puts TensorFlow for GPUs into .venv
 	./sightline --install gpu

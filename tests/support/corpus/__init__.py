@@ -1,0 +1,1 @@
+"""Every format times every oddity: small files, made when they are asked for, that the oracle test compares."""
