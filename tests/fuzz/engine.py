@@ -188,4 +188,4 @@ def save(target: str, content: bytes, folder: Path) -> str:
 
 
 def _without_figures(text: str) -> str:
-    return re.sub(r"0x[0-9a-f]+|[0-9]+|'[^']*'", "#", text)[:120]
+    return re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|[0-9]+|'[^']*'", "#", text)[:120]

@@ -89,3 +89,8 @@ BYTES: Final[tuple[Mutation, ...]] = (
     insert_from_other,
     end_as_other,
 )
+
+
+def once(rng: random.Random, content: bytes) -> bytes:
+    """Return `content` after one mutation; one byte where it was empty."""
+    return rng.choice(BYTES)(rng, content, content) if content else bytes((rng.randrange(256),))

@@ -16,7 +16,7 @@ from app.inference.decoding.process import ChildDied, ChildPlan, ChildProcess, C
 from app.inference.decoding.protocol import Job, PrepareJob, ThumbnailJob
 from app.settings import InferenceSettings, LimitSettings
 from tests.fuzz.engine import Answer, Broken, Check, Target
-from tests.fuzz.structured import IMAGES
+from tests.fuzz.images import IMAGES
 from tests.fuzz.targets import pictures
 from tests.support.toy_models import INPUT, WIDE_INPUT
 

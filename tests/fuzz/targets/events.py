@@ -18,7 +18,7 @@ from app.domain.events import (
 )
 from app.settings import ROOT
 from tests.fuzz.engine import Answer, Broken, Check, Target
-from tests.fuzz.structured import JSON
+from tests.fuzz.texts import JSON
 
 _SAMPLES: Final = ROOT / "tests" / "samples" / "s3-events"
 

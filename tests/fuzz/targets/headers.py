@@ -11,7 +11,7 @@ from app.domain.images import ImageHeader, Rejection, ends_early, inspect, whole
 from app.inference.decoding.pool import image_limits
 from app.settings import LimitSettings
 from tests.fuzz.engine import Answer, Broken, Check, Target
-from tests.fuzz.structured import IMAGES
+from tests.fuzz.images import IMAGES
 from tests.fuzz.targets import pictures
 
 _LIMITS: Final = image_limits(LimitSettings())

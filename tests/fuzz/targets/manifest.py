@@ -13,7 +13,7 @@ from app.errors import ManifestError
 from app.inference.manifest import read_manifest
 from app.settings import ROOT
 from tests.fuzz.engine import Answer, Broken, Check, Target
-from tests.fuzz.structured import YAML
+from tests.fuzz.texts import YAML
 
 _NAME: Final = re.compile(rb"^name: .*$", re.MULTILINE)
 

@@ -27,7 +27,7 @@ from app.inference.decoding.protocol import (
 )
 from schemas.records import Rendition
 from tests.fuzz.engine import Answer, Broken, Check, Target
-from tests.fuzz.structured import JSON
+from tests.fuzz.texts import JSON
 from tests.support.toy_models import INPUT, WIDE_INPUT
 
 _SHARED_BYTES: Final = 64 * 1024
@@ -57,7 +57,8 @@ def _checked(message: dict[str, Any], job: Job) -> str:
     try:
         answer = read_answer(message, job, _SHARED_BYTES)
     except _REFUSED as error:
-        return f"{type(error).__name__} {error}"[:80]
+        # The end of the words alone: the value that was refused stands before it.
+        return f"{type(error).__name__} {error}"[-24:]
     match answer:
         case Prepared():
             inputs = inputs_of(answer, bytearray(_SHARED_BYTES)).inputs
