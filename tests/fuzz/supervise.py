@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.settings import ROOT
-from tests.fuzz.engine import Fuzzer, save
+from tests.fuzz.engine import Fuzzer, samples, save
 from tests.fuzz.targets import TARGETS
 
 # An input that is checked for this long hangs. Wall clock, on a machine that may be busy; the targets bound CPU time.
@@ -24,6 +24,7 @@ _STATE: Final = struct.Struct("<QQ")  # inputs so far, size of the one being che
 
 def supervised(target: str, inputs: int, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
     """Return the report of a run; a run that ended early has a finding that says how."""
+    known = samples(target, folder)
     with tempfile.TemporaryDirectory() as temporary:
         shared, out = Path(temporary) / "current", Path(temporary) / "report.json"
         shared.write_bytes(bytes(_SHARED_BYTES))
@@ -46,8 +47,14 @@ def supervised(target: str, inputs: int, seconds: float, seed: int, folder: Path
             report: dict[str, Any] = json.loads(out.read_text())
             return report
         count, content = _current(shared)
-        found = {"problem": problem, "path": save(target, content, folder)}
-        return {"target": target, "seed": seed, "inputs": count, "findings": [found]}
+        found = [{"problem": problem, "path": save(target, content, folder)}]
+        # Saved before the end: run them alone to see what they break.
+        found += [
+            {"problem": "found earlier in this run", "path": str(path)}
+            for path in samples(target, folder)
+            if path not in known and path.name not in found[0]["path"]
+        ]
+        return {"target": target, "seed": seed, "inputs": count, "findings": found}
 
 
 def _current(shared: Path) -> tuple[int, bytes]:

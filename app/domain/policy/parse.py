@@ -228,7 +228,9 @@ class _Reader:
             if not isinstance(rule_list, yaml.SequenceNode):
                 self._refuse(_line(rule_list), "rules of a test must be a list of rule ids")
             for part in rule_list.value:
-                if not isinstance(part, yaml.ScalarNode) or part.value not in rules:
+                if not isinstance(part, yaml.ScalarNode):
+                    self._refuse(_line(part), "a rule id must be text")
+                if part.value not in rules:
                     self._refuse(_line(part), f"there is no rule {part.value!r}")
             expected = tuple(str(part.value) for part in rule_list.value)
         return PolicyCase(
