@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.topics import topics_of
 
 if TYPE_CHECKING:
+    from app.inference.registry import Registry
     from app.pipeline.contents import Contents
 
 logger = logging.getLogger(__name__)
@@ -126,8 +127,19 @@ async def _archive(wiring: Wiring) -> AsyncIterator[Processor]:
 
 @asynccontextmanager
 async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
-    from app.adapters.s3 import S3ObjectStore
     from app.inference.active import load_active
+
+    registry = await asyncio.to_thread(load_active, wiring.settings.inference)
+    names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
+    logger.info("models on %s: %s", registry.device, names)
+    async with score_with(registry, wiring) as processor:
+        yield processor
+
+
+@asynccontextmanager
+async def score_with(registry: Registry, wiring: Wiring) -> AsyncIterator[Processor]:
+    """Yield the processor of the score agent with these models."""
+    from app.adapters.s3 import S3ObjectStore
     from app.inference.engine import Engine
     from app.pipeline.contents import Contents
     from app.pipeline.score import ScoreProcessor
@@ -137,9 +149,6 @@ async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
     if wiring.tables is None:
         raise ConfigurationError("the score agent needs its tables")
     policy = load_policy(settings.policy.path, settings.inference.models_dir)
-    registry = await asyncio.to_thread(load_active, settings.inference)
-    names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
-    logger.info("models on %s: %s", registry.device, names)
     engine = Engine(registry, settings.limits, settings.inference, settings.engine)
     engine.decoding.start()
     contents = Contents(engine)

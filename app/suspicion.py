@@ -1,4 +1,4 @@
-"""Builds what a worker knows of crashes and of parked records."""
+"""Build the suspects of a worker and follow its parked records."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from app.adapters.kafka import TopicScanner
 from app.adapters.kafka_admin import topic_ids
 from app.adapters.marks import open_marks
 from app.ports import Clock, RecordCodec
-from app.services.parked import PARKING_AGENTS, ParkedRecords
+from app.services.parked import PARKING_AGENTS
+from app.services.parked_records import ParkedRecords
 from app.settings import KafkaSettings
 from app.streaming.ports import OnFailure, SourcePartition
-from app.streaming.suspects import Place, Suspects, told
+from app.streaming.suspects import Place, Suspects, starting_notice
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ async def suspicion_of(
         last = marks.last_run
         suspects = Suspects(marks, last.crashes, last.letters)
         if suspects.left:
-            logger.warning("%s", told(suspects))
+            logger.warning("%s", starting_notice(suspects))
 
         def changed(parked: Mapping[tuple[str, int, int], str]) -> None:
             places = {

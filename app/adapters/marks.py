@@ -46,7 +46,7 @@ _KEPT: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What the run before left: its suspects, whether it died, and the dead letters that it released in a row."""
+    """The traces of the run before: suspects, whether it died, and the dead letters that it released in a row."""
 
     crashes: Mapping[Place, int]
     died: bool
@@ -82,7 +82,7 @@ class MarksFile:
             worst = sorted(crashes.items(), key=lambda pair: -pair[1])[: _KEPT * max(self._capacity, len(places))]
             crashes = dict(worst)
             self._counted = run
-            self.save(crashes)
+            self._write(crashes)
         # From here on the marks are counted: a death before the map is made anew does not count them again.
         self._begin(os.urandom(len(_NO_RUN)), letters)
         return LastRun(crashes, died, letters)
@@ -103,7 +103,7 @@ class MarksFile:
             return _NO_RUN, 0, set()
         magic, run, checksum, letters = _HEADER.unpack_from(whole.ljust(_HEADER_BYTES, b"\0"))
         if magic != _MAGIC or checksum != zlib.crc32(run):
-            logger.warning("%s is not readable; nobody is suspected", self._map_path)
+            logger.warning("%s is not readable; no record is suspected", self._map_path)
             return _NO_RUN, 0, set()
         slots = whole[_HEADER_BYTES : len(whole) - (len(whole) - _HEADER_BYTES) % _SLOT.size]
         return (
@@ -118,14 +118,14 @@ class MarksFile:
 
     def _suspects_before(self) -> tuple[bytes, dict[Place, int]]:
         try:
-            told = json.loads(self._suspects_path.read_text())
-            rows = [(str(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in told["suspects"]]
+            kept = json.loads(self._suspects_path.read_text())
+            rows = [(str(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in kept["suspects"]]
             crashes = {Place(SourcePartition(topic, number), at): count for topic, number, at, count in rows}
-            return bytes.fromhex(told["run"]), crashes
+            return bytes.fromhex(kept["run"]), crashes
         except FileNotFoundError:
             return _NO_RUN, {}
         except (ValueError, KeyError, TypeError, IndexError):
-            logger.warning("%s is not readable; nobody is suspected", self._suspects_path)
+            logger.warning("%s is not readable; no record is suspected", self._suspects_path)
             return _NO_RUN, {}
 
     # --- Marks ---
@@ -168,7 +168,13 @@ class MarksFile:
             self._map[_LETTERS_AT : _LETTERS_AT + 4] = struct.pack("<I", letters)
 
     def save(self, crashes: Mapping[Place, int]) -> None:
-        """See Marks."""
+        """See Marks. On a disk that is full the older ones stay: they lie before the committed offset."""
+        try:
+            self._write(crashes)
+        except OSError as error:
+            logger.warning("cannot keep the suspects: %s", error)
+
+    def _write(self, crashes: Mapping[Place, int]) -> None:
         rows = [[*place.source, place.offset, count] for place, count in crashes.items()]
         new = self._suspects_path.with_suffix(".new")
         new.write_text(json.dumps({"run": self._counted.hex(), "suspects": rows}) + "\n")

@@ -204,13 +204,12 @@ class S3ObjectStore:
             return NoSuchBucket(f"{ref.bucket}: {detail}")
         if scope == "credentials":
             return StoreUnavailable(detail)
-        if scope == "signature":
-            # Wrong keys, or an object whose name a server or a proxy rewrites before it checks: the bucket's own answer
-            # to a signed request tells. One such object must not make the lane wait for an operator.
-            judgement = await self._health.judge(ref.bucket, began, ask=True)
-            accepted = judgement is Judgement.OBJECT or self._health.succeeded_within(ref.bucket, _READABLE_SECONDS)
-            return ObjectUnavailable(f"{ref.bucket}/{ref.key}: {detail}") if accepted else StoreUnavailable(detail)
-        return _error(await self._health.judge(ref.bucket, began), ref, detail)
+        judgement = await self._health.judge(ref.bucket, began)
+        if scope == "signature" and judgement is not Judgement.OBJECT:
+            # Wrong keys: wait for an operator. If a neighbour was read meanwhile or the bucket accepts our keys, they
+            # are right: a server or a proxy rewrites this object's name before it checks. It must not hold up the lane.
+            return StoreUnavailable(detail)
+        return _error(judgement, ref, detail)
 
     async def _probe_bucket(self, bucket: str) -> int | None:
         """Return the status of a HEAD of `bucket`, None where nothing answers."""
@@ -225,7 +224,9 @@ class S3ObjectStore:
             async with asyncio.timeout(limit):
                 async with await self._requests.send(method, bucket, key, "", {}) as response:
                     return response.status
-        except (*HTTP_FAILURES, StoreUnavailable):
+        except HTTP_FAILURES:
+            return None
+        except StoreUnavailable:
             return None
 
     async def list(self, bucket: str, prefix: str, start_after: str = "") -> AsyncIterator[ListedObject]:

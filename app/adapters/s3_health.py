@@ -12,6 +12,8 @@ from enum import Enum
 
 # A store in trouble is asked about each bucket no more often than this, however many fetches fail.
 _VERDICT_SECONDS = 1.0
+# Events name buckets, also ones that do not exist: 1,000 names of 255 bytes are 0.3 MB.
+_MOST_VERDICTS = 1_000
 
 
 class Judgement(Enum):
@@ -67,6 +69,8 @@ class BucketHealth:
 
     async def _ask(self, bucket: str, since: float) -> Judgement:
         judgement = await self._probe(bucket, since)
+        if len(self._verdicts) >= _MOST_VERDICTS:
+            self._verdicts.clear()  # each holds for a second only
         self._verdicts[bucket] = (time.monotonic(), judgement)
         return judgement
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -39,12 +39,8 @@ class SqsQueue:
             WaitTimeSeconds=self._settings.wait_seconds,
             VisibilityTimeout=self._settings.visibility_seconds,
         )
-        # A message without a receipt cannot be deleted: the queue hands it out again, or gives it up.
-        return [
-            QueueMessage(message.get("MessageId", ""), message["ReceiptHandle"], message.get("Body", ""))
-            for message in answer.get("Messages", ())
-            if message.get("ReceiptHandle")
-        ]
+        found = [_message(message) for message in answer.get("Messages") or ()]
+        return [message for message in found if message is not None]
 
     async def delete(self, messages: Sequence[QueueMessage]) -> int:
         """See NotificationQueue."""
@@ -88,3 +84,11 @@ class SqsQueue:
                     )
                 )
             return self._client
+
+
+def _message(message: Mapping[str, Any]) -> QueueMessage | None:
+    """Return a message of an answer; None for one without a receipt, which cannot be deleted: the queue expires it."""
+    identity, receipt, body = (message.get(name, "") for name in ("MessageId", "ReceiptHandle", "Body"))
+    if not isinstance(receipt, str) or not receipt:
+        return None
+    return QueueMessage(str(identity), receipt, body if isinstance(body, str) else str(body))

@@ -6,6 +6,7 @@ import hashlib
 from typing import Final
 
 from app.domain import identity
+from app.domain.contents import WHOLE
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Position, Timings
 
 _UPLOADED_MS: Final = 1_795_000_000_000
@@ -79,4 +80,7 @@ def indexed_outcome(bucket: str, number: int) -> ImagePrediction:
         task=position,
         worker="bench-0",
         release="0.1.0",
+        frames=1,
+        publishable=True,
+        renditions=(WHOLE,),
     )

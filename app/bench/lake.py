@@ -26,6 +26,7 @@ from app.adapters.iceberg_read import TableReader
 from app.adapters.kafka import KafkaProducer
 from app.bench.rig import Report
 from app.bench.spread import rounded
+from app.domain.contents import WHOLE
 from app.domain.lake import table_named
 from app.errors import StartupRefused
 from app.settings import Settings, load_settings
@@ -339,4 +340,7 @@ def _prediction(day_ms: int, chance: random.Random) -> ImagePrediction:
         task=Position("image.tasks.v1", 5, 977),
         worker="score-0",
         release="0.1.0",
+        frames=1,
+        publishable=True,
+        renditions=(WHOLE,),
     )

@@ -266,6 +266,7 @@ def _tell_outcomes(tally: Tally, screen: Screen) -> None:
     rejections = tally.rejections()
     if rejections:
         screen.line("rejected: " + ", ".join(f"{reason} {count}" for reason, count in rejections.most_common()))
+    screen.line(f"{tally.publishable} publishable: scored and not blocked")
     screen.line(f"{len(tally.flags)} flagged" + ("; for example:" if tally.flags else ""))
     for flag in tally.examples(_EXAMPLES):
         screen.line("")

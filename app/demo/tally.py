@@ -58,6 +58,11 @@ class Tally:
         """Outcomes answered from known scores, because the bytes had been seen."""
         return sum(outcome.cached for outcome in self.outcomes.values())
 
+    @property
+    def publishable(self) -> int:
+        """Outcomes that a product may show: scored and not blocked."""
+        return sum(outcome.publishable for outcome in self.outcomes.values())
+
     def count(self, outcome: str) -> int:
         """How many ended as `outcome`."""
         return sum(record.outcome == outcome for record in self.outcomes.values())
@@ -79,7 +84,7 @@ class Tally:
     def summary(self) -> dict[str, int]:
         """Return the counts that the demo tells of, by name."""
         ends = {outcome: self.count(outcome) for outcome in ("scored", "rejected", "gone")}
-        return {**ends, "from_known_scores": self.hits, "flagged": len(self.flags)}
+        return {**ends, "publishable": self.publishable, "from_known_scores": self.hits, "flagged": len(self.flags)}
 
     def rejections(self) -> Counter[str]:
         """Reasons of the rejected, with their counts."""

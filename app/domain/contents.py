@@ -13,14 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from app.domain.images import ImageFormat
-from app.domain.renditions import square_count
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Region, Rendition
 
 CONTENTS_TABLE = "contents"
 EMBEDDINGS_TABLE = "embeddings"
-# Version 1 had neither frames nor renditions: one picture was looked at, the first frame, whole and on white.
-_FIRST_VERSION: Final = b"\x01"
+# Rows of version 1 are not read. Their scores are those of the first frame, squeezed whole into a square, on white and
+# without its colour profile. A row does not tell whether any of that made a difference: a JPEG has no frames, yet its
+# profile may change all of its colours. So each content is computed once more when it comes again.
 _VERSION: Final = b"\x02"
 _VERSIONS_KEPT = 2
 # The reason code of a scored picture whose file ends before the picture does.
@@ -109,25 +108,19 @@ def _added(before: Iterable[ModelScores], new: Iterable[ModelScores]) -> tuple[M
 def row_of(prediction: ImagePrediction) -> ContentRow | None:
     """Return what an outcome tells of its bytes; None for one without scores.
 
-    None also for an outcome of an older release (`frames` is 0) whose picture is looked at in another way by this one.
+    None also for an outcome of an older release (`frames` is 0), for the reason that `_VERSION` has.
     """
-    if not prediction.scores or not prediction.format:
+    if not prediction.scores or not prediction.format or prediction.frames == 0:
         return None
-    picture = (prediction.format, prediction.width, prediction.height)
-    if prediction.frames == 0:
-        return ContentRow(*picture, prediction.scores) if _is_looked_at_as_before(*picture) else None
     return ContentRow(
-        *picture, prediction.scores, prediction.frames, prediction.truncated, prediction.renditions or (WHOLE,)
+        prediction.format,
+        prediction.width,
+        prediction.height,
+        prediction.scores,
+        prediction.frames,
+        prediction.truncated,
+        prediction.renditions or (WHOLE,),
     )
-
-
-def _is_looked_at_as_before(format_: str, width: int, height: int) -> bool:
-    """Whether a picture has one rendition and had the same one in version 1.
-
-    JPEG alone has neither frames nor transparency. A file that is cut off had no scores in version 1. Quadrants of
-    large pictures, where an operator asks for them, count like any other change of settings: from the next scores on.
-    """
-    return format_ == ImageFormat.JPEG and width > 0 and height > 0 and square_count(width, height) == 0
 
 
 def content_key(sha256: str) -> bytes:
@@ -169,23 +162,14 @@ def encode_row(row: ContentRow) -> bytes:
 
 
 def decode_row(value: bytes | None) -> ContentRow | None:
-    """Return the row in `value`; None for none, and for one that this release cannot use (it is computed anew).
-
-    A row of version 1 is used only where this release looks at the picture as that one did.
-    """
-    if value is None or value[:1] not in (_FIRST_VERSION, _VERSION):
+    """Return the row in `value`; None for none, and for one that this version cannot read (it is computed anew)."""
+    if value is None or value[:1] != _VERSION:
         return None
     try:
-        fields = json.loads(zlib.decompress(value[1:]))
-        if value[:1] == _VERSION:
-            format_, width, height, scores, frames, truncated, renditions = fields
-            looked_at = tuple(_rendition(*one) for one in renditions)
-            found = tuple(_scores(*one) for one in scores)
-            return ContentRow(format_, width, height, found, frames, bool(truncated), looked_at)
-        format_, width, height, scores = fields
-        if not _is_looked_at_as_before(format_, width, height):
-            return None
-        return ContentRow(format_, width, height, tuple(_scores(*one) for one in scores))
+        format_, width, height, scores, frames, truncated, renditions = json.loads(zlib.decompress(value[1:]))
+        looked_at = tuple(_rendition(*one) for one in renditions)
+        found = tuple(_scores(*one) for one in scores)
+        return ContentRow(format_, width, height, found, frames, bool(truncated), looked_at)
     except (ValueError, TypeError, zlib.error):
         return None
 

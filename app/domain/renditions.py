@@ -12,8 +12,7 @@ from typing import Final
 
 from schemas.records import Rendition
 
-# Beyond this ratio of its sides a picture is a strip. Scores of contents below it are the same with and without parts,
-# which is why rows of earlier releases stay valid for them (app/domain/contents.py).
+# Beyond this ratio of its sides a picture is a strip.
 STRIP_RATIO: Final = 2.0
 # Neighbouring squares share this much of their side, so that what lies on a border is whole in one of them.
 _OVERLAP: Final = 0.25

@@ -149,7 +149,7 @@ class Bridge:
 
     def _record(self, message: QueueMessage) -> tuple[str, bytes | None, bytes]:
         # The id stays the same when a message is delivered again: repeats meet in one partition of s3.uploads.
-        key = message.message_id.encode()
+        key = message.message_id.encode("utf-8", "surrogatepass")
         body = message.body.encode("utf-8", "surrogatepass")
         if len(body) <= MAX_BODY_BYTES:
             return (UPLOADS, key, body)

@@ -7,25 +7,21 @@ seconds. Parking is asynchronous: a worker that has the record in hand already g
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.adapters.kafka import AtOffsets, Bound, KafkaProducer, TopicScanner, group_offsets
+from app.adapters.kafka import KafkaProducer, TopicScanner, group_offsets
 from app.adapters.kafka_admin import topic_ids
 from app.domain import identity
-from app.errors import BrokerUnavailable, ConfigurationError, Poison, StartupRefused
+from app.errors import ConfigurationError
 from app.ports import Clock, RecordCodec
 from app.services.control_topic import control_key, read_control
 from app.settings import KafkaSettings
 from app.topics import CONTROL, TOPICS, spec_of
 from schemas.records import ControlRecord, Position
 
-logger = logging.getLogger(__name__)
 PARKED_KIND: Final = "parked"
-FOLLOW_SECONDS: Final = 5.0
 # The archive copies bytes that it never looks at, and a chain of its files must cover every offset.
 PARKING_AGENTS: Final = ("identify", "score", "retry", "moderate", "label", "index")
 
@@ -85,8 +81,8 @@ def park_of(record: ControlRecord) -> Park | None:
 async def read_parks(scanner: TopicScanner, codec: RecordCodec) -> list[Park]:
     """Return the parks that were not taken back, by agent and position. Raises as `TopicScanner.scan` does."""
     records = (await read_control(scanner, codec, PARKED_KIND)).values()
-    found = [park for record in records if (park := park_of(record)) is not None and park.parked]
-    return sorted(found, key=lambda park: (park.agent, park.topic, park.partition, park.offset))
+    parks = [park for record in records if (park := park_of(record)) is not None and park.parked]
+    return sorted(parks, key=lambda park: (park.agent, park.topic, park.partition, park.offset))
 
 
 async def write_park(kafka: KafkaSettings, codec: RecordCodec, clock: Clock, park: Park, operator: str) -> None:
@@ -118,7 +114,7 @@ def agent_of(topic: str, agent: str) -> str:
 
 
 class Parking:
-    """What `./sightline records` does. Raises BrokerUnavailable and StartupRefused."""
+    """The work of `./sightline records`. Raises BrokerUnavailable and StartupRefused."""
 
     def __init__(
         self, kafka: KafkaSettings, scanner: TopicScanner, codec: RecordCodec, clock: Clock, operator: str
@@ -175,71 +171,3 @@ class Parking:
             for group, offsets in groups.items()
             for (topic, number), offset in offsets.items()
         }
-
-
-class ParkedRecords:
-    """The parks of one agent, followed from the beginning of `control.v1`.
-
-    `ids` are the ids of the topics that the agent reads, `changed` is told of every change.
-    """
-
-    def __init__(
-        self,
-        scanner: TopicScanner,
-        codec: RecordCodec,
-        clock: Clock,
-        agent: str,
-        ids: Mapping[str, str],
-        changed: Callable[[Mapping[tuple[str, int, int], str]], None],
-    ) -> None:
-        self._scanner = scanner
-        self._codec = codec
-        self._clock = clock
-        self._agent = agent
-        self._ids = ids
-        self._changed = changed
-        self._next: Mapping[int, int] | None = None
-        self._parked: dict[tuple[str, int, int], str] = {}
-
-    async def read(self) -> None:
-        """Read what was written since the last call. Raises BrokerUnavailable, StartupRefused."""
-        ends = await self._scanner.ends(CONTROL)
-        if self._next == ends:
-            return
-        start: Bound | None = AtOffsets(self._next) if self._next is not None else None
-        parked = dict(self._parked)
-        async with aclosing(self._scanner.scan(CONTROL, start, AtOffsets(ends))) as records:
-            async for record in records:
-                try:
-                    control = self._codec.decode_as(record.value, ControlRecord)
-                except Poison:
-                    continue
-                park = park_of(control) if control.kind == PARKED_KIND else None
-                if park is None or park.agent != self._agent or park.topic_id != self._ids.get(park.topic):
-                    continue
-                place = (park.topic, park.partition, park.offset)
-                if park.parked:
-                    parked[place] = f"parked by {park.by}"
-                else:
-                    parked.pop(place, None)
-        self._next = ends
-        if parked != self._parked:
-            self._parked = parked
-            logger.info(
-                "parked: %s", ", ".join(f"{topic}/{number}@{at}" for topic, number, at in sorted(parked)) or "none"
-            )
-            self._changed(parked)
-
-    async def follow(self) -> None:
-        """Read again and again. A broker that is away is waited for."""
-        away = False
-        while True:
-            await self._clock.sleep(FOLLOW_SECONDS)
-            try:
-                await self.read()
-            except (BrokerUnavailable, StartupRefused) as error:
-                if not away:
-                    logger.warning("cannot read which records are parked, trying again: %s", error)
-                away = True
-            else:
-                away = False

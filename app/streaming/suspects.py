@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Why a record is not handled, or what came of it is not published. `crashes`: how many it was in hand at."""
+    """The reason for which a record is not handled, or its outputs are not published. `crashes`: its crashes so far."""
 
     kind: str
     detail: str
@@ -223,7 +223,7 @@ class Suspects:
                 logger.info("no suspects are left: records are handled side by side again")
 
     def _move(self) -> None:
-        """Wake everybody who waits; each looks again."""
+        """Wake all records that wait; each looks again."""
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
@@ -253,7 +253,7 @@ class Suspects:
         self.note_run(0)
 
 
-def told(suspects: Suspects) -> str:
+def starting_notice(suspects: Suspects) -> str:
     """Return the sentence for the log of a worker that starts with suspects."""
     more = suspects.left - _NAMED
     named = ", ".join(suspects.named()) + (f" and {more} more" if more > 0 else "")

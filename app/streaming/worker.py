@@ -82,7 +82,7 @@ class Worker:
 
     @property
     def suspects(self) -> Suspects:
-        """What the worker knows of crashes."""
+        """The suspects of this worker."""
         return self._lanes.suspects
 
     def stop(self) -> None:

@@ -57,7 +57,7 @@ async def test_a_row_comes_back_as_it_was_put(pair: tuple[ContentCache, Index]) 
 
 async def test_what_was_never_put_is_the_index_s_latest_outcome(pair: tuple[ContentCache, Index]) -> None:
     cache, index = pair
-    outcome = prediction(sha256=SHA, scores=ROW.scores, format="jpeg", width=640, height=480)
+    outcome = prediction(sha256=SHA, scores=ROW.scores, format="jpeg", width=640, height=480, frames=1)
     await index.apply([IndexEntry(outcome, CODEC.encode(outcome))])
     assert await cache.get(SHA) == ROW
     better = replace(ROW, width=641)
@@ -72,17 +72,17 @@ async def test_an_outcome_without_scores_tells_nothing(pair: tuple[ContentCache,
     assert await cache.get(SHA) is None
 
 
-async def test_an_outcome_of_an_older_release_counts_only_where_nothing_is_looked_at_otherwise(
+async def test_an_outcome_of_an_older_release_is_computed_anew(
     pair: tuple[ContentCache, Index],
 ) -> None:
     cache, index = pair
-    old = prediction(sha256=SHA, scores=ROW.scores, format="gif", width=640, height=480)
+    old = prediction(sha256=SHA, scores=ROW.scores, format="jpeg", width=640, height=480)
     await index.apply([IndexEntry(old, CODEC.encode(old))])
     assert await cache.get(SHA) is None
     looked_at = (Rendition(0, 0, 0, 1, 1, ""), Rendition(8, 0, 0, 1, 1, ""))
     now = replace(old, frames=9, truncated=True, renditions=looked_at, scored_at_ms=old.scored_at_ms + 1)
     await index.apply([IndexEntry(now, CODEC.encode(now))])
-    assert await cache.get(SHA) == ContentRow("gif", 640, 480, ROW.scores, 9, True, looked_at)
+    assert await cache.get(SHA) == ContentRow("jpeg", 640, 480, ROW.scores, 9, True, looked_at)
 
 
 async def test_a_redis_that_is_away_is_said_within_the_bound(tmp_path: Path) -> None:

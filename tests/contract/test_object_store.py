@@ -163,7 +163,7 @@ async def test_a_key_of_control_characters_reaches_its_object(bucket: Bucket, ke
     ],
 )
 async def test_a_name_against_the_rules_is_refused_before_anything_is_asked(
-    bucket: Bucket, change: dict[str, str], reason: str
+    bucket: Bucket, change: dict[str, Any], reason: str
 ) -> None:
     ref = await bucket.put("photo.jpg", b"x")
     with pytest.raises(BadReference) as refused:

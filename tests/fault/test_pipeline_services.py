@@ -150,6 +150,8 @@ _NO_EVENTS = (
     b'{"hello": "world"}',
     b'{"Records": 5}',
     message(record(object={"key": None})),
+    message(record(object={"eTag": "e1\nx-evil: 1"})),
+    message(record(s3={"bucket": {"name": "evil.example/x?"}})),
 )
 # A bad record among good ones: its dead letter holds this alone.
 _BAD_RECORD = {"odd": 1}

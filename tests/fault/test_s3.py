@@ -287,6 +287,16 @@ async def test_an_object_whose_name_breaks_the_signature_is_its_own_failure(
         await fetch(store)
 
 
+async def test_keys_that_are_refused_after_they_were_right_make_us_wait(
+    server: FaultyStore, store: S3ObjectStore
+) -> None:
+    server.script, server.bucket_status = [whole(BODY)], 403
+    assert isinstance(await fetch(store), FetchedObject)
+    server.always = error(403, "SignatureDoesNotMatch")
+    with pytest.raises(StoreUnavailable):
+        await fetch(store)
+
+
 async def test_a_store_that_lists_no_buckets_does_not_make_a_failing_bucket_the_stores_fault(
     server: FaultyStore, store: S3ObjectStore
 ) -> None:

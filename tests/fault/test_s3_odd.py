@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from app.adapters.avro import Codec
 from app.adapters.s3 import S3ObjectStore
+from app.adapters.s3_put import Uploader
 from app.adapters.s3_write import S3WriteStore
 from app.domain.object_names import may_be_host, never_asked_for, reference_fault
 from app.errors import BadReference, BucketUnavailable, ObjectUnavailable, StoreUnavailable
@@ -27,7 +28,7 @@ from tests.support.outcomes import prediction
 BODY = b"a picture"
 REF = ObjectRef("bucket", "photo.jpg", None, "e1", len(BODY))
 LIMIT = 8_000
-EXAMPLES = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=200, deadline=None)
 # What a request has beside If-Match. Any other name came out of a value.
 HEADERS = {"host", "authorization", "x-amz-date", "x-amz-content-sha256", "if-match", "content-length"}
 
@@ -55,8 +56,8 @@ def settings_of(server: FaultyStore) -> S3Settings:
         access_key="demo",
         secret_key=Secret("demo-secret"),
         connect_timeout_seconds=1.0,
-        read_timeout_seconds=1.0,
-        object_timeout_seconds=5.0,
+        read_timeout_seconds=0.3,
+        object_timeout_seconds=1.0,
         attempts=1,
     )
 
@@ -209,3 +210,30 @@ async def store_of(server: FaultyStore, **changes: Any) -> AsyncIterator[S3Write
         yield made
     finally:
         await made.close()
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        b"no xml",
+        b"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents><Key>a</Key><Size>x</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents><Key>%zz%ff</Key><Size>1</Size><LastModified>never</LastModified></Contents>"
+        b"<EncodingType>url</EncodingType></ListBucketResult>",
+        b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        b"\xff\xfe",
+    ],
+)
+async def test_a_listing_that_cannot_be_read_is_one_of_our_errors(listing: bytes) -> None:
+    head = b"HTTP/1.1 200 X\r\ncontent-type: application/xml\r\ncontent-length: %d\r\n\r\n" % len(listing)
+    async with FaultyStore(always=raw(head, listing)) as server, store_of(server) as store:
+        with suppress(BucketUnavailable, StoreUnavailable):
+            assert [row.key async for row in store.list("bucket", "")] == []
+
+
+@pytest.mark.parametrize(("bucket", "key"), [("a/b", "k"), ("bucket", "\udcff"), ("bucket", "")])
+async def test_an_upload_that_no_request_can_name_is_one_of_our_errors(bucket: str, key: str) -> None:
+    async with FaultyStore(always=whole(BODY)) as server, Uploader(settings_of(server)) as uploader:
+        with pytest.raises(StoreUnavailable):
+            await uploader.put(bucket, key, BODY)

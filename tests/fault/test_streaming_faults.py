@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from app.adapters.kafka import TopicScanner
+from app.settings import KafkaSettings
 from app.stack.local import KAFKA, LocalStack
 from app.streaming.failstop import EXIT_FAILED
-from app.topics import BACKFILL, PREDICTIONS, TASKS
+from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
 from tests.support.streaming import (
@@ -83,6 +87,7 @@ async def test_workers_killed_at_random_moments(fleet: Fleet, outcomes: Committe
         await fed
         await assert_exactly_once(outcomes, values)
         assert supervisor.exits.count(-signal.SIGKILL) == len(supervisor.exits) >= KILLS - 1
+    assert await letters(fleet) == 0, "a worker that is killed makes nobody guilty"
 
 
 async def test_a_worker_frozen_past_its_session_publishes_nothing_again(
@@ -140,6 +145,8 @@ async def test_the_broker_is_killed_and_restarted(stack: LocalStack, fleet: Flee
         await stack.restart(KAFKA)
         await fed
         await assert_exactly_once(outcomes, values)
+    assert not any("when this worker died" in worker.log() for worker in workers), "a broker makes nobody a suspect"
+    assert await letters(fleet) == 0
 
 
 async def test_rebalances_under_load_end_no_worker(fleet: Fleet, outcomes: CommittedReader) -> None:
@@ -189,6 +196,30 @@ async def test_three_workers_started_at_once_on_a_fresh_group(fleet: Fleet, outc
             numbers = {topic: {lane.rsplit("/")[-1] for lane in found if topic in lane} for topic in (TASKS, BACKFILL)}
             assert numbers[TASKS] == numbers[BACKFILL], "both lanes of a partition number share its tables"
         assert supervisor.exits == []
+
+
+@pytest.mark.parametrize(("guilty", "suspects"), [("raises", 1), ("held", 300)])
+async def test_a_record_whose_processor_raises_or_never_returns_is_given_up_and_the_line_goes_on(
+    fleet: Fleet, outcomes: CommittedReader, guilty: str, suspects: int
+) -> None:
+    worker = fleet.worker("score", 0, LANE_STALL_SECONDS="8")
+    values = [*uploads(200), guilty, *(f"later-{number}" for number in range(200))]
+    await feed(fleet.bootstrap, fleet.prefix + TASKS, values)
+    async with Supervisor([worker]) as supervisor:
+        await assert_exactly_once(outcomes, [value for value in values if value != guilty])
+        await eventually(lambda: lag(worker) == 0, 30, every_seconds=0.5, message="everything released")
+        assert supervisor.exits == [EXIT_FAILED] * 3
+    assert await letters(fleet) == 1
+    died = re.findall(r"(\d+) records were in hand when this worker died", worker.log())
+    assert len(died) == 3
+    assert int(died[0]) <= suspects, "an error names its record; a stall only those that were in hand"
+
+
+async def letters(fleet: Fleet) -> int:
+    """Return how many dead letters there are."""
+    kafka = KafkaSettings(bootstrap=fleet.bootstrap, prefix=fleet.prefix)
+    async with aclosing(TopicScanner(kafka).scan(DEAD_LETTERS)) as records:
+        return len([record async for record in records])
 
 
 def lag(worker: WorkerProcess) -> int | None:

@@ -25,14 +25,14 @@ from app.ports import IndexEntry
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
 from app.topics import FLAGGED, PREDICTIONS, REMOVED, UPLOADS
-from schemas.records import FlaggedImage, ImagePrediction
+from schemas.records import FlaggedImage, ImagePrediction, LabelScore, Rendition
 from tests.support.manual_clock import ManualClock
 from tests.support.outcomes import flag_of, prediction, removal, scores, source_record
 from tests.support.stack import TEST_PARTITIONS
 
 pytestmark = pytest.mark.services
 CODEC = Codec()
-OLD_POLICY = (ROOT / "policies" / "default.yaml").read_text().replace('version: "1"', 'version: "0.9"')
+OLD_POLICY = (ROOT / "policies" / "default.yaml").read_text().replace('version: "2"', 'version: "0.9"')
 
 
 class Rig:
@@ -117,6 +117,26 @@ async def test_a_flagged_image_tells_its_whole_story(rig: Rig) -> None:
     words = await rig.explain(latest.key)
     for part in ("006B0404", "s3.uploads/", "nsfw 0.970", "computed afresh", "fetch 4 ms", "✓ nsfw-block", "history"):
         assert part in words
+
+
+async def test_the_story_says_which_frame_gave_the_deciding_score(rig: Rig) -> None:
+    looked_at = (Rendition(0, 0.0, 0.0, 1.0, 1.0, ""), Rendition(41, 0.0, 0.0, 1.0, 1.0, ""))
+    seen = replace(scores("nsfw", nsfw=0.97), labels=(LabelScore("nsfw", 0.97, 1),))
+    latest = await rig.moderated(
+        prediction(order=3, scores=(seen,), format="gif", frames=96, truncated=True, renditions=looked_at)
+    )
+    words = await rig.explain(latest.key)
+    for part in (
+        "gif 640 x 480, 96 frames, truncated: scored as far as the file goes",
+        "nsfw 0.970 (frame 42)",
+        "publishable by the policy of then: no",
+        "nsfw nsfw 0.970 is at or above 0.95 (version 1; seen in frame 42)",
+    ):
+        assert part in words, words
+    told = await rig.explain(latest.key, "--json")
+    condition = told["flag"]["rules"][0]["conditions"][0]
+    assert told["flag"]["renditions"][condition["rendition"]]["frame"] == 41
+    assert (told["outcome"]["frames"], told["outcome"]["truncated"]) == (96, True)
 
 
 async def test_without_redis_the_topics_tell_the_story(rig: Rig) -> None:

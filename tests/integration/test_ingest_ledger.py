@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from app.adapters.kafka import TransactionalProducer
 from app.domain import identity
 from app.pipeline.dead_letters import dead_letter
 from app.ports import ListedObject, Output, SourceRecord
 from app.services.audit import as_json, lines
+from app.services.dead_letters import TRANSACTIONAL_ID, Redriver
 from app.services.ledger import Scope
 from app.services.ledger_sums import Ledger
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
-from app.topics import BACKFILL, CONTROL, RETRIES_30S, TASKS
-from schemas.records import ControlRecord, ImageTask
+from app.streaming.suspects import CRASHED_WORKER
+from app.topics import BACKFILL, CONTROL, RETRIES_30S, TASKS, UPLOADS
+from schemas.records import ControlRecord, DeadLetter, ImageTask
 from tests.support.ingest import NOW_MS, ListedStore, StagedPipeline
 from tests.unit.ingest.messages import TIME_MS, message, record
 
@@ -230,3 +233,45 @@ async def test_an_upload_repeated_after_the_time_looked_at_keeps_its_earlier_out
             break
     await pipeline.commit("score", TASKS)
     assert sums(await pipeline.ledger(Scope(since_ms=since_ms))) == (1, 1, 0, 0, 0, 0)
+
+
+async def test_a_message_that_crashed_identify_is_an_open_letter_of_each_upload_in_it_until_it_is_redriven(
+    pipeline: StagedPipeline,
+) -> None:
+    both = message(record(object={"key": "in/1.jpg"}), record(object={"key": "in/2.jpg"}))
+    await pipeline.notify(both)
+    (source,) = await pipeline.records(UPLOADS)
+    letter = dead_letter(source, agent="identify", kind=CRASHED_WORKER, reason=CRASHED_WORKER, detail="", now_ms=NOW_MS)
+    await pipeline.publish(letter)
+    await pipeline.commit("identify", UPLOADS)
+    assert sums(await pipeline.ledger()) == (2, 0, 2, 0, 0, 0)
+    assert isinstance(letter.record, DeadLetter)
+    async with TransactionalProducer(pipeline.kafka, TRANSACTIONAL_ID) as producer:
+        redriver = Redriver(producer, pipeline.scanner, pipeline.codec, pipeline.clock, "operator@test")
+        (done,) = await redriver.redrive([letter.record], again=False)
+    assert (done.topic, done.refused) == (UPLOADS, "")
+    assert [found.value for found in await pipeline.records(UPLOADS)] == [both, both]
+    made = await pipeline.identify()
+    await pipeline.score(*(one for one in made if isinstance(one, ImageTask)))
+    await pipeline.commit("score", TASKS)
+    ledger = await pipeline.ledger()
+    assert (ledger.open_dead_letters, ledger.lost, ledger.in_flight) == (0, 0, 0)
+
+
+async def test_a_task_that_crashed_the_index_is_no_letter_of_its_upload_and_goes_to_score_no_second_time(
+    pipeline: StagedPipeline,
+) -> None:
+    (task,) = await identified(pipeline, upload(1))
+    await pipeline.score(task)
+    await pipeline.commit("score", TASKS)
+    (source,) = await pipeline.records(TASKS)
+    letter = dead_letter(source, agent="index", kind=CRASHED_WORKER, reason=CRASHED_WORKER, detail="", now_ms=NOW_MS)
+    await pipeline.publish(letter)
+    ledger = await pipeline.ledger()
+    assert sums(ledger) == (1, 1, 0, 0, 0, 0)
+    assert ledger.other_dead_letters == 1
+    assert isinstance(letter.record, DeadLetter)
+    async with TransactionalProducer(pipeline.kafka, TRANSACTIONAL_ID) as producer:
+        redriver = Redriver(producer, pipeline.scanner, pipeline.codec, pipeline.clock, "operator@test")
+        (refused,) = await redriver.redrive([letter.record], again=False)
+    assert "other readers" in refused.refused

@@ -73,7 +73,7 @@ async def test_a_parked_offset_becomes_a_dead_letter_with_its_bytes_and_its_neig
         # While it runs: the offsets that come next.
         code, out, err = await verb("park", BACKFILL, "0", "0")
         assert code == 0, err
-        await eventually(lambda: f"{BACKFILL}/0@0" in worker.log(), 30, every_seconds=0.3)
+        await eventually(lambda: f"parked: {BACKFILL}/0@0" in worker.log(), 30, every_seconds=0.3)
         await put(fleet, BACKFILL, "fourth", "fifth")
         await outcomes.until(3, 30)
         await outcomes.settle(1.0)

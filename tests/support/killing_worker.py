@@ -12,26 +12,19 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from app import logs
-from app.adapters.s3 import S3ObjectStore
-from app.bootstrap import Parts, Wiring, run_worker
+from app.bootstrap import Parts, run_worker
 from app.cli.supervise import Child, supervise
-from app.domain.policy import parse_policy
-from app.inference.engine import Engine
 from app.inference.manifest import Kind
 from app.inference.registry import Registry
 from app.inference.runtime import ModelInput, ModelOutput
-from app.pipeline.contents import Contents
-from app.pipeline.score import ScoreProcessor
-from app.ports import Processor
-from app.processors import check_surroundings
+from app.processors import check_surroundings, score_with
 from app.settings import ROOT, load_settings
 from tests.support.streaming import WorkerProcess
 from tests.support.toy_models import INPUT, ToyNetwork, manifest
@@ -48,21 +41,6 @@ def _fill_memory() -> None:
         held.append(np.ones(_BLOCK_BYTES, dtype=np.uint8))
 
 
-# Judges the one model there is; which picture is prohibited does not matter to these tests.
-POLICY: Final = parse_policy(
-    """policy: toy
-version: "1"
-description: red is reviewed
-rules:
-  - id: red
-    description: very red
-    action: review
-    severity: 50
-    when: {model: colour, label: red, op: ">=", threshold: 0.9}
-tests: []
-""",
-    "toy.yaml",
-)
 HARMS: Final[Mapping[str, Callable[[], object]]] = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
@@ -82,32 +60,6 @@ class KillingNetwork(ToyNetwork):
         if any(one.pixels[..., 0].min() > 240 and one.pixels[..., 1:].max() < 15 for one in batch):
             self._harm()
         return super().infer(batch)
-
-
-@asynccontextmanager
-async def score_with(network: ToyNetwork, wiring: Wiring) -> AsyncIterator[Processor]:
-    """Build the production processor of score with one model."""
-    settings = wiring.settings
-    assert wiring.tables is not None
-    registry = Registry(models={"colour": network}, manifests=(network.manifest,), device="CPU")
-    engine = Engine(registry, settings.limits, settings.inference, settings.engine)
-    store = S3ObjectStore(settings.s3)
-    try:
-        yield ScoreProcessor(
-            codec=wiring.codec,
-            store=store,
-            contents=Contents(engine),
-            tables=wiring.tables,
-            status=wiring.status,
-            clock=wiring.clock,
-            policy=POLICY,
-            settings=settings,
-            worker=wiring.worker_id,
-            release=wiring.release,
-        )
-    finally:
-        await store.close()
-        await engine.close()
 
 
 class KillingWorker(WorkerProcess):
@@ -135,7 +87,9 @@ def main() -> None:
         Path(procs).write_text(f"{os.getpid()}\n")
     settings = load_settings(os.environ)
     logs.set_up(settings.worker)
-    parts = Parts(processor=lambda wiring: score_with(KillingNetwork(harm), wiring), check=check_surroundings)
+    network = KillingNetwork(harm)
+    registry = Registry(models={"colour": network}, manifests=(network.manifest,), device="CPU")
+    parts = Parts(processor=lambda wiring: score_with(registry, wiring), check=check_surroundings)
     asyncio.run(run_worker(settings, "score", parts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -27,10 +28,8 @@ def main() -> None:
             began = time.perf_counter()
             for number in range(records):
                 admission = suspects.admitted(source, number)
-                try:
+                with contextlib.suppress(StopIteration):
                     admission.send(None)
-                except StopIteration:
-                    pass
                 in_hand = suspects.begin(source, number)
                 suspects.given_up(source, number)
                 in_hand.released()

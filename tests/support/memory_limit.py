@@ -15,7 +15,7 @@ _V1 = Path("/sys/fs/cgroup/memory")
 
 @contextmanager
 def memory_limit(limit_bytes: int) -> Iterator[Path]:
-    """Yield the file `cgroup.procs` of a new group; whoever writes a process id there puts it under the limit.
+    """Yield the file `cgroup.procs` of a new group; a process whose id is written there is under the limit.
 
     Skips the test where no group can be made: that needs Linux, the memory controller and its permission.
     """

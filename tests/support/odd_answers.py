@@ -61,7 +61,7 @@ def raw(*parts: bytes) -> Answer:
 ODD_ANSWERS = st.builds(
     lambda status, headers, body: raw(status, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n", body),
     st.sampled_from(_STATUS_LINES),
-    st.lists(st.sampled_from(_HEADER_LINES), max_size=5),
+    st.lists(st.sampled_from(_HEADER_LINES), max_size=2),
     st.sampled_from(_BODIES)
     | st.sampled_from(_CODES).map(lambda code: f"<Error><Code>{code}</Code></Error>".encode())
     | st.binary(max_size=40),

@@ -60,7 +60,8 @@ class EchoProcessor:
     """Publishes one prediction for each record, whose value is the upload id. Finishes out of order.
 
     With `tables` it claims the upload and remembers it in `contents`, as score does. A value that begins with `poison`
-    becomes a dead letter; one that begins with `held` waits until one that begins with `open` came.
+    becomes a dead letter. One that begins with `held` waits until one that begins with `open` came. One that begins
+    with `raises` raises.
     """
 
     tables: Tables | None = None
@@ -75,6 +76,8 @@ class EchoProcessor:
             self.opened.set()
         elif upload_id.startswith("held"):
             await self.opened.wait()
+        elif upload_id.startswith("raises"):
+            raise ZeroDivisionError(upload_id)
         if self.longest_seconds:
             await asyncio.sleep(random.random() * self.longest_seconds)
         if self.tables is None:

@@ -28,7 +28,7 @@ _ENCODED: Final = re.compile(r"[A-Za-z0-9._~/!'()*%+-]+")
 _HEX: Final = re.compile(r"[0-9A-F]+")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]+")
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
 class KeyForm(Enum):
@@ -171,7 +171,7 @@ def time_ms(value: Any) -> int:
         return 0
     try:
         zone = match[3] or "Z"
-        moment = datetime.fromisoformat(match[1] + ("+00:00" if zone == "Z" else zone))
+        moment = datetime.fromisoformat(match[1].replace(" ", "T") + ("+00:00" if zone == "Z" else zone))
         milliseconds = int((match[2] or "").ljust(3, "0")[:3])
         return max(0, int(moment.astimezone(UTC).timestamp()) * 1000 + milliseconds)
     except (ValueError, OverflowError):

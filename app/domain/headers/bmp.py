@@ -6,7 +6,7 @@ import struct
 
 from app.domain.headers import png
 from app.domain.headers.layout import Layout, Wanted
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.memory import decoding_bytes
 
 _CORE_HEADER_BYTES = 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -15,7 +15,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def read(content: bytes, wanted: Wanted) -> Layout:
     """Return the layout of a BMP. Raises MALFORMED."""
     width, height = _size(content, 14)
-    return Layout(width, height, decoder_bytes=pixel_bytes("bmp", abs(width) * height))
+    return Layout(
+        width, height, decoder_bytes=decoding_bytes("bmp", abs(width) * height, (abs(width), height), 1, wanted)
+    )
 
 
 def read_icon(content: bytes, wanted: Wanted) -> Layout:
@@ -40,7 +42,7 @@ def read_icon(content: bytes, wanted: Wanted) -> Layout:
     if not found:
         raise ValueError("no entry")
     _, _, width, height = max(found)
-    return Layout(width, height, decoder_bytes=pixel_bytes("ico", width * height))
+    return Layout(width, height, decoder_bytes=decoding_bytes("ico", width * height, (width, height), 1, wanted))
 
 
 def _size(content: bytes, at: int) -> tuple[int, int]:

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.domain.headers.layout import MALFORMED, MAX_BOXES, Layout, Wanted, reduction
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.layout import MALFORMED, MAX_BOXES, Layout, Wanted
+from app.domain.headers.memory import decoding_bytes
 from app.domain.headers.video import HEADER_BYTES, Coded, av1_sequence, hevc_configuration
 
 # Boxes that hold the boxes we look for, with the bytes before their children.
@@ -129,10 +129,8 @@ def read(content: bytes, wanted: Wanted, kind: str) -> Layout:
     # The largest of all is what a decoder may allocate, whichever of them it believes.
     sizes = [(width, height), *((coded.width, coded.height) for coded in found.coded), *found.extents]
     decoded = max(sizes, key=lambda size: size[0] * size[1])
-    factor = reduction(width, height, wanted.smallest_side)
-    kept = min(found.frames, wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
     pieces = sum(coded.width * coded.height for coded in found.coded[:_MAX_ITEMS]) if found.pieces > 1 else 0
-    cost = pixel_bytes(kind, decoded[0] * decoded[1] + pieces // 4, kept_bytes=kept)
+    cost = decoding_bytes(kind, decoded[0] * decoded[1] + pieces // 4, (width, height), found.frames, wanted)
     return Layout(width, height, found.frames, *decoded, decoder_bytes=cost)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted, reduction
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted
+from app.domain.headers.memory import decoding_bytes
 
 
 def read(content: bytes, wanted: Wanted) -> Layout:
@@ -13,9 +13,9 @@ def read(content: bytes, wanted: Wanted) -> Layout:
     width, height, frames, _ = _walk(content, wanted.max_frames)
     if frames == 0:
         raise ValueError("no frame")
-    factor = reduction(width, height, wanted.smallest_side)
-    kept = min(frames, wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
-    return Layout(width, height, frames, decoder_bytes=pixel_bytes("gif", width * height, kept_bytes=kept))
+    kind = "gif animated" if frames > 1 else "gif"
+    cost = decoding_bytes(kind, width * height, (width, height), frames, wanted)
+    return Layout(width, height, frames, decoder_bytes=cost)
 
 
 def picture_end(content: bytes) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from app.domain.headers.layout import Layout, Wanted
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.memory import decoding_bytes
 
 CODESTREAM = b"\xff\x4f\xff\x51"
 # The codestream's header follows a few small boxes; a colour profile is the largest of them.
@@ -26,4 +26,5 @@ def read(content: bytes, wanted: Wanted) -> Layout:
         raise ValueError(f"{components} components")
     width, height = right - left, bottom - top
     # The decoder keeps 32 bits for each sample, and half as much again for the wavelets of a tile.
-    return Layout(width, height, decoder_bytes=pixel_bytes("jp2", width * height * max(3, components) // 3))
+    samples = width * height * max(3, components) // 3
+    return Layout(width, height, decoder_bytes=decoding_bytes("jp2", samples, (width, height), 1, wanted))

@@ -1,37 +1,49 @@
 """The measured cost of each decoder: upper bounds of the memory that decoding a picture takes.
 
-Each figure is bytes for each pixel that the decoder allocates, measured as the growth of a process' peak RSS while
-`Decoder.decode` ran on pictures of 4 to 60 megapixels (bench/decoder_memory.py prints the table), rounded up.
+Figures are bytes for each pixel that the decoder allocates: the growth of a process' peak RSS while `Decoder.decode`
+read pictures of 4 and 16 megapixels, rounded up (`python -m bench.decoder_memory` prints the table, bound beside peak).
 """
 
 from __future__ import annotations
 
-# Tables, file buffers and the interpreter's own growth, whatever the picture's size.
-BASE_BYTES = 4 * 1024 * 1024
-# Output, and a second one while it is turned upright or loses its empty alpha channel.
-JPEG_OUTPUT_BYTES = 18
+from app.domain.headers.layout import Wanted, reduction
+
+# Tables, buffers of the file and growth of the interpreter, whatever the picture's size.
+BASE_BYTES = 6 * 1024 * 1024
+# A picture that is reduced to what models want costs so much for each pixel of the result: canvas, alpha, turning.
+OUTPUT_BYTES = 14
+# A frame that waits for the last one.
+KEPT_BYTES = 4
 COEFFICIENT_BYTES = 2
 
-PIXEL_BYTES = {
-    "png": 12,
-    "gif": 14,
-    "bmp": 12,
-    "ico": 12,
-    "webp": 16,
-    "webp_lossless": 16,
-    "tiff": 16,
-    "avif": 24,
-    "heic": 24,
+DECODED_BYTES = {
+    "jpeg": 4,
+    "png": 4,
+    "apng": 14,
+    "gif": 6,
+    "gif animated": 12,
+    "bmp": 10,
+    "ico": 8,
+    "webp": 6,
+    "webp alpha": 8,
+    "webp animated": 20,
+    "tiff": 12,
+    "avif": 16,
+    "heic": 16,
     "jxl": 40,
     "jp2": 32,
 }
 
 
+def decoding_bytes(kind: str, decoded_pixels: int, size: tuple[int, int], frames: int, wanted: Wanted) -> int:
+    """Return the bound for a picture of `size` whose decoder allocates `decoded_pixels` at once."""
+    factor = reduction(*size, wanted.smallest_side)
+    output = (size[0] // factor + 1) * (size[1] // factor + 1)
+    kept = max(1, min(frames, wanted.frames))
+    return BASE_BYTES + decoded_pixels * DECODED_BYTES[kind] + output * (OUTPUT_BYTES + kept * KEPT_BYTES)
+
+
 def jpeg_bytes(output_pixels: int, coefficients: int) -> int:
     """Return the bound for a JPEG: the output at its scale, and all coefficients where several scans refine them."""
-    return BASE_BYTES + output_pixels * JPEG_OUTPUT_BYTES + coefficients * COEFFICIENT_BYTES
-
-
-def pixel_bytes(kind: str, pixels: int, *, kept_bytes: int = 0) -> int:
-    """Return the bound for a decoder that holds whole pictures; `kept_bytes` are frames that stay beside it."""
-    return BASE_BYTES + pixels * PIXEL_BYTES[kind] + kept_bytes
+    output = output_pixels * (DECODED_BYTES["jpeg"] + OUTPUT_BYTES)
+    return BASE_BYTES + output + coefficients * COEFFICIENT_BYTES

@@ -6,10 +6,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted, reduction
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted
+from app.domain.headers.memory import decoding_bytes
 
 _SIGNATURE_BYTES = 8
+# Channels of a pixel for each colour type.
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,17 @@ def read(content: bytes, wanted: Wanted) -> Layout:
             frames += 1
             if frames > wanted.max_frames:
                 break
-    factor = reduction(width, height, wanted.smallest_side)
     count = max(1, frames) if animated else 1
-    kept = min(count, wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
-    # The canvas of an animation, its copy and one decoded frame stay beside each other.
-    canvas = 3 * width * height * 4 if count > 1 else 0
-    return Layout(width, height, count, decoder_bytes=pixel_bytes("png", width * height, kept_bytes=kept + canvas))
+    cost = decoding_bytes("apng" if count > 1 else "png", width * height, (width, height), count, wanted)
+    if content[28]:
+        # An interlaced picture is put together as the file has it, before it becomes RGBA.
+        cost += width * height * _pixel_bytes(content[24], content[25])
+    return Layout(width, height, count, decoder_bytes=cost)
+
+
+def _pixel_bytes(bits: int, colour: int) -> int:
+    """Return the bytes of a pixel in the file; unknown kinds count as the largest."""
+    return max(1, _CHANNELS.get(colour, 4) * bits // 8)
 
 
 def apng_frames(content: bytes, max_frames: int) -> list[ApngFrame]:

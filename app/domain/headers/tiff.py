@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from app.domain.headers.layout import Layout, Wanted, reduction
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.layout import Layout, Wanted
+from app.domain.headers.memory import DECODED_BYTES, decoding_bytes
 
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
 _READ = frozenset({_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT})
@@ -51,9 +51,7 @@ def read(content: bytes, wanted: Wanted) -> Layout:
     if first is None:
         raise ValueError("no size in the first directory")
     width, height = first[_WIDTH], first[_HEIGHT]
-    factor = reduction(width, height, wanted.smallest_side)
-    kept = min(frames, wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
-    cost = pixel_bytes("tiff", 0, kept_bytes=kept + decoded_bytes)
+    cost = decoding_bytes("tiff", 0, (width, height), frames, wanted) + decoded_bytes
     return Layout(width, height, frames, *decoded, decoder_bytes=cost)
 
 
@@ -78,4 +76,5 @@ def _cost(page: dict[int, int]) -> tuple[tuple[int, int], int]:
     tile = (page.get(_TILE_WIDTH, 0), page.get(_TILE_HEIGHT, 0))
     sample_bytes = max(1, -(-min(page.get(_BITS, 8), 64) * min(page.get(_SAMPLES, 1), 16) // 8))
     largest = (max(width, tile[0]), max(height, tile[1]))
-    return largest, pixel_bytes("tiff", width * height) + (tile[0] * tile[1] + width * height) * sample_bytes
+    pixels = width * height
+    return largest, pixels * DECODED_BYTES["tiff"] + (tile[0] * tile[1] + pixels) * sample_bytes

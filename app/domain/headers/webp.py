@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted, reduction
-from app.domain.headers.memory import pixel_bytes
+from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted
+from app.domain.headers.memory import decoding_bytes
 
 _ANIMATED = 2
 
@@ -29,30 +29,30 @@ def read(content: bytes, wanted: Wanted) -> Layout:
     Raises MALFORMED.
     """
     canvas: tuple[int, int] | None = None
-    largest, lossless, frames, animated = (0, 0), False, 0, False
+    largest, alpha, frames, animated = (0, 0), False, 0, False
     for kind, start, size in chunks(content):
         if kind == b"VP8X" and canvas is None:
             animated = bool(content[start] & _ANIMATED)
             canvas = (_24(content, start + 4) + 1, _24(content, start + 7) + 1)
+        elif kind == b"ALPH":
+            alpha = True
         elif kind == b"ANMF" and animated:
             frames += 1
             largest = _larger(largest, (_24(content, start + 6) + 1, _24(content, start + 9) + 1))
             for inner, inner_start, _ in chunks(content, start + 16, start + size):
                 if inner in (b"VP8 ", b"VP8L"):
                     largest = _larger(largest, _picture(inner, content, inner_start))
-                    lossless = lossless or inner == b"VP8L"
             if frames > wanted.max_frames:
                 break
         elif kind in (b"VP8 ", b"VP8L") and not animated:
-            largest, lossless = _picture(kind, content, start), kind == b"VP8L"
+            largest, alpha = _picture(kind, content, start), alpha or kind == b"VP8L"
             break
     width, height = canvas or largest
     if not largest[0] or not width:
         raise ValueError("no VP8 chunk")
     decoded = (max(width, largest[0]), max(height, largest[1]))
-    factor = reduction(width, height, wanted.smallest_side)
-    kept = min(max(1, frames), wanted.frames) * (width // factor + 1) * (height // factor + 1) * 4
-    cost = pixel_bytes("webp_lossless" if lossless else "webp", decoded[0] * decoded[1], kept_bytes=kept)
+    decoder = "webp animated" if frames > 1 else "webp alpha" if alpha else "webp"
+    cost = decoding_bytes(decoder, decoded[0] * decoded[1], (width, height), frames, wanted)
     return Layout(width, height, max(1, frames), *decoded, decoder_bytes=cost)
 
 

@@ -26,6 +26,7 @@ _RLE8, _RLE4, _BIT_FIELDS, _RLE24_OS2, _ALPHA_BIT_FIELDS = 1, 2, 3, 4, 6
 _FILE_HEADER_BYTES: Final = 14
 # The largest entry that icons have: 256 x 256 pixels of 32 bits, with its mask and header.
 _MAX_MISSING_BYTES: Final = 512 * 1024
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _EMBEDDED: Final = b"DEBM"
 
 
@@ -65,19 +66,21 @@ def decode_bmp(content: bytes, smallest_side: int) -> Raster:
 def decode_icon(content: bytes, smallest_side: int) -> Raster:
     """Return the largest entry of an ICO or CUR. Raises SkiaRefusal, or what reading malformed bytes raises.
 
-    Skia refuses entries that leave the file, where Chromium shows what is there: zeros take the place of the rest.
+    Skia refuses entries that leave the file, where Chromium shows what is there. So a PNG is handed over by itself, and
+    zeros take the place of what a bitmap lacks.
     """
     (count,) = struct.unpack_from("<H", content, 4)
     entries = [
         struct.unpack_from("<II", content, at + 8) for at in range(6, min(6 + 16 * count, len(content) - 15), 16)
     ]
-    end = max((offset + size for size, offset in entries), default=0)
-    missing = end - len(content)
+    missing = max((offset + size for size, offset in entries), default=0) - len(content)
     # An entry that claims more than it has is one thing, a wild number another.
-    if 0 < missing <= _MAX_MISSING_BYTES:
-        raster = still(content + bytes(missing), smallest_side)
-        return Raster(0, raster.pixels, True)
-    return still(content, smallest_side)
+    if not 0 < missing <= _MAX_MISSING_BYTES:
+        return still(content, smallest_side)
+    for _, offset in entries:
+        if len(entries) == 1 and content[offset : offset + 8] == _PNG_SIGNATURE:
+            return still(content[offset:], smallest_side)
+    return Raster(0, still(content + bytes(missing), smallest_side).pixels, True)
 
 
 def _read(content: bytes) -> _Header:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.domain.headers.jpeg import colour_profile, picture_end, read_header
-from app.inference.decoding.by_skia import Raster, SkiaRefusal, still
+from app.inference.decoding.by_skia import Raster, still
 from app.inference.decoding.colour import from_profile
 from app.inference.decoding.pixels import reduced
 
@@ -41,7 +41,4 @@ def _by_skia(content: bytes, smallest_side: int) -> Raster:
     whole = content + _END if truncated and header.buffered else content
     side = smallest_side or max(header.width, header.height)
     scale = next((n for n in (8, 4, 2) if min(-(-header.width // n), -(-header.height // n)) >= side), 1)
-    raster = still(whole, smallest_side, reduction=scale)
-    if raster.pixels.shape[2] == 4 and raster.pixels[..., 3].max() == 0:
-        raise SkiaRefusal("nothing of the picture is there")
-    return Raster(0, raster.pixels, truncated)
+    return Raster(0, still(whole, smallest_side, reduction=scale).pixels, truncated)

@@ -14,7 +14,7 @@ from app.domain.headers import boxes
 from app.domain.headers.layout import MALFORMED
 from app.domain.images import ImageFormat
 from app.inference.decoding.by_skia import Raster
-from app.inference.decoding.colour import from_code_points, from_profile
+from app.inference.decoding.colour import CodePoints, from_code_points, from_profile
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
@@ -80,12 +80,12 @@ def orientation(content: bytes, kind: ImageFormat) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _boxes(content: bytes) -> tuple[tuple[int, int, float] | None, list[int]]:
+def _boxes(content: bytes) -> tuple[CodePoints | None, list[int]]:
     try:
         found = boxes.read_picture(content)
     except MALFORMED:
         return None, []
-    points = (*found.colours, found.peak_nits or DEFAULT_PEAK_NITS) if found.colours else None
+    points = CodePoints(*found.colours, found.peak_nits or DEFAULT_PEAK_NITS) if found.colours else None
     return points, found.delays_ms
 
 
@@ -94,7 +94,7 @@ def _rasters(
     kind: ImageFormat,
     chosen: tuple[int, ...],
     smallest_side: int,
-    points: tuple[int, int, float] | None,
+    points: CodePoints | None,
 ) -> Iterator[Raster]:
     size: tuple[int, int] | None = None
     source: tuple[int, int] | None = None
@@ -109,7 +109,7 @@ def _rasters(
             if isinstance(profile, bytes) and profile:
                 pixels = from_profile(pixels, profile)
             elif points is not None:
-                pixels = from_code_points(pixels, *points)
+                pixels = from_code_points(pixels, points)
             # Pages of one file may differ in size; frames may not.
             if size is not None and pixels.shape[1::-1] != size:
                 pixels = _fitted(pixels, size)

@@ -15,7 +15,7 @@ from app.domain.headers.exif import exif_orientation
 from app.domain.headers.layout import MALFORMED
 from app.domain.headers.png import ApngFrame, apng_frames, chunks
 from app.inference.decoding.by_skia import Raster, still
-from app.inference.decoding.colour import from_code_points
+from app.inference.decoding.colour import CodePoints, from_code_points
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
@@ -26,6 +26,9 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SHARED = frozenset({b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"sBIT"})
 _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = 1, 2
 _BLEND_OVER = 1
+# See `colour`: what Chromium shows the curves of cameras by, in a PNG.
+_CAMERA_POWER = 2.4
+_ROWS_BYTES = 1024 * 1024
 _MAX_EXIF_BYTES = 65_536
 # libpng takes 0.3 s for each megabyte of text that it is given, and nobody asks for it.
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
@@ -57,7 +60,7 @@ def orientation(content: bytes) -> int:
     return 1
 
 
-def _code_points(content: bytes) -> tuple[int, int, float] | None:
+def _code_points(content: bytes) -> CodePoints | None:
     """Return primaries, transfer and peak of a cICP chunk, which has precedence over all others; None without one."""
     points: tuple[int, int] | None = None
     peak = 0.0
@@ -70,13 +73,13 @@ def _code_points(content: bytes) -> tuple[int, int, float] | None:
             peak = int.from_bytes(content[chunk.start + 16 : chunk.start + 20], "big") / 10_000
         elif chunk.kind in (b"IDAT", b"PLTE"):
             break
-    return (*points, peak or DEFAULT_PEAK_NITS) if points else None
+    return CodePoints(*points, peak or DEFAULT_PEAK_NITS, _CAMERA_POWER) if points else None
 
 
-def _coloured(raster: Raster, points: tuple[int, int, float] | None) -> Raster:
+def _coloured(raster: Raster, points: CodePoints | None) -> Raster:
     if points is None:
         return raster
-    return Raster(raster.index, from_code_points(raster.pixels, *points), raster.truncated)
+    return Raster(raster.index, from_code_points(raster.pixels, points), raster.truncated)
 
 
 def _composited(
@@ -112,21 +115,19 @@ def _key_frame(animation: list[ApngFrame], first: int, width: int, height: int) 
 
 
 def _draw(canvas: Pixels, pixels: Pixels, over: bool) -> None:
-    """Put straight RGB or RGBA pixels on a premultiplied canvas."""
+    """Put straight RGB or RGBA pixels on a premultiplied canvas, some rows at a time."""
     if pixels.shape[2] == 3:
         canvas[..., :3] = pixels
         canvas[..., 3] = 255
         return
-    alpha = pixels[..., 3:].astype(np.uint16)
-    colours = (pixels[..., :3] * alpha + 127) // 255
-    if over:
-        below = (canvas * (255 - alpha) + 127) // 255
-        canvas[...] = below
-        canvas[..., :3] += colours.astype(np.uint8)
-        canvas[..., 3] += pixels[..., 3]
-    else:
-        canvas[..., :3] = colours
-        canvas[..., 3] = pixels[..., 3]
+    rows = max(1, _ROWS_BYTES // (8 * pixels.shape[1]))
+    for top in range(0, pixels.shape[0], rows):
+        part, below = pixels[top : top + rows], canvas[top : top + rows]
+        alpha = part[..., 3:].astype(np.uint16)
+        drawn = np.concatenate([(part[..., :3] * alpha + 127) // 255, alpha], axis=2)
+        if over:
+            drawn += (below * (255 - alpha) + 127) // 255
+        below[...] = np.minimum(drawn, 255)
 
 
 def _without_long_text(content: bytes) -> bytes:

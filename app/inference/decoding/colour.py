@@ -10,6 +10,7 @@ import hashlib
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,10 +24,11 @@ from app.inference.runtime import Pixels
 # Code points of ITU-T H.273.
 PRIMARIES_709, PRIMARIES_2020, PRIMARIES_P3 = 1, 9, 12
 TRANSFER_PQ, TRANSFER_HLG = 16, 18
-_LINEAR, _SRGB_TRANSFER = 8, 13
+_LINEAR = 8
 _GAMMA_22, _GAMMA_28 = 4, 5
-# BT.709, BT.601 and both BT.2020 curves are shown by the inverse of a display, a power of 2.4 (BT.1886).
-_TELEVISION: Final = frozenset({1, 6, 14, 15})
+# Curves of cameras: BT.709, BT.601 and both of BT.2020. Chromium shows them in a PNG by the curve of a reference
+# display, a power of 2.4 (BT.1886), and in an AVIF as if they were sRGB.
+_CAMERA: Final = frozenset({1, 6, 14, 15})
 # A profile's transform is kept, as one camera writes one profile into all its pictures; a transform takes some 40 kB.
 _KEPT_PROFILES: Final = 16
 # No profile is larger; the tag table begins behind the header.
@@ -59,13 +61,26 @@ def from_profile(pixels: Pixels, profile: bytes) -> Pixels:
         return pixels
 
 
-def from_code_points(pixels: Pixels, primaries: int, transfer: int, peak_nits: float = hdr.DEFAULT_PEAK_NITS) -> Pixels:
+@dataclass(frozen=True, slots=True)
+class CodePoints:
+    """Colours by ITU-T H.273. `peak_nits` is the brightest light of an HDR picture.
+
+    `camera_power` is what the curves of cameras are shown by; 0 takes them as sRGB.
+    """
+
+    primaries: int
+    transfer: int
+    peak_nits: float = hdr.DEFAULT_PEAK_NITS
+    camera_power: float = 0.0
+
+
+def from_code_points(pixels: Pixels, points: CodePoints) -> Pixels:
     """Return RGB or straight RGBA pixels in sRGB; unknown code points leave them as they are."""
+    primaries, transfer = points.primaries, points.transfer
     if transfer in (TRANSFER_PQ, TRANSFER_HLG):
-        return hdr.to_srgb(
-            pixels, transfer == TRANSFER_PQ, primaries == PRIMARIES_709, primaries == PRIMARIES_P3, peak_nits
-        )
-    space = _code_point_space(primaries, transfer)
+        gamut = (primaries == PRIMARIES_709, primaries == PRIMARIES_P3)
+        return hdr.to_srgb(pixels, transfer == TRANSFER_PQ, *gamut, points.peak_nits)
+    space = _code_point_space(primaries, transfer, points.camera_power)
     return pixels if space is None else _by_skia(pixels, space)
 
 
@@ -138,7 +153,7 @@ def _skia_space(profile: bytes) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _code_point_space(primaries: int, transfer: int) -> Any:
+def _code_point_space(primaries: int, transfer: int, camera_power: float) -> Any:
     """Return Skia's colour space, or None where it is sRGB or unknown."""
     import skia
 
@@ -147,9 +162,10 @@ def _code_point_space(primaries: int, transfer: int) -> Any:
     curve = skia.cms.NamedTransferFn.kSRGB
     if transfer == _LINEAR:
         curve = skia.cms.NamedTransferFn.kLinear
-    elif transfer in _TELEVISION or transfer in (_GAMMA_22, _GAMMA_28):
-        power = {_GAMMA_22: 2.2, _GAMMA_28: 2.8}.get(transfer, 2.4)
-        curve = skia.cms.TransferFunction([power, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    else:
+        power = {_GAMMA_22: 2.2, _GAMMA_28: 2.8}.get(transfer, camera_power if transfer in _CAMERA else 0.0)
+        if power:
+            curve = skia.cms.TransferFunction([power, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     space = skia.ColorSpace.MakeRGB(curve, gamut)
     return None if space.isSRGB() else space
 

@@ -52,7 +52,15 @@ _DECODER_ERRORS: Final = (
     struct.error,
     zlib.error,
 )
-_TRUNCATION_MARKS: Final = ("truncated", "premature", "unexpected end", "cannot read", "image data", "incomplete")
+_TRUNCATION_MARKS: Final = (
+    "truncated",
+    "premature",
+    "unexpected end",
+    "cannot read",
+    "image data",
+    "incomplete",
+    "more_input",
+)
 
 
 def _no_limit(_: int) -> None:
@@ -101,6 +109,9 @@ class Decoder:
             truncated = truncated or raster.truncated
             size = raster.source if any(raster.source) else size
             frames.append(Frame(turned(raster.pixels, orientation), raster.index))
+        if truncated and all(frame.pixels.shape[2] == 4 and not frame.pixels[..., 3].any() for frame in frames):
+            detail = "the file ends before the first pixel"
+            return Rejection(RejectReason.TRUNCATED, detail, header.format.value, header.width, header.height)
         width, height = size if orientation < 5 else size[::-1]
         return DecodedImage(replace(header, width=width, height=height, frames=count), truncated, tuple(frames))
 
@@ -119,7 +130,7 @@ class Decoder:
             case ImageFormat.BMP:
                 return 1, iter((by_bmp.decode_bmp(content, side),)), 1
             case ImageFormat.JXL:
-                return 1, iter((by_jxl.decode_jxl(content, side),)), 1
+                return *by_jxl.decode_jxl(content, side, most), 1
             case ImageFormat.AVIF | ImageFormat.HEIC | ImageFormat.TIFF | ImageFormat.JP2:
                 count, rasters = by_pillow.decode_pillow(content, header.format, side, most, header.frames)
                 return count, rasters, by_pillow.orientation(content, header.format)

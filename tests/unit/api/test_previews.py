@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 import pytest
@@ -133,7 +133,7 @@ async def test_bombs_are_refused_with_the_streams_code(service: Service) -> None
     bomb[16:24] = (12_000).to_bytes(4, "big") * 2
     for body, reason in (
         (bytes(bomb), RejectReason.TOO_MANY_PIXELS),
-        (encoded(plain((0, 0, 0), (17_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
+        (encoded(plain((0, 0, 0), (70_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
         (b"GIF89a", RejectReason.UNDECODABLE),
         (b"<svg onload=alert(1)>", RejectReason.UNSUPPORTED_FORMAT),
     ):
@@ -218,6 +218,9 @@ async def test_the_route_says_why_there_is_none(service: Service) -> None:
         assert await ask("bad.jpg", size=size) == (422, "invalid_request")
     service.store.failures.append(StoreUnavailable("away"))
     assert await ask("bad.jpg") == (503, "unavailable")
+    old = service.store.put("images", "old.jpg", jpeg((1, 2, 3)))
+    await service.known("old.jpg", replace(old, etag="e1\nx-evil: 1"))
+    assert await ask("old.jpg") == (404, "gone")
     service.store.failures.append(ObjectMissing("forbidden", "403"))
     assert await ask("bad.jpg") == (422, "forbidden")
     await service.index.apply([IndexEntry(removal(bucket="images", key="bad.jpg", order=2), b"")])

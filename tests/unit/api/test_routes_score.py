@@ -162,6 +162,8 @@ async def test_references_fail_by_name(service: Service) -> None:
     problem_of(await service.reference(bucket="images", key="nothing.jpg"), 404, "no_such_object")
     service.store.put("images", "a.jpg", GREEN)
     problem_of(await service.reference(bucket="images", key="a.jpg", etag="0" * 32), 404, "no_such_object")
+    problem_of(await service.reference(bucket="images", key="a.jpg", etag="e1\nx-evil: 1"), 404, "no_such_object")
+    problem_of(await service.reference(bucket="images", key="a.jpg", version_id="v\r\n1"), 404, "no_such_object")
     fetches = len(service.store.fetches)
     problem_of(await service.reference(bucket="secrets", key="a.jpg"), 403, "bucket_not_served")
     problem_of(await service.reference(bucket="images", key="private/a.jpg"), 403, "bucket_not_served")

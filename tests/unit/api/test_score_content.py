@@ -101,7 +101,7 @@ async def test_what_came_through_the_stream_is_known(make: Make) -> None:
     toy = make()
     first = await scored(toy, RED)
     outcome = prediction(
-        sha256=first.sha256, scores=first.scores, format=first.format, width=first.width, height=first.height
+        sha256=first.sha256, scores=first.scores, format=first.format, width=first.width, height=first.height, frames=1
     )
     other = make()
     await other.index.apply([IndexEntry(outcome, b"")])
@@ -228,7 +228,7 @@ async def test_rejections_are_the_streams_own(make: Make) -> None:
         (b"", RejectReason.EMPTY),
         (b"<svg/>", RejectReason.UNSUPPORTED_FORMAT),
         (RED[:20], RejectReason.UNDECODABLE),
-        (encoded(plain((1, 2, 3), (20_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
+        (encoded(plain((1, 2, 3), (70_000, 1)), "PNG"), RejectReason.TOO_LARGE_SIDE),
     ):
         found = await toy.scorer.score(body)
         assert isinstance(found, Rejection) and found.reason is reason, found

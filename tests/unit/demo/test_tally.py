@@ -34,11 +34,18 @@ def test_outcomes_are_counted_once_per_key_and_strangers_not_at_all() -> None:
     tally.see(_prediction("a", cached=True), 0, 5)
     tally.see(_prediction("a", cached=True), 0, 7)
     assert (tally.waiting, tally.hits, tally.complete) == (1, 1, False)
-    tally.see(_prediction("b", outcome="rejected", reason="empty"), 3, 2)
+    tally.see(_prediction("b", outcome="rejected", reason="empty", publishable=False), 3, 2)
     assert tally.complete
     assert (tally.count("scored"), tally.count("rejected")) == (1, 1)
     assert tally.rejections() == {"empty": 1}
-    assert tally.summary() == {"scored": 1, "rejected": 1, "gone": 0, "from_known_scores": 1, "flagged": 0}
+    assert tally.summary() == {
+        "scored": 1,
+        "rejected": 1,
+        "gone": 0,
+        "publishable": 1,
+        "from_known_scores": 1,
+        "flagged": 0,
+    }
     assert tally.positions == {0: 7, 3: 2}
 
 

@@ -128,6 +128,15 @@ async def test_stopped_while_the_broker_is_away_the_messages_stay_in_the_queue()
     assert bridge.state.deleted == 0
 
 
+async def test_a_message_whose_texts_are_no_utf8_arrives_all_the_same() -> None:
+    queue, broker = MemoryQueue(ManualClock()), Broker()
+    queue.put(["half a pair \ud800"])
+    queue._waiting[0] = ("message-\ud800", queue._waiting[0][1])
+    await run_until_empty(bridge_of(queue, broker), queue)
+    ((_, key, value),) = broker.records
+    assert key == b"message-\xed\xa0\x80" and value == b"half a pair \xed\xa0\x80"
+
+
 async def test_a_message_too_large_for_kafka_is_a_dead_letter_and_holds_up_nobody() -> None:
     queue, broker = MemoryQueue(ManualClock()), Broker()
     queue.put(["x" * (MAX_BODY_BYTES + 1), "small"])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.adapters.avro import Codec
-from app.domain.events import Malformed, parse_message
+from app.domain import identity
+from app.domain.events import Created, Ignored, Malformed, parse_message
 from app.domain.filters import UploadFilter
+from app.domain.object_names import key_fault, reference_fault
 from app.pipeline.identify import IdentifyProcessor
 from app.ports import SourceRecord
 from app.settings import Settings
@@ -27,9 +30,10 @@ SCALARS = (
 )
 WORD_LINES = """Records s3 object bucket name key eTag size sequencer eventSource eventName eventTime eventVersion body
 Type Message Event detail detail-type source Sns EventSource versionId version-id etag reason userIdentity PrincipalId
-configurationId"""
+configurationId schema payload action Action account EventName eventSource"""
 SAYING_LINES = f"""aws:s3 minio:s3 ceph:s3 aws:sqs aws:sns aws.s3 Notification s3:TestEvent ObjectCreated:Put {ETAG}
-ObjectCreated:Post s3:ObjectRemoved:Delete 2.1 a+b%20c.jpg %ff x-global"""
+ObjectCreated:Post s3:ObjectRemoved:Delete 2.1 3.0 a+b%20c.jpg %ff x-global rustfs:s3 sgws:s3 new:s3 Publish PutObject
+DeleteObject ../x images 10.0.0.1"""
 WORDS = st.sampled_from(WORD_LINES.split())
 SAYINGS = st.sampled_from(SAYING_LINES.split())
 JSON = st.recursive(
@@ -44,6 +48,15 @@ RECORD = st.builds(
         st.sampled_from(["eventVersion", "eventSource", "eventTime", "eventName", "userIdentity"]), JSON, max_size=2
     ),
     st.dictionaries(FIELDS, SCALARS | SAYINGS, max_size=3),
+)
+
+
+Wrap = Callable[[Any], Any]
+WRAPS: tuple[Wrap, ...] = (
+    lambda body: {"schema": None, "payload": body},
+    lambda body: {"Type": "Notification", "Message": body},
+    lambda body: {"Records": [{"eventSource": "aws:sqs", "body": body}]},
+    lambda body: {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": body}}]},
 )
 
 
@@ -99,3 +112,47 @@ def test_nearly_right_records_in_any_envelopes(records: list[Any], wraps: list[A
 @given(st.text(max_size=60), st.integers(0, 200))
 def test_cut_off_messages(text: str, length: int) -> None:
     check(json.dumps({"Records": [record(object={"key": text})]}, ensure_ascii=False).encode()[:length])
+
+
+# Text that may be more than one thing: a number, a header, a path, the half of a character.
+NASTY = SCALARS | st.sampled_from(
+    ["e1\nx: y", "\0", "a/../../b", "evil.example:80#", "%00", "\udcff", "a" * 2000, 7, 1e999]
+)
+
+
+@given(
+    st.sampled_from(["aws:s3", "minio:s3", "ceph:s3", "rustfs:s3", "sgws:s3", "new:s3"]) | NASTY,
+    st.dictionaries(FIELDS, NASTY, max_size=5),
+    st.just("images") | NASTY,
+    st.sampled_from(["2.1", "3.0"]) | NASTY,
+)
+def test_what_is_read_can_be_asked_for_and_everything_else_is_a_dead_letter(
+    event_source: Any, thing: dict[str, Any], bucket: Any, version: Any
+) -> None:
+    raw = record(eventSource=event_source, eventVersion=version, s3={"bucket": {"name": bucket}}, object=thing)
+    value = json.dumps({"Records": [raw]}).encode()
+    check(value)
+    (parsed,) = parse_message(value)
+    event = parsed.event
+    if isinstance(event, Created):
+        assert reference_fault(event.bucket, event.key, event.version_id, event.etag) is None
+        assert identity.upload_id_of(event) and identity.order_key_of(event) is not None
+        assert event.alternate_key is None or key_fault(event.alternate_key) is None
+    else:
+        assert isinstance(event, Malformed | Ignored)
+
+
+@given(JSON, st.lists(st.sampled_from(list(WRAPS)), max_size=5))
+def test_any_json_in_any_envelopes_of_objects(value: Any, wraps: list[Wrap]) -> None:
+    text = json.dumps(value)
+    for wrap in wraps:
+        text = json.dumps(wrap(json.loads(text)))
+    check(text.encode())
+
+
+@given(st.sampled_from(list(WRAPS)))
+def test_envelopes_without_end_return(wrap: Wrap) -> None:
+    body: Any = record()
+    for _ in range(200):
+        body = wrap(body)
+    check(json.dumps(body).encode())

@@ -561,7 +561,7 @@ async def test_an_unreadable_object_is_deferred_and_at_last_a_dead_letter(bench:
     ],
 )
 async def test_a_task_whose_names_no_request_may_carry_is_a_dead_letter_at_once(
-    bench: Bench, change: dict[str, str], reason: str
+    bench: Bench, change: dict[str, Any], reason: str
 ) -> None:
     task = replace(task_of(bench.store.put("b", "k.jpg", GREEN)), **change)
     completion = await bench.run(task)

@@ -1,4 +1,4 @@
-"""The file of the records in hand: what a dead process leaves in it, and what the next one makes of that."""
+"""The file of the records in hand: the marks of a dead process, and how the next process counts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.adapters.marks import MarksFile, open_marks
+from app.errors import StartupRefused
 from app.settings import ROOT
 from app.streaming.ports import SourcePartition
 from app.streaming.suspects import NO_MARK, Place
@@ -104,6 +107,20 @@ def test_more_records_than_slots_are_not_marked_and_slots_are_used_again(tmp_pat
     marks.clear(first)
     assert marks.put(Place(TASKS, 8)) == first
     assert set(opened(tmp_path).last_run.crashes) == {Place(TASKS, 1), Place(TASKS, 8)}
+
+
+def test_a_folder_that_cannot_be_written_any_more_does_not_end_the_process(tmp_path: Path) -> None:
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    marks = opened(folder)
+    shutil.rmtree(folder)
+    marks.save({Place(TASKS, 5): 2})
+    marks.clear(marks.put(Place(TASKS, 5)))
+
+
+def test_a_folder_that_cannot_be_written_at_the_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartupRefused, match="cannot keep the records in hand"):
+        opened(tmp_path / "absent")
 
 
 def test_suspects_are_bounded_and_those_of_most_crashes_stay(tmp_path: Path) -> None:

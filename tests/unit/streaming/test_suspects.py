@@ -1,4 +1,4 @@
-"""What was in hand at a crash is handled alone, and given up after the third; what no record caused accuses none."""
+"""Suspects: records that were in hand at a crash are handled alone, and given up after the third crash."""
 
 from __future__ import annotations
 
