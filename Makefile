@@ -1,7 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-lake test test-unit test-fault test-browser screenshots oracle test-gpu check format lock docs schema-ids clean
+.PHONY: help demo demo-lake test test-unit fuzz test-fault test-browser screenshots oracle test-gpu check format lock docs schema-ids clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ test: .venv/.dev ## all layers (unit, contract, integration, fault, system, brow
 
 test-unit: .venv/.dev  ## unit tests only, seconds
 	$(PY) -m pytest tests/unit
+
+fuzz: .venv/.dev ## hostile input for everything that reads foreign bytes: some minutes; `make fuzz FUZZ="--inputs 200000 --seed 2"`
+	$(PY) -m tests.fuzz $(FUZZ)
 
 test-fault: .venv/.dev ## the tests that kill, freeze and cut
 	$(PY) -m pytest tests/fault

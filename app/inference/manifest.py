@@ -15,12 +15,14 @@ from typing import Any
 
 import yaml
 
+from app.domain import plain_yaml
 from app.errors import ManifestError
 from app.inference.runtime import Fit, ImageInput
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
-_VERSION = re.compile(r"^[0-9]+(\.[0-9]+){0,2}$")
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOST_SHOWN = 200
 
 
 class Kind(StrEnum):
@@ -206,9 +208,11 @@ class _Section:
             raise ManifestError(f"{path}:{self.line}: {name or 'the file'} must be a mapping")
         self.nodes: dict[str, yaml.Node] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ManifestError(f"{path}:{key.start_mark.line + 1}: a key must be text")
             text = str(key.value)
             if text in self.nodes:
-                raise ManifestError(f"{path}:{key.start_mark.line + 1}: {text!r} is given twice")
+                raise ManifestError(f"{path}:{key.start_mark.line + 1}: {_shown(text)} is given twice")
             self.nodes[text] = value
         self.seen: set[str] = set()
 
@@ -227,43 +231,46 @@ class _Section:
             if default is None:
                 raise self.fail(key, "is missing")
             return default
-        return _construct(self.nodes[key])
+        try:
+            return _construct(self.nodes[key])
+        except ValueError as error:
+            raise self.fail(key, f"has a value that cannot be read: {error}"[:_MOST_SHOWN]) from error
 
     def text(self, key: str, default: str | None = None) -> str:
         found = self.value(key, default)
         if not isinstance(found, str):
-            raise self.fail(key, f"must be text (quote it), found {found!r}")
+            raise self.fail(key, f"must be text (quote it), found {_shown(found)}")
         return found
 
     def whole(self, key: str, default: int | None = None, low: int = 1, high: int = 1_000_000) -> int:
         found = self.value(key, default)
         if isinstance(found, bool) or not isinstance(found, int) or not low <= found <= high:
-            raise self.fail(key, f"must be a whole number from {low} to {high}, found {found!r}")
+            raise self.fail(key, f"must be a whole number from {low} to {high}, found {_shown(found)}")
         return found
 
     def number(self, key: str, low: float, high: float) -> float:
         found = self.value(key)
         if isinstance(found, bool) or not isinstance(found, int | float) or not low <= found <= high:
-            raise self.fail(key, f"must be a number from {low} to {high}, found {found!r}")
+            raise self.fail(key, f"must be a number from {low} to {high}, found {_shown(found)}")
         return float(found)
 
     def flag(self, key: str, default: bool) -> bool:
         found = self.value(key, default) if key in self.nodes else default
         self.seen.add(key)
         if not isinstance(found, bool):
-            raise self.fail(key, f"must be true or false, found {found!r}")
+            raise self.fail(key, f"must be true or false, found {_shown(found)}")
         return found
 
     def one_of(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
         found = self.text(key, default)
         if found not in allowed:
-            raise self.fail(key, f"must be one of {', '.join(allowed)}, found {found!r}")
+            raise self.fail(key, f"must be one of {', '.join(allowed)}, found {_shown(found)}")
         return found
 
     def triple(self, key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
         found = self.value(key, list(default))
-        if not isinstance(found, list) or len(found) != 3 or not all(isinstance(v, int | float) for v in found):
-            raise self.fail(key, f"must be three numbers, found {found!r}")
+        if not isinstance(found, list) or len(found) != 3 or not all(_is_number(value) for value in found):
+            raise self.fail(key, f"must be three numbers from -1e9 to 1e9, found {_shown(found)}")
         return (float(found[0]), float(found[1]), float(found[2]))
 
     def section(self, key: str) -> _Section:
@@ -279,26 +286,39 @@ class _Section:
 
 
 def _construct(node: yaml.Node) -> Any:
-    return yaml.safe_load(yaml.serialize(node))
+    """Return the value of a node. Raises ValueError where its text is not of its kind, as in a date of a 40th day."""
+    try:
+        return yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value <= 1e9
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a complaint shows it: on one line, not longer than that."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number too long to print"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def read_manifest(path: Path) -> ModelManifest:
     """Read `model.yaml`; raises ManifestError (file, line, reason) on anything missing, unknown or impossible."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = plain_yaml.compose(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise ManifestError(f"{path}:{line}: is not YAML: {getattr(error, 'problem', error)}") from error
-    if node is None:
-        raise ManifestError(f"{path}:1: is empty")
+    except plain_yaml.NotPlain as error:
+        raise ManifestError(f"{path}:{error.line}: {error.reason}") from error
     root = _Section(node, path, "")
     name, version = root.text("name"), root.text("version")
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise root.fail("name", f"must be lower case letters, digits and _, found {name!r}")
-    if not _VERSION.match(version):
+    if not _VERSION.fullmatch(version):
         raise root.fail("version", f"must be numbers with dots, found {version!r}")
     if (path.parent.parent.name, path.parent.name) != (name, version):
         raise root.fail("name", f"{name}@{version} must lie in a folder {name}/{version}/, not in {path.parent}")
@@ -355,7 +375,7 @@ def _artefact(section: _Section) -> Artefact:
     path, digest, package = section.text("path"), section.text("sha256"), section.text("package", "")
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise section.fail("path", "must stay inside its folder or package")
-    if not _DIGEST.match(digest):
+    if not _DIGEST.fullmatch(digest):
         raise section.fail("sha256", "must be 64 lower-case hex digits")
     section.close()
     return Artefact(path=path, sha256=digest, package=package)

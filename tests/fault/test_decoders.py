@@ -137,6 +137,14 @@ async def test_a_decoder_that_lies_about_its_answer_is_replaced(pool: DecodePool
     await _works(pool)
 
 
+async def test_a_decoder_that_asks_for_memory_again_and_again_waits_for_nobody(pool: DecodePool) -> None:
+    """Two that held half and asked for more would wait for each other, and all pictures after them."""
+    order = f"!ask {100 * MEBIBYTE} {100 * MEBIBYTE}"
+    for found in await asyncio.gather(*(_rejected(pool, order) for _ in range(2))):
+        assert found.reason is RejectReason.DECODER_CRASHED and "twice" in found.detail
+    await _works(pool)
+
+
 async def test_a_caller_that_goes_away_leaves_the_pool_whole(pool: DecodePool) -> None:
     await _works(pool)
     leaving = [asyncio.create_task(pool.run(b"!spin", THUMBNAIL, Ticket())) for _ in range(4)]

@@ -23,6 +23,9 @@ class HostileWork(DecodeWork):
         if not content.startswith(b"!"):
             return super().answer(content, job, shared, grant)
         order, _, rest = content.decode().partition(" ")
+        if order == "!ask":
+            for size in rest.split():
+                grant(int(size))
         try:
             return Rejection(RejectReason.UNDECODABLE, _ORDERS[order](rest))
         except MemoryError:

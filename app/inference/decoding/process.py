@@ -192,6 +192,9 @@ class ChildProcess:
             need = answer["need"]
             if type(need) is not int or need < 0:
                 raise ChildDied("the child asked for an impossible amount of memory")
+            if "granted" in message:
+                # A child that holds memory and waits for more could wait for itself, or for another that does so.
+                raise ChildDied("the child asked twice for memory")
             message = {"granted": await ask(need)}
 
     def _give_back(self, size: int, answer: Rejection | Prepared | Encoded) -> None:

@@ -220,7 +220,7 @@ def test_a_complaint_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=rf"model\.yaml:{at + 1}: multi_label: must be true or false"):
         find_manifests(tmp_path)
     path.write_text("name: [")
-    with pytest.raises(ManifestError, match=r"model\.yaml:1: is not YAML"):
+    with pytest.raises(ManifestError, match=r"model\.yaml:1: not valid YAML"):
         find_manifests(tmp_path)
 
 
