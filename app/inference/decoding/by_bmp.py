@@ -70,7 +70,9 @@ def decode_icon(content: bytes, smallest_side: int) -> Raster:
     zeros take the place of what a bitmap lacks.
     """
     (count,) = struct.unpack_from("<H", content, 4)
-    entries = [struct.unpack_from("<II", content, at + 8) for at in range(6, min(6 + 16 * count, len(content) - 15), 16)]
+    entries = [
+        struct.unpack_from("<II", content, at + 8) for at in range(6, min(6 + 16 * count, len(content) - 15), 16)
+    ]
     missing = max((offset + size for size, offset in entries), default=0) - len(content)
     # An entry that claims more than it has is one thing, a wild number another.
     if not 0 < missing <= _MAX_MISSING_BYTES:

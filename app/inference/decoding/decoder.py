@@ -52,7 +52,15 @@ _DECODER_ERRORS: Final = (
     struct.error,
     zlib.error,
 )
-_TRUNCATION_MARKS: Final = ("truncated", "premature", "unexpected end", "cannot read", "image data", "incomplete", "more_input")
+_TRUNCATION_MARKS: Final = (
+    "truncated",
+    "premature",
+    "unexpected end",
+    "cannot read",
+    "image data",
+    "incomplete",
+    "more_input",
+)
 
 
 def _no_limit(_: int) -> None:

@@ -29,8 +29,8 @@ Look = Mapping[str, Any]
 class Shown:
     """What the browser shows: `look` of the element is None where it shows nothing.
 
-    `frames` counts those of the file, 0 where the browser has no decoder for its media type. `frame_looks`: the frames of
-    an animation that were asked for; None for one that cannot be decoded.
+    `frames` counts those of the file, 0 where the browser has no decoder for its media type. `frame_looks`: the frames
+    of an animation that were asked for; None for one that cannot be decoded.
     """
 
     width: int

@@ -75,6 +75,12 @@ def test_a_line_of_65500_pixels_is_a_picture() -> None:
     assert isinstance(found, DecodedImage) and found.frames[0].pixels.shape == (65_500, 1, 3)
 
 
+def test_a_strip_is_not_reduced_by_its_long_side() -> None:
+    strip = encoded_jpeg(plain((1, 2, 3), (8000, 214)))
+    found = Decoder(LIMITS, DecodeOptions(512, 5)).decode(strip)
+    assert isinstance(found, DecodedImage) and found.frames[0].pixels.shape == (214, 8000, 3)
+
+
 def _tiled(size: tuple[int, int], tile: tuple[int, int]) -> bytes:
     tags = [(256, size[0]), (257, size[1]), (258, 8), (259, 1), (262, 1), (277, 1), (322, tile[0]), (323, tile[1])]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
@@ -166,3 +172,16 @@ def test_what_follows_a_picture_is_left_out_only_where_it_must_be() -> None:
     assert whole_picture(content + bytes(500), 1 << 20) == content + bytes(500)
     assert whole_picture(content + bytes(500), len(content) + 100) == content
     assert whole_picture(content + bytes(500), len(content) - 100) == content + bytes(500)
+
+
+def test_a_jpeg_2000_counts_by_box_and_codestream() -> None:
+    content = encoded(plain((1, 2, 3), (640, 512)), "JPEG2000")
+    at = content.index(b"ihdr") + 4
+    lie = content[:at] + struct.pack(">II", 100_000, 60_000) + content[at + 8 :]
+    assert reason(lie) is RejectReason.TOO_LARGE_SIDE
+    stream = content.index(b"\xff\x4f\xff\x51")
+    tiles = content[: stream + 24] + struct.pack(">II", 1, 1) + content[stream + 32 :]
+    assert reason(tiles) is RejectReason.UNDECODABLE
+    style = content.index(b"\xff\x52")
+    small = content[: style + 10] + b"\0\0" + content[style + 12 :]
+    assert header(small).decoder_bytes > header(content).decoder_bytes + 640 * 512 * 3 // 16 * 200
