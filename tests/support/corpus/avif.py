@@ -132,7 +132,7 @@ def _clap(width: int, height: int) -> bytes:
 
 def cases() -> Iterator[Case]:
     """Yield the cases of AVIF."""
-    lossy, colour, tone, ranges = Closeness.LOSSY, Closeness.COLOUR, Closeness.TONE, Closeness.RANGE
+    lossy, colour, ranges = Closeness.LOSSY, Closeness.COLOUR, Closeness.RANGE
     yield _case("plain", closeness=lossy, build=_still)
     for name in ("4:4:4", "4:2:2", "4:2:0", "4:0:0"):
         yield _case(name, closeness=lossy, build=functools.partial(_sampled, name))
@@ -164,9 +164,9 @@ def cases() -> Iterator[Case]:
     yield _case("nclx BT.2020", closeness=colour, build=lambda: _still(colour=nclx(9, 13, 6)))
     yield _case("nclx BT.709 curve", closeness=colour, build=lambda: _still(colour=nclx(1, 1, 6)))
     yield _case("nclx linear", closeness=colour, build=lambda: _still(colour=nclx(1, 8, 6)))
-    yield _case("PQ, 8 bit", closeness=tone, build=lambda: _still(colour=nclx(9, 16, 9)))
-    yield _case("PQ, 10 bit", closeness=tone, build=lambda: _ten_bits(10, nclx(9, 16, 9)))
-    yield _case("HLG, 10 bit", closeness=tone, build=lambda: _ten_bits(10, nclx(9, 18, 9)))
+    yield _case("PQ, 8 bit", closeness=colour, build=lambda: _still(colour=nclx(9, 16, 9)))
+    yield _case("PQ, 10 bit", closeness=colour, build=lambda: _ten_bits(10, nclx(9, 16, 9)))
+    yield _case("HLG, 10 bit", closeness=colour, build=lambda: _ten_bits(10, nclx(9, 18, 9)))
     yield _case(
         "ICC swaps red and green", closeness=colour, build=lambda: _still(profile(profiles.matrix(profiles.SWAPPED)))
     )
