@@ -85,19 +85,27 @@ def samples(target: str, folder: Path = SAMPLES) -> list[Path]:
     return sorted(path for path in (folder / target).glob("*") if path.is_file())
 
 
-def checked(check: Check, target: Target, content: bytes) -> tuple[Answer, str]:
-    """Return the answer and the broken promise, which is empty where all hold."""
-    began = time.process_time()
+def checked(check: Check, target: Target, content: bytes, worst: float = 0.0) -> tuple[Answer, str]:
+    """Return the answer and the broken promise, which is empty where all hold.
+
+    The CPU time is measured by a second check, and only where the first one took more than `worst` seconds of wall
+    clock: on some machines reading the clock of CPU time takes longer than a check.
+    """
+    began = time.perf_counter()
     try:
         answer, problem = check(content), ""
+        took = time.perf_counter() - began
+        if took > worst:
+            before = time.process_time()
+            check(content)
+            took = time.process_time() - before
+            answer = Answer(answer.signature, {"cpu_seconds": took, **answer.figures})
+            problem = "slow: more CPU time than allowed" if took > target.cpu_seconds else ""
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - whatever is raised is the finding
         answer, problem = Answer("broken"), f"{type(error).__name__}: {error}"[:300]
-    used = time.process_time() - began
-    if not problem and used > target.cpu_seconds:
-        problem = "slow: more CPU time than allowed"
-    return Answer(answer.signature, {"cpu_seconds": used, **answer.figures}), problem
+    return answer, problem
 
 
 class Fuzzer:
@@ -142,7 +150,7 @@ class Fuzzer:
 
     def _try(self, check: Check, content: bytes) -> None:
         self._before(content)
-        answer, problem = checked(check, self._target, content)
+        answer, problem = checked(check, self._target, content, self.report.figures.get("cpu_seconds", 0.0))
         self.report.inputs += 1
         for name, value in answer.figures.items():
             self.report.figures[name] = max(value, self.report.figures.get(name, 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, assert_never
@@ -54,7 +55,10 @@ def _check_text(bucket: str, key: str) -> None:
 
 
 def _seeds(every: int) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(_SAMPLES.glob("*.json"))[::every]]
+    return [
+        str(json.loads(path.read_text(encoding="utf-8"))["message"]).encode()
+        for path in sorted(_SAMPLES.glob("*.json"))[::every]
+    ]
 
 
 @contextmanager
