@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.domain.headers import boxes, jpeg, jxl
 from app.domain.headers.layout import Wanted
-from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason, inspect, whole_picture
+from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason, inspect
 from app.inference.decoding.decoder import Decoder
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions, OverBudget
 from tests.support.files import encoded_jpeg, jpeg_of_size
@@ -165,13 +165,6 @@ def test_the_decoder_asks_for_its_memory_once_and_before_it_decodes() -> None:
     found = decoder.decode(encoded(noise(1), "PNG"), refuse)
     assert isinstance(found, Rejection) and found.reason is RejectReason.TOO_MUCH_MEMORY
     assert "bytes wanted, 1 there" in found.detail
-
-
-def test_what_follows_a_picture_is_left_out_only_where_it_must_be() -> None:
-    content = encoded_jpeg(noise(1))
-    assert whole_picture(content + bytes(500), 1 << 20) == content + bytes(500)
-    assert whole_picture(content + bytes(500), len(content) + 100) == content
-    assert whole_picture(content + bytes(500), len(content) - 100) == content + bytes(500)
 
 
 def test_a_jpeg_2000_counts_by_box_and_codestream() -> None:
