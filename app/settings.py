@@ -135,7 +135,8 @@ class RedisSettings:
 class LimitSettings:
     """What an image may be; beyond it the outcome is `rejected`."""
 
-    max_bytes: int = setting(32 * 1024 * 1024, "object size in bytes", least=1)
+    # Browsers show a photograph with tens of megabytes of nothing behind it; so the limit is well above photographs.
+    max_bytes: int = setting(64 * 1024 * 1024, "object size in bytes", least=1)
     max_pixels: int = setting(64_000_000, "width times height of what is decoded", least=1)
     max_side: int = setting(65_535, "width or height of what is decoded, pixels", least=1)
     max_frames: int = setting(500, "frames of an animation", least=1)

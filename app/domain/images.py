@@ -196,31 +196,6 @@ def check(header: ImageHeader, limits: ImageLimits) -> Rejection | None:
     return None
 
 
-def whole_picture(content: bytes, max_bytes: int) -> bytes:
-    """Return `content` without what follows the picture, where it is longer than `max_bytes` only by that.
-
-    Returns `content` itself where it is short enough, or no end of a picture lies within `max_bytes`. Never raises.
-    """
-    if len(content) <= max_bytes:
-        return content
-    start = content[:max_bytes]
-    try:
-        match sniff(start):
-            case ImageFormat.JPEG:
-                end = jpeg.picture_end(start)
-            case ImageFormat.PNG:
-                end = png.picture_end(start)
-            case ImageFormat.GIF:
-                end = gif.picture_end(start)
-            case ImageFormat.WEBP:
-                end = webp.picture_end(start)
-            case _:
-                end = 0
-    except MALFORMED:
-        end = 0
-    return start[:end] if end else content
-
-
 def _read(found: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
     match found:
         case ImageFormat.JPEG:

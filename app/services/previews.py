@@ -22,7 +22,7 @@ from app.ports import Clock, ObjectMissing, ObjectRef, ObjectStore
 from app.settings import Settings
 
 SIZES: Final = (32, 512)
-# Previews in the making, waiting ones among them; each holds one object, 32 MiB at most.
+# Previews in the making, waiting ones among them; each holds one object of at most `max_bytes`.
 _MOST_IN_HAND: Final = 16
 _RETRY_SECONDS: Final = 1
 # 512 pixels weigh about 40 KB: some 800 of them.

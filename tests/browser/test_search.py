@@ -61,6 +61,7 @@ async def test_an_image_is_found_by_any_key_and_its_key_is_text(console: Console
         await found.get_by_test_id("search-open").click()
         await expect(page.locator("h1 bdi")).to_have_text(key)
         await expect(page.get_by_test_id("image-outcome")).to_have_text(re.compile("Scored|Rejected"))
+        await expect(page.get_by_test_id("publishable")).to_have_text(re.compile("^(yes|no)$"))
         await expect(page.get_by_test_id("image-history").locator("strong").first).to_have_text(
             re.compile("Scored|Rejected")
         )
@@ -135,6 +136,7 @@ async def test_a_dropped_picture_is_scored_by_all_models_and_known_the_second_ti
         first = page.get_by_test_id("score-result")
         await expect(first.get_by_test_id("score-verdict")).to_be_visible(timeout=60_000)
         await expect(first.locator(".result-name")).to_have_text("my <b>dress</b>.jpg")
+        await expect(first.get_by_test_id("publishable")).to_have_text("yes")
         for model in MODELS:
             await expect(first.locator(".result-scores h3", has_text=model)).to_be_visible()
         await expect(first.locator(".facts").first).to_contain_text("computed afresh")

@@ -38,7 +38,7 @@ class ApngPart:
 
 
 def apng(size: tuple[int, int], parts: list[ApngPart], default: Image.Image | None = None) -> bytes:
-    """Return an RGBA APNG. `default` is an IDAT that is no frame, which no browser shows; None makes it the first one."""
+    """Return an RGBA APNG. `default`: an IDAT that is no frame, which no browser shows; None makes it the first."""
     content = PNG_SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 6, 0, 0, 0))
     content += chunk(b"acTL", struct.pack(">II", len(parts), 0))
     if default is not None:

@@ -130,7 +130,8 @@ def read(content: bytes, wanted: Wanted, kind: str) -> Layout:
     sizes = [(width, height), *((coded.width, coded.height) for coded in found.coded), *found.extents]
     decoded = max(sizes, key=lambda size: size[0] * size[1])
     pieces = sum(coded.width * coded.height for coded in found.coded[:_MAX_ITEMS]) if found.pieces > 1 else 0
-    cost = decoding_bytes(kind, decoded[0] * decoded[1] + pieces // 4, (width, height), found.frames, wanted)
+    decoder = "avif animated" if found.frames > 1 and kind == "avif" else kind
+    cost = decoding_bytes(decoder, decoded[0] * decoded[1] + pieces // 4, (width, height), found.frames, wanted)
     return Layout(width, height, found.frames, *decoded, decoder_bytes=cost)
 
 

@@ -116,9 +116,9 @@ def read(content: bytes, wanted: Wanted) -> tuple[Layout, int]:
     width, height = header.width, header.height
     scans = _scans(content, header)[0] if header.buffered else 1
     # Coefficients are kept at full size whatever the scale; only pictures of one scan are read at a scale.
-    scale = 1 if header.buffered else _scale(width, height, wanted.smallest_side)
+    scale = 1 if header.buffered else reading_scale(width, height, wanted.smallest_side)
     decoded = (-(-width // scale), -(-height // scale))
-    own_scale = _scale(width, height, wanted.smallest_side)
+    own_scale = reading_scale(width, height, wanted.smallest_side)
     output = -(-width // own_scale) * -(-height // own_scale)
     coefficients = header.coefficients if header.buffered else 0
     layout = Layout(
@@ -127,7 +127,7 @@ def read(content: bytes, wanted: Wanted) -> tuple[Layout, int]:
     return layout, scans
 
 
-def _scale(width: int, height: int, smallest_side: int) -> int:
+def reading_scale(width: int, height: int, smallest_side: int) -> int:
     """Return 1, 2, 4 or 8: how far libjpeg reduces while the short side stays at least `smallest_side`."""
     if not smallest_side:
         return 1

@@ -28,9 +28,10 @@ DECODED_BYTES = {
     "webp alpha": 8,
     "webp animated": 20,
     "tiff": 12,
-    "avif": 16,
-    "heic": 16,
-    "jxl": 40,
+    "avif": 24,
+    "avif animated": 48,
+    "heic": 24,
+    "jxl": 28,
     "jp2": 32,
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
+from app.inference.decoding.skia_library import load_skia
 from app.inference.runtime import Pixels
 
 _SCALES: Final = {2: 0.5, 4: 0.25, 8: 0.125}
@@ -68,7 +69,7 @@ def frames(content: bytes, smallest_side: int, most: int, max_frames: int) -> tu
 def _composited(
     content: bytes, codec: Any, infos: list[Any], chosen: tuple[int, ...], smallest_side: int
 ) -> Iterator[Raster]:
-    import skia
+    skia = load_skia()
 
     width, height = _scaled(codec, 1)
     canvas = np.zeros((height, width, 4), np.uint8)
@@ -96,7 +97,7 @@ def _composited(
 
 
 def _open(content: bytes) -> Any:
-    import skia
+    skia = load_skia()
 
     try:
         return skia.Codec.MakeFromData(content)
@@ -111,7 +112,7 @@ def _scaled(codec: Any, reduction: int) -> tuple[int, int]:
 
 def _decode(codec: Any, canvas: Pixels, index: int, prior: int, managed: bool) -> bool:
     """Draw one frame on premultiplied `canvas`; return whether the content ends inside it. Raises SkiaRefusal."""
-    import skia
+    skia = load_skia()
 
     height, width, _ = canvas.shape
     space = skia.ColorSpace.MakeSRGB() if managed else None

@@ -19,6 +19,7 @@ from PIL import Image, ImageCms
 
 from app.inference.decoding import hdr
 from app.inference.decoding.pixels import picture
+from app.inference.decoding.skia_library import load_skia
 from app.inference.runtime import Pixels
 
 # Code points of ITU-T H.273.
@@ -133,7 +134,7 @@ def _skia_space(profile: bytes) -> Any:
 
     The binding reads profiles in pictures alone, so the profile travels in a PNG of one pixel.
     """
-    import skia
+    skia = load_skia()
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -155,7 +156,7 @@ def _skia_space(profile: bytes) -> Any:
 @lru_cache(maxsize=64)
 def _code_point_space(primaries: int, transfer: int, camera_power: float) -> Any:
     """Return Skia's colour space, or None where it is sRGB or unknown."""
-    import skia
+    skia = load_skia()
 
     named = skia.cms.NamedGamut
     gamut = {PRIMARIES_2020: named.kRec2020, PRIMARIES_P3: named.kDisplayP3}.get(primaries, named.kSRGB)
@@ -172,7 +173,7 @@ def _code_point_space(primaries: int, transfer: int, camera_power: float) -> Any
 
 def _by_skia(pixels: Pixels, space: Any) -> Pixels:
     """Return the pixels converted from `space` to sRGB, some rows at a time."""
-    import skia
+    skia = load_skia()
 
     height, width, channels = pixels.shape
     out = np.empty_like(pixels, order="C")

@@ -25,7 +25,6 @@ from app.domain.images import (
     check,
     ends_early,
     inspect,
-    whole_picture,
 )
 from app.inference.decoding import by_bmp, by_jpeg, by_jxl, by_pillow, by_png, by_skia
 from app.inference.decoding.by_skia import Raster, SkiaRefusal
@@ -81,7 +80,6 @@ class Decoder:
 
         Calls `grant` once, with the size of the decoder's memory, before it decodes.
         """
-        content = whole_picture(content, self._limits.max_bytes)
         try:
             header = inspect(content, self._limits, self._wanted)
         except _DECODER_ERRORS as error:

@@ -1,8 +1,8 @@
 """Skia without a graphics stack: stands in for libGL and libEGL where the machine has none.
 
 skia-python links both, because Skia can also draw on graphics cards. Decoding calls none of their functions, and slim
-servers and containers do not have them. Where one is missing, a shared object with its name and symbols is made in memory
-and loaded first; the dynamic linker then finds it by its name (SONAME). Each of its functions returns 0.
+servers and containers do not have them. Where one is missing, a shared object with its name and symbols is made in
+memory and loaded first; the dynamic linker then finds it by its name (SONAME). Each of its functions returns 0.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from app.domain.headers.layout import Wanted
-from app.domain.images import ImageHeader, Rejection, inspect, whole_picture
+from app.domain.images import ImageHeader, Rejection, inspect
 from app.inference.decoding.pool import image_limits
 from app.inference.decoding.process import ChildDied, ChildPlan, ChildProcess, ChildTimeout, PreparedImage, Result
 from app.inference.decoding.protocol import Job, PrepareJob, ThumbnailJob
@@ -84,7 +84,7 @@ def _decoder_bytes(content: bytes, job: Job) -> int:
             wanted = Wanted(_LIMITS.max_frames, 2 * job.smallest_side, job.frames)
         case ThumbnailJob():
             wanted = Wanted(_LIMITS.max_frames, job.side, 1)
-    header = inspect(whole_picture(content, _LIMITS.max_bytes), _LIMITS, wanted)
+    header = inspect(content, _LIMITS, wanted)
     return header.decoder_bytes if isinstance(header, ImageHeader) else 0
 
 

@@ -12,9 +12,8 @@ class Closeness(Enum):
 
     EXACT = 2, "lossless pictures: alpha laid on the ground, and 16 bits made 8, are rounded differently"
     LOSSY = 4, "lossy pictures: decoders round the inverse DCT, the chroma upsampling and the YCbCr matrix differently"
-    COLOUR = 8, "converted colours: the browser and the decoder evaluate profiles with different tables"
+    COLOUR = 8, "converted colours, HDR among them: the browser and the decoder evaluate profiles with different tables"
     RANGE = 20, "AVIF with alpha or with several frames: Chromium reads some planes of full range as limited range"
-    TONE = 24, "HDR: no standard fixes how it becomes SDR"
 
     def __init__(self, levels: int, reason: str) -> None:
         self.levels = levels
@@ -27,7 +26,6 @@ class Case:
 
     `cut`: the file ends, or can be read no further, before its picture does. Browsers differ in what they draw of the
     missing part (Chromium leaves it transparent, others fill it with grey), so only what Chromium draws is compared.
-    `remark`: for the page, where browsers disagree or the choice needs a reason.
     """
 
     format: str
@@ -35,7 +33,6 @@ class Case:
     media_type: str
     closeness: Closeness
     build: Callable[[], bytes]
-    remark: str = ""
     cut: bool = False
 
     @property

@@ -115,7 +115,7 @@ _SRGB_CHRM = b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 6000
 
 def cases() -> Iterator[Case]:
     """Yield the cases of PNG without animation."""
-    exact, colour, tone = Closeness.EXACT, Closeness.COLOUR, Closeness.TONE
+    exact, colour = Closeness.EXACT, Closeness.COLOUR
     yield _case("plain", closeness=exact, build=_rgb)
     yield _case("interlaced", closeness=exact, build=lambda: _rgb(interlaced=True))
     for depth in (1, 2, 4, 8, 16):
@@ -139,8 +139,8 @@ def cases() -> Iterator[Case]:
     yield _case("cHRM alone", closeness=colour, build=lambda: _rgb(_WIDE_CHRM))
     yield _case("cICP Display P3", closeness=colour, build=lambda: _rgb(_cicp(12, 13)))
     yield _case("cICP BT.2020", closeness=colour, build=lambda: _rgb(_cicp(9, 13)))
-    yield _case("cICP PQ", closeness=tone, build=lambda: _rgb(_cicp(9, 16)))
-    yield _case("cICP HLG", closeness=tone, build=lambda: _rgb(_cicp(9, 18)))
+    yield _case("cICP PQ", closeness=colour, build=lambda: _rgb(_cicp(9, 16)))
+    yield _case("cICP HLG", closeness=colour, build=lambda: _rgb(_cicp(9, 18)))
     yield _case("ICC Display P3", closeness=colour, build=lambda: _rgb(_iccp(profiles.matrix(profiles.DISPLAY_P3))))
     yield _case("ICC Adobe RGB", closeness=colour, build=lambda: _rgb(_iccp(profiles.matrix(profiles.ADOBE_RGB, 2.2))))
     yield _case("ICC sRGB", closeness=exact, build=lambda: _rgb(_iccp(profiles.matrix(profiles.SRGB))))

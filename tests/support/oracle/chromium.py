@@ -29,13 +29,12 @@ Look = Mapping[str, Any]
 class Shown:
     """What the browser shows: `look` of the element is None where it shows nothing.
 
-    `frames` counts those of the file, 0 where the browser has no decoder for its media type. `decoded`: whether
-    HTMLImageElement.decode() succeeds; it refuses pictures that are cut off, which are shown all the same.
+    `frames` counts those of the file, 0 where the browser has no decoder for its media type. `frame_looks`: the frames
+    of an animation that were asked for; None for one that cannot be decoded.
     """
 
     width: int
     height: int
-    decoded: bool
     look: Look | None
     frames: int
     frame_looks: Mapping[int, Look | None]
@@ -69,7 +68,6 @@ class Oracle:
         return Shown(
             width=element["width"],
             height=element["height"],
-            decoded=element["decoded"],
             look=_look(element["look"]),
             frames=found["count"],
             frame_looks={int(index): _look(look) for index, look in found["looks"].items()},

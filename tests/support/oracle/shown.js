@@ -32,7 +32,7 @@
     return { white: means(source, width, height, "white"), dark: means(source, width, height, "dark") };
   }
 
-  // The element as it is after loading: a picture that is cut off is shown, although decode() refuses it.
+  // The element as it is after loading, which is also true of a picture that is cut off.
   async function element(url) {
     const image = new Image();
     const loaded = await new Promise((resolve) => {
@@ -40,11 +40,9 @@
       image.onerror = () => resolve(false);
       image.src = url;
     });
-    const decoded = await image.decode().then(() => true, () => false);
+    await image.decode().catch(() => {});
     const [width, height] = [image.naturalWidth, image.naturalHeight];
-    const answer = { loaded, decoded, width, height, look: null };
-    if (loaded && width > 0 && height > 0) answer.look = look(image, width, height);
-    return answer;
+    return { width, height, look: loaded && width > 0 && height > 0 ? look(image, width, height) : null };
   }
 
   // Composited frames, those of `wanted` (-1: the last). ImageDecoder is the browser's own decoder of animations.
@@ -57,6 +55,8 @@
       await decoder.tracks.ready;
       const count = decoder.tracks.selectedTrack.frameCount;
       const looks = {};
+      // What the element shows of a still picture is what counts.
+      if (count < 2) return { count, looks };
       for (const index of wanted) {
         const frameIndex = index < 0 ? count + index : index;
         if (frameIndex in looks || frameIndex >= count) continue;

@@ -8,6 +8,7 @@ from typing import Final
 
 from app.settings import ROOT
 from tests.support.corpus.case import Closeness
+from tests.support.corpus.disagreements import DISAGREEMENTS
 from tests.support.oracle.compare import Comparison
 
 PAGE: Final = ROOT / "docs" / "images.md"
@@ -17,14 +18,13 @@ _END: Final = "<!-- oracle: end -->\n"
 
 def written(rows: Iterable[Comparison]) -> str:
     """Return the text between the markers: tolerances, cases in which browsers disagree, and the table."""
-    compared = list(rows)
     lines = ["", "Largest difference of any of the 16 x 16 means that the test accepts, in levels of 255:", ""]
     lines += [f"- {one.levels}: {one.reason}." for one in Closeness]
-    lines += ["", "Choices where browsers disagree, or where the file breaks its standard:", ""]
-    lines += [f"- {name}: {remark}." for name, remark in _remarks(compared)]
+    lines += ["", "Where browsers disagree (Chromium 156 and Firefox ESR 153), and the choice:", ""]
+    lines += [f"- {name}: {remark}." for name, remark in DISAGREEMENTS.items()]
     lines += ["", "| format | oddity | shown | scored | difference |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.case.format} | {row.case.oddity} | {row.shown} | {row.scored} | {row.difference} |" for row in compared
+        f"| {row.case.format} | {row.case.oddity} | {row.shown} | {row.scored} | {row.difference} |" for row in rows
     ]
     return "\n".join([*lines, ""])
 
@@ -43,12 +43,3 @@ def replaced(page: str, text: str) -> str:
 def write(path: Path, rows: Iterable[Comparison]) -> None:
     """Write the table into the page at `path`."""
     path.write_text(replaced(path.read_text(), written(rows)))
-
-
-def _remarks(rows: list[Comparison]) -> list[tuple[str, str]]:
-    """Return each remark once, with the first case that has it."""
-    first: dict[str, str] = {}
-    for row in rows:
-        if row.case.remark:
-            first.setdefault(row.case.remark, row.case.name)
-    return [(name, remark) for remark, name in first.items()]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.domain.headers import boxes, jpeg, jxl
 from app.domain.headers.layout import Wanted
-from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason, inspect, whole_picture
+from app.domain.images import ImageHeader, ImageLimits, Rejection, RejectReason, inspect
 from app.inference.decoding.decoder import Decoder
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions, OverBudget
 from tests.support.files import encoded_jpeg, jpeg_of_size
@@ -73,6 +73,12 @@ def test_a_line_of_65500_pixels_is_a_picture() -> None:
     content = encoded_jpeg(plain((200, 10, 12), (1, 65_500)))
     found = Decoder(LIMITS, DecodeOptions(512, 5)).decode(content)
     assert isinstance(found, DecodedImage) and found.frames[0].pixels.shape == (65_500, 1, 3)
+
+
+def test_a_strip_is_not_reduced_by_its_long_side() -> None:
+    strip = encoded_jpeg(plain((1, 2, 3), (8000, 214)))
+    found = Decoder(LIMITS, DecodeOptions(512, 5)).decode(strip)
+    assert isinstance(found, DecodedImage) and found.frames[0].pixels.shape == (214, 8000, 3)
 
 
 def _tiled(size: tuple[int, int], tile: tuple[int, int]) -> bytes:
@@ -139,9 +145,9 @@ def test_the_size_of_a_jpeg_xl_is_read(size: tuple[int, int]) -> None:
     import imagecodecs
     import numpy as np
 
-    content = imagecodecs.jpegxl_encode(np.zeros((size[1], size[0], 3), np.uint8), lossless=True)
+    content = bytes(imagecodecs.jpegxl_encode(np.zeros((size[1], size[0], 3), np.uint8), lossless=True))
     assert jxl.read_header(content) == jxl.JxlHeader(*size)
-    deep = imagecodecs.jpegxl_encode(np.zeros((size[1], size[0], 4), np.uint16), lossless=True)
+    deep = bytes(imagecodecs.jpegxl_encode(np.zeros((size[1], size[0], 4), np.uint16), lossless=True))
     assert (jxl.read_header(deep).width, jxl.read_header(deep).height) == size
 
 
@@ -161,8 +167,14 @@ def test_the_decoder_asks_for_its_memory_once_and_before_it_decodes() -> None:
     assert "bytes wanted, 1 there" in found.detail
 
 
-def test_what_follows_a_picture_is_left_out_only_where_it_must_be() -> None:
-    content = encoded_jpeg(noise(1))
-    assert whole_picture(content + bytes(500), 1 << 20) == content + bytes(500)
-    assert whole_picture(content + bytes(500), len(content) + 100) == content
-    assert whole_picture(content + bytes(500), len(content) - 100) == content + bytes(500)
+def test_a_jpeg_2000_counts_by_box_and_codestream() -> None:
+    content = encoded(plain((1, 2, 3), (640, 512)), "JPEG2000")
+    at = content.index(b"ihdr") + 4
+    lie = content[:at] + struct.pack(">II", 100_000, 60_000) + content[at + 8 :]
+    assert reason(lie) is RejectReason.TOO_LARGE_SIDE
+    stream = content.index(b"\xff\x4f\xff\x51")
+    tiles = content[: stream + 24] + struct.pack(">II", 1, 1) + content[stream + 32 :]
+    assert reason(tiles) is RejectReason.UNDECODABLE
+    style = content.index(b"\xff\x52")
+    small = content[: style + 10] + b"\0\0" + content[style + 12 :]
+    assert header(small).decoder_bytes > header(content).decoder_bytes + 640 * 512 * 3 // 16 * 200

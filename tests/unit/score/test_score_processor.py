@@ -621,7 +621,7 @@ async def test_credits_bound_the_bytes_in_hand_and_unknown_sizes_count_as_the_li
     refs = [bench.store.put("b", f"{n}.jpg", jpeg((n, 0, 0))) for n in range(3)]
     tasks = [asyncio.create_task(bench.run(task_of(ref, n, size_bytes=None))) for n, ref in enumerate(refs)]
     await eventually(lambda: bench.processor._bytes.waiting == 2)
-    assert len(bench.store.fetches) == 1, "32 MiB are taken for each until its length is known"
+    assert len(bench.store.fetches) == 1, "the limit is taken for each until its length is known"
     bench.store.gate.set()
     await asyncio.gather(*tasks)
     assert bench.processor._bytes.free == bench.processor._bytes.total
