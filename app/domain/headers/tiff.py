@@ -9,6 +9,8 @@ from app.domain.headers.memory import DECODED_BYTES, decoding_bytes
 
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
 _READ = frozenset({_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT})
+# How the whole numbers of a tag's type are read: BYTE, SHORT, LONG, LONG8.
+_VALUES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 # Entries of all directories together; each costs about a microsecond.
 _MAX_ENTRIES = 200_000
 
@@ -56,17 +58,23 @@ def read(content: bytes, wanted: Wanted) -> Layout:
 
 
 def _entries(content: bytes, order: str, big: bool, start: int, end: int) -> dict[int, int]:
+    """Return the largest value of each tag of one directory; decoders differ in which of two equal tags counts."""
     page: dict[int, int] = {}
-    step = 20 if big else 12
+    step, room, pointer = (20, 8, "Q") if big else (12, 4, "I")
     for entry in range(start, end, step):
-        tag, kind = struct.unpack_from(order + "HH", content, entry)
-        if tag in _READ:
-            value = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind, "I")
-            (page[tag],) = struct.unpack_from(order + value, content, entry + (12 if big else 8))
-            if tag == _BITS:
-                (many,) = struct.unpack_from(order + ("Q" if big else "I"), content, entry + 4)
-                # Three and more numbers are stored elsewhere; no sample has more than 64 bits.
-                page[tag] = page[tag] if many <= (4 if big else 2) else 16
+        tag, kind, many = struct.unpack_from(order + "HH" + pointer, content, entry)
+        if tag not in _READ:
+            continue
+        value = _VALUES.get(kind)
+        if value is None:
+            # Pillow takes text and fractions for a size, too; no encoder writes them.
+            raise ValueError(f"tag {tag} is of type {kind}")
+        at = entry + step - room
+        if many * struct.calcsize(value) > room:
+            # More values than fit here are stored elsewhere, and decoders take the first of them.
+            (at,) = struct.unpack_from(order + pointer, content, at)
+        (number,) = struct.unpack_from(order + value, content, at)
+        page[tag] = max(number, page.get(tag, 0))
     return page
 
 

@@ -16,6 +16,7 @@ from app.domain.images import ImageFormat
 from app.inference.decoding.by_skia import Raster
 from app.inference.decoding.colour import CodePoints, from_code_points, from_profile
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
+from app.inference.decoding.pictures import OverBudget
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
@@ -51,11 +52,13 @@ def prepare_pillow() -> None:
 
 
 def decode_pillow(
-    content: bytes, kind: ImageFormat, smallest_side: int, most: int, frames: int
+    content: bytes, kind: ImageFormat, smallest_side: int, most: int, frames: int, most_pixels: int
 ) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, in sRGB. Raises what Pillow raises.
 
-    `frames` is the number that the header tells. TIFF pages come upright; for the rest see `orientation`.
+    `frames` is the number that the header tells. The iterator raises OverBudget for a picture of more than
+    `most_pixels`: Pillow then reads another size in the file than the one that memory was granted for. TIFF pages come
+    upright; for the rest see `orientation`.
     """
     image = Image.open(io.BytesIO(content), formats=(_NAMES[kind],))
     delays, points = [0] * frames, None
@@ -67,7 +70,7 @@ def decode_pillow(
     elif kind is not ImageFormat.TIFF:
         delays = [0]
     chosen = choose_frames(delays, most)
-    return len(delays), _rasters(image, kind, chosen, smallest_side, points)
+    return len(delays), _rasters(image, kind, chosen, smallest_side, points, most_pixels)
 
 
 def orientation(content: bytes, kind: ImageFormat) -> int:
@@ -95,6 +98,7 @@ def _rasters(
     chosen: tuple[int, ...],
     smallest_side: int,
     points: CodePoints | None,
+    most_pixels: int,
 ) -> Iterator[Raster]:
     size: tuple[int, int] | None = None
     source: tuple[int, int] | None = None
@@ -102,6 +106,8 @@ def _rasters(
         for index in chosen:
             if index:
                 image.seek(index)
+            if image.width * image.height > most_pixels:
+                raise OverBudget(f"{image.width} x {image.height} pixels, the header says fewer")
             image.load()
             profile = image.info.get("icc_profile")
             source = source or image.size

@@ -130,7 +130,8 @@ class Decoder:
             case ImageFormat.JXL:
                 return *by_jxl.decode_jxl(content, side, most), 1
             case ImageFormat.AVIF | ImageFormat.HEIC | ImageFormat.TIFF | ImageFormat.JP2:
-                count, rasters = by_pillow.decode_pillow(content, header.format, side, most, header.frames)
+                largest = max(header.width * header.height, header.decoded_width * header.decoded_height)
+                count, rasters = by_pillow.decode_pillow(content, header.format, side, most, header.frames, largest)
                 return count, rasters, by_pillow.orientation(content, header.format)
 
 

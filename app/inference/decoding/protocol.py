@@ -184,7 +184,8 @@ def _rejection(fields: Mapping[str, Any]) -> Rejection:
     found = str(fields["format"])
     return Rejection(
         RejectReason(fields["reason"]),
-        str(fields["detail"])[:300],
+        # JSON may escape half a character, which no outcome could carry.
+        str(fields["detail"])[:300].encode("utf-8", "replace").decode(),
         ImageFormat(found).value if found else "",
         _whole(fields["width"], 2**63 - 1),
         _whole(fields["height"], 2**63 - 1),
