@@ -160,7 +160,7 @@ class InferenceSettings:
     threads: int = setting(0, "threads of one inference; 0: the number of cores", least=0)
     decode_processes: int = setting(2, "child processes that decode and resize; one more is kept ready", least=1)
     decode_memory_bytes: int = setting(
-        768 * 1024 * 1024,
+        640 * 1024 * 1024,
         "memory for pictures being decoded, all together; a picture that needs more is rejected",
         least=64 * 1024 * 1024,
     )
