@@ -24,7 +24,8 @@ def check(content: bytes) -> Answer:
     if isinstance(found, Rejection):
         if found.width < 0 or found.height < 0:
             raise Broken("a negative size")
-        return Answer(f"{found.format} {found.reason} {found.detail}")
+        # The detail of an unknown format shows its first bytes: each would be an answer of a new kind.
+        return Answer(f"{found.format} {found.reason} {found.detail if found.format else ''}")
     _check_header(found)
     early = ends_early(content, found.format)
     return Answer(
