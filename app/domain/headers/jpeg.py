@@ -146,7 +146,8 @@ def orientation(content: bytes) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read. Never raises."""
     try:
         for marker, start, end in segments(content):
-            if marker == 0xE1 and content[start : start + 6] == b"Exif\0\0":
+            # Chromium does not look at the byte that pads the prefix.
+            if marker == 0xE1 and content[start : start + 5] == b"Exif\0":
                 return exif_orientation(content[start + 6 : end])
     except MALFORMED:
         return 1

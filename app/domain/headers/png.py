@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -51,6 +52,11 @@ def chunks(content: bytes) -> Iterator[Chunk]:
             return
         at += 12 + length
     raise ValueError("too many chunks")
+
+
+def chunk_is_intact(content: bytes, chunk: Chunk) -> bool:
+    """Tell whether a whole chunk has the checksum that it says."""
+    return zlib.crc32(content[chunk.start - 4 : chunk.end]) == int.from_bytes(content[chunk.end : chunk.end + 4], "big")
 
 
 def read(content: bytes, wanted: Wanted) -> Layout:

@@ -20,6 +20,8 @@ from app.inference.runtime import Pixels
 
 _CORE_BYTES: Final = 12
 _INFO_BYTES: Final = 40
+# Headers from this size on hold a mask of alpha; that of 52 bytes ends behind the mask of blue.
+_ALPHA_MASK_BYTES: Final = 56
 # OS/2 2.x headers have 16 to 64 bytes; 40, 52 and 56 are those of Windows.
 _WINDOWS: Final = frozenset({40, 52, 56, 108, 124})
 _RLE8, _RLE4, _BIT_FIELDS, _RLE24_OS2, _ALPHA_BIT_FIELDS = 1, 2, 3, 4, 6
@@ -134,8 +136,10 @@ def _rows(content: bytes, header: _Header, row_bytes: int) -> tuple[Pixels, bool
 
 def _bit_fields(content: bytes, header: _Header) -> tuple[Pixels, bool] | None:
     """Return premultiplied RGBA; None where there is no alpha field, which Skia reads faster."""
+    if header.size < _ALPHA_MASK_BYTES and (header.size != _INFO_BYTES or header.compression == _BIT_FIELDS):
+        return None
     masks = struct.unpack_from("<4I", content, _FILE_HEADER_BYTES + _INFO_BYTES)
-    if not masks[3] or (header.size == _INFO_BYTES and header.compression == _BIT_FIELDS):
+    if not masks[3]:
         return None
     row_bytes = (header.width * header.bits + 31) // 32 * 4
     rows, truncated = _rows(content, header, row_bytes)
@@ -219,4 +223,4 @@ def _managed(content: bytes, header: _Header, pixels: Pixels) -> Pixels:
         return pixels
     start, size = struct.unpack_from("<II", content, 126)
     start += _FILE_HEADER_BYTES
-    return from_profile(pixels, content[start : start + size])
+    return from_profile(pixels, content[start : start + size], grey=False)

@@ -28,7 +28,8 @@ def decode_jpeg(content: bytes, smallest_side: int) -> Raster:
             scale = reading_scale(width, height, smallest_side)
             least = (-(-height // scale), -(-width // scale)) if scale > 1 else (0, 0)
             pixels = simplejpeg.decode_jpeg(whole, "RGB", min_height=least[0], min_width=least[1], min_factor=2)
-            return Raster(0, from_profile(reduced(pixels, smallest_side), colour_profile(content)), False)
+            pixels = from_profile(reduced(pixels, smallest_side), colour_profile(content), grey=colour == "Gray")
+            return Raster(0, pixels, False)
     except ValueError:
         # Damaged, cut off, or of a rare kind: Skia reads what a browser would show.
         pass

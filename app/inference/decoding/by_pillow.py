@@ -113,7 +113,9 @@ def _rasters(
             source = source or image.size
             pixels = _pixels(image, smallest_side)
             if isinstance(profile, bytes) and profile:
-                pixels = from_profile(pixels, profile)
+                # Pillow gives three channels for a grey AVIF, too: all alike.
+                grey = all((row[:, :1] == row[:, 1:3]).all() for row in pixels)
+                pixels = from_profile(pixels, profile, grey=grey)
             elif points is not None:
                 pixels = from_code_points(pixels, points)
             # Pages of one file may differ in size; frames may not.

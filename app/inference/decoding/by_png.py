@@ -13,10 +13,11 @@ import numpy as np
 
 from app.domain.headers.exif import exif_orientation
 from app.domain.headers.layout import MALFORMED
-from app.domain.headers.png import ApngFrame, apng_frames, chunks
+from app.domain.headers.png import ApngFrame, apng_frames, chunk_is_intact, chunks
 from app.inference.decoding.by_skia import Raster, still
 from app.inference.decoding.colour import CodePoints, from_code_points
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
+from app.inference.decoding.png_checksum import with_right_adler
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
@@ -33,15 +34,17 @@ _MAX_EXIF_BYTES = 65_536
 # libpng takes 0.3 s for each megabyte of text that it is given, and nobody asks for it.
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _MAX_TEXT_BYTES = 65_536
+# What tells a curve, without which primaries (cHRM) do not count.
+_CURVES = frozenset({b"gAMA", b"sRGB"})
 
 
 def decode_png(content: bytes, smallest_side: int, most: int, max_frames: int) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, composited, in sRGB. Raises SkiaRefusal."""
-    content = _without_long_text(content)
+    content = _without(content, _ignored(content))
     points = _code_points(content)
     animation = apng_frames(content, max_frames)
     if not animation:
-        return 1, iter((_coloured(still(content, smallest_side, managed=points is None), points),))
+        return 1, iter((_coloured(_still(content, smallest_side, points is None), points),))
     chosen = choose_frames([frame.delay_ms for frame in animation], most)
     rasters = _composited(content, animation, chosen, smallest_side, points is None)
     return len(animation), (_coloured(raster, points) for raster in rasters)
@@ -95,7 +98,7 @@ def _composited(
         # The first frame has nothing before it to go back to.
         dispose = _DISPOSE_BACKGROUND if index == 0 and frame.dispose == _DISPOSE_PREVIOUS else frame.dispose
         before = canvas[area].copy() if dispose == _DISPOSE_PREVIOUS else None
-        drawn = still(_as_png(content, frame, shared), 0, managed=managed)
+        drawn = _still(_as_png(content, frame, shared), 0, managed)
         _draw(canvas[area], drawn.pixels, frame.blend == _BLEND_OVER)
         if index in wanted:
             yield Raster(index, straight(reduced(canvas, smallest_side)), drawn.truncated)
@@ -130,10 +133,40 @@ def _draw(canvas: Pixels, pixels: Pixels, over: bool) -> None:
         below[...] = np.minimum(drawn, 255)
 
 
-def _without_long_text(content: bytes) -> bytes:
-    """Return the content without its chunks of text, where they are long; else the content itself."""
-    spans = [(chunk.start - 8, chunk.end + 4) for chunk in chunks(content) if chunk.kind in _TEXT and chunk.whole]
-    if sum(end - start for start, end in spans) <= _MAX_TEXT_BYTES:
+def _still(content: bytes, smallest_side: int, managed: bool) -> Raster:
+    raster = still(content, smallest_side, managed=managed)
+    if not raster.truncated:
+        return raster
+    mended = with_right_adler(content)
+    if mended is None:
+        return raster
+    # One picture at a time: the memory of two was not granted.
+    del raster
+    return still(mended, smallest_side, managed=managed)
+
+
+def _ignored(content: bytes) -> list[tuple[int, int]]:
+    """Return where the chunks are that browsers ignore and Skia would not: long text, primaries without a curve."""
+    text, primaries, curve, pixels = [], [], False, False
+    for chunk in chunks(content):
+        span = chunk.start - 8, chunk.end + 4
+        pixels = pixels or chunk.kind == b"IDAT"
+        if not chunk.whole:
+            break
+        if chunk.kind in _TEXT:
+            text.append(span)
+        elif chunk.kind == b"cHRM":
+            primaries.append(span)
+        elif chunk.kind in _CURVES and not pixels:
+            curve = curve or chunk_is_intact(content, chunk)
+    if sum(end - start for start, end in text) <= _MAX_TEXT_BYTES:
+        text = []
+    return sorted(text if curve else text + primaries)
+
+
+def _without(content: bytes, spans: list[tuple[int, int]]) -> bytes:
+    """Return the content without `spans`, which are in order; the content itself where there are none."""
+    if not spans:
         return content
     starts = [0, *(end for _, end in spans)]
     ends = [*(start for start, _ in spans), len(content)]

@@ -35,16 +35,19 @@ _KEPT_PROFILES: Final = 16
 # No profile is larger; the tag table begins behind the header.
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 _TAGS_AT: Final = 128
+# What a profile calls the colours that it describes.
+_GREY: Final = b"GRAY"
 _ROWS_BYTES: Final = 4 * 1024 * 1024
 _PROFILE_ERRORS: Final = (ImageCms.PyCMSError, OSError, RuntimeError, TypeError, ValueError, zlib.error)
 
 
-def from_profile(pixels: Pixels, profile: bytes) -> Pixels:
+def from_profile(pixels: Pixels, profile: bytes, *, grey: bool) -> Pixels:
     """Return RGB or straight RGBA pixels in sRGB. A profile that cannot be used leaves them as they are. Never raises.
 
-    Costs a look-up for a profile of sRGB.
+    `grey`: the file stores the picture as grey; browsers ignore a profile of grey on any other. Costs a look-up for a
+    profile of sRGB.
     """
-    if not 128 < len(profile) <= _MAX_PROFILE_BYTES:
+    if not 128 < len(profile) <= _MAX_PROFILE_BYTES or (profile[16:20] == _GREY and not grey):
         return pixels
     try:
         space, transform = _read_profile(profile, pixels.shape[2] == 4)
@@ -53,7 +56,7 @@ def from_profile(pixels: Pixels, profile: bytes) -> Pixels:
         if transform is None:
             return pixels
         mode = "RGBA" if pixels.shape[2] == 4 else "RGB"
-        if profile[16:20] == b"GRAY":
+        if profile[16:20] == _GREY:
             grey = transform.apply(Image.fromarray(np.ascontiguousarray(pixels[..., 0])))
             colours = np.asarray(grey, dtype=np.uint8)
             return np.dstack((colours, pixels[..., 3])) if mode == "RGBA" else colours
@@ -111,11 +114,11 @@ def _cached_profile(digest: bytes, alpha: bool, profile: _Profile) -> tuple[Any,
     if kind == b"RGB " and not _has_table(content):
         space = _skia_space(content)
         return (None, None) if space.isSRGB() else (space, None)
-    if kind not in (b"RGB ", b"GRAY"):
+    if kind not in (b"RGB ", _GREY):
         return None, None
     source = ImageCms.ImageCmsProfile(io.BytesIO(content))
-    mode = "L" if kind == b"GRAY" else "RGBA" if alpha else "RGB"
-    out = "RGB" if kind == b"GRAY" else mode
+    mode = "L" if kind == _GREY else "RGBA" if alpha else "RGB"
+    out = "RGB" if kind == _GREY else mode
     return None, ImageCms.ImageCmsTransform(source, _srgb_profile(), mode, out, ImageCms.Intent.PERCEPTUAL)
 
 

@@ -87,6 +87,17 @@ def test_profiles_of_grey_are_followed(kind: str) -> None:
     assert found[:3] == pytest.approx([127] * 3, abs=4)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "AVIF"])
+def test_profiles_of_grey_are_ignored_on_colours(kind: str) -> None:
+    found = first(encoded(plain((200, 40, 90)), kind, icc_profile=grey_profile(1.0)))
+    assert found[:3] == pytest.approx([200, 40, 90], abs=6)
+
+
+def test_a_profile_of_grey_is_ignored_on_a_jpeg_that_stores_grey_as_colours() -> None:
+    found = first(encoded(plain((55, 55, 55)), "JPEG", icc_profile=grey_profile(1.0)))
+    assert found[:3] == pytest.approx([55] * 3, abs=2)
+
+
 def test_gamma_and_primaries_of_a_png_are_followed() -> None:
     base = encoded(plain((55, 55, 55)), "PNG")
     assert first(png_with(base, chunk(b"gAMA", struct.pack(">I", 100_000)))) == pytest.approx([127] * 3, abs=2)
@@ -95,6 +106,16 @@ def test_gamma_and_primaries_of_a_png_are_followed() -> None:
         encoded(plain((100, 200, 100)), "PNG"), chunk(b"gAMA", struct.pack(">I", 45455)), chunk(b"cHRM", p3)
     )
     assert first(content)[0] < 75
+
+
+@pytest.mark.parametrize(
+    "without_curve",
+    [b"", chunk(b"gAMA", struct.pack(">I", 45455), wrong_checksum=True), chunk(b"pHYs", bytes(9))],
+)
+def test_primaries_of_a_png_are_ignored_without_a_curve(without_curve: bytes) -> None:
+    p3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+    content = png_with(encoded(plain((100, 200, 100)), "PNG"), without_curve, chunk(b"cHRM", p3))
+    assert first(content) == [100, 200, 100]
 
 
 @pytest.mark.parametrize(

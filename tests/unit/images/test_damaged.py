@@ -14,7 +14,7 @@ from app.domain.images import ImageLimits, Rejection, RejectReason
 from app.inference.decoding.decoder import Decoder
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions
 from app.inference.runtime import Pixels
-from tests.support.files import bmp, chunk, png_with
+from tests.support.files import PNG_SIGNATURE, bmp, chunk, png_with
 from tests.support.pictures import encoded, noise, plain
 
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000, max_side=4096, max_frames=10)
@@ -118,6 +118,17 @@ def test_wrong_checksums_of_chunks_without_pixels_do_not_matter(kind: bytes) -> 
     assert (pixels(broken) == np.asarray(smooth())).all()
 
 
+@pytest.mark.parametrize("part_bytes", [1 << 20, 1000, 7])
+@pytest.mark.parametrize("image", [smooth(), noise(4, (160, 120)), plain((1, 2, 3), (900, 900))])
+def test_a_wrong_checksum_of_the_pixels_does_not_matter(image: Image.Image, part_bytes: int) -> None:
+    rows = np.asarray(image).reshape(image.height, -1)
+    data = zlib.compress(np.hstack([np.zeros((image.height, 1), np.uint8), rows]).tobytes())[:-4] + b"oops"
+    parts = [chunk(b"IDAT", data[at : at + part_bytes]) for at in range(0, len(data), part_bytes)]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *image.size, 8, 2, 0, 0, 0))
+    found = decoded(PNG_SIGNATURE + head + b"".join(parts) + chunk(b"IEND", b""))
+    assert not found.truncated and (found.frames[0].pixels == np.asarray(image)).all()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -199,6 +210,14 @@ def test_alpha_in_bit_fields_is_read_unless_all_of_it_is_zero() -> None:
     assert found[0].tolist() == [[255, 0, 0, 128], [0, 255, 0, 255]]
     without = pixels(bmp((2, 1), 32, struct.pack("<II", 0xFF0000, 0xFF00), compression=3, masks=masks, header_bytes=56))
     assert without[0].tolist() == [[255, 0, 0], [0, 255, 0]]
+
+
+def test_a_header_of_52_bytes_has_no_mask_of_alpha() -> None:
+    masks = struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF)
+    # What follows the header would pass for a mask.
+    body = struct.pack("<II", 0xFF0000, 0xFF00)
+    found = pixels(bmp((2, 1), 32, body, compression=3, masks=masks, header_bytes=52))
+    assert found[0].tolist() == [[255, 0, 0], [0, 255, 0]]
 
 
 @pytest.mark.parametrize("header_bytes", [12, 16, 40, 64, 108, 124])

@@ -120,6 +120,14 @@ def test_pictures_stand_upright_whatever_their_exif_says(kind: str, orientation:
     assert difference.mean() < 12, f"{kind} {orientation}"
 
 
+@pytest.mark.parametrize(("prefix", "upright"), [(b"Exif\0\0", True), (b"Exif\0\1", True), (b"Exit\0\0", False)])
+def test_the_byte_that_pads_the_prefix_of_exif_does_not_matter(prefix: bytes, upright: bool) -> None:
+    content = encoded(corners(), "JPEG", exif=_exif(6)).replace(b"Exif\0\0", prefix)
+    found = decoded(content)
+    assert ((found.header.width, found.header.height) == (48, 64)) is upright
+    assert found.frames[0].pixels.shape[:2] == (found.header.height, found.header.width)
+
+
 def test_junk_in_exif_does_not_matter() -> None:
     for junk in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 40):
         content = encoded(corners(), "JPEG")

@@ -1,0 +1,72 @@
+"""A wrong checksum (Adler-32) of a PNG's pixels put right: browsers do not look at it, Skia's wheel drops the last rows."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from app.domain.headers.png import chunks
+
+_ZLIB_HEADER_BYTES = 2
+_CHECKSUM_BYTES = 4
+_PIECE_BYTES = 256 * 1024
+# No pixel takes more: four channels of 16 bits. A row begins with its filter; interlacing makes up to two rows of one.
+_PIXEL_BYTES = 8
+_ROW_BYTES = 16
+
+
+def with_right_adler(content: bytes) -> bytes | None:
+    """Return the content with the checksum that its pixels have; None where they are not whole, or have it already.
+
+    Takes the time of inflating the pixels, and memory for a second copy of the content.
+    """
+    width, height = struct.unpack_from(">II", content, 16)
+    inflated = _Inflated(height * (width * _PIXEL_BYTES + _ROW_BYTES))
+    places: list[int] = []
+    skipped = _ZLIB_HEADER_BYTES
+    for chunk in chunks(content):
+        if chunk.kind != b"IDAT":
+            continue
+        start = min(chunk.start + skipped, chunk.end)
+        skipped -= start - chunk.start
+        while start < chunk.end and not inflated.ended:
+            end = min(start + _PIECE_BYTES, chunk.end)
+            unused = inflated.take(content[start:end])
+            if unused is None:
+                return None
+            start = end - unused
+        places += range(start, min(chunk.end, start + _CHECKSUM_BYTES - len(places)))
+    right = struct.pack(">I", inflated.adler)
+    if len(places) < _CHECKSUM_BYTES or bytes(content[at] for at in places) == right:
+        return None
+    mended = bytearray(content)
+    for at, byte in zip(places, right, strict=True):
+        mended[at] = byte
+    return bytes(mended)
+
+
+class _Inflated:
+    """Inflates deflate data piece by piece and keeps no more than their checksum."""
+
+    def __init__(self, most: int) -> None:
+        self.adler = 1
+        self.ended = False
+        self._left = most
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def take(self, piece: bytes) -> int | None:
+        """Return how many bytes at the end of the piece follow the data; None where these are damaged or too long."""
+        full = True
+        while (piece or full) and not self._inflate.eof:
+            try:
+                out = self._inflate.decompress(piece, _PIECE_BYTES)
+            except zlib.error:
+                return None
+            self.adler = zlib.adler32(out, self.adler)
+            self._left -= len(out)
+            if self._left < 0:
+                return None
+            piece = self._inflate.unconsumed_tail
+            full = len(out) == _PIECE_BYTES
+        self.ended = self._inflate.eof
+        return len(self._inflate.unused_data)
