@@ -17,8 +17,8 @@ from app.domain.headers.png import ApngFrame, apng_frames, chunk_is_intact, chun
 from app.inference.decoding.by_skia import Raster, still
 from app.inference.decoding.colour import CodePoints, from_code_points
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
-from app.inference.decoding.png_checksum import with_right_adler
 from app.inference.decoding.pixels import reduced, straight
+from app.inference.decoding.png_checksum import with_right_adler
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
 
@@ -41,13 +41,23 @@ _CURVES = frozenset({b"gAMA", b"sRGB"})
 def decode_png(content: bytes, smallest_side: int, most: int, max_frames: int) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, composited, in sRGB. Raises SkiaRefusal."""
     content = _without(content, _ignored(content))
-    points = _code_points(content)
     animation = apng_frames(content, max_frames)
     if not animation:
-        return 1, iter((_coloured(_still(content, smallest_side, points is None), points),))
+        return 1, iter((_still_in_srgb(content, smallest_side),))
+    points = _code_points(content)
     chosen = choose_frames([frame.delay_ms for frame in animation], most)
     rasters = _composited(content, animation, chosen, smallest_side, points is None)
     return len(animation), (_coloured(raster, points) for raster in rasters)
+
+
+def decode_still(content: bytes, smallest_side: int) -> Raster:
+    """Return the picture that is no frame of an animation, in sRGB. Raises SkiaRefusal."""
+    return _still_in_srgb(_without(content, _ignored(content)), smallest_side)
+
+
+def _still_in_srgb(content: bytes, smallest_side: int) -> Raster:
+    points = _code_points(content)
+    return _coloured(_still(content, smallest_side, points is None), points)
 
 
 def orientation(content: bytes) -> int:

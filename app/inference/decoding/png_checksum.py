@@ -1,4 +1,4 @@
-"""A wrong checksum (Adler-32) of a PNG's pixels put right: browsers do not look at it, Skia's wheel drops the last rows."""
+"""A wrong checksum (Adler-32) of a PNG's pixels put right: browsers ignore it, Skia's wheel drops the last rows."""
 
 from __future__ import annotations
 
