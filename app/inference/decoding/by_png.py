@@ -18,7 +18,7 @@ from app.inference.decoding.by_skia import Raster, still
 from app.inference.decoding.colour import CodePoints, from_code_points
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pixels import reduced, straight
-from app.inference.decoding.png_checksum import with_right_adler
+from app.inference.decoding.png_checksum import wrong_adler
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
 
@@ -147,12 +147,12 @@ def _still(content: bytes, smallest_side: int, managed: bool) -> Raster:
     raster = still(content, smallest_side, managed=managed)
     if not raster.truncated:
         return raster
-    mended = with_right_adler(content)
-    if mended is None:
+    checksum_at = wrong_adler(content)
+    if not checksum_at:
         return raster
-    # One picture at a time: the memory of two was not granted.
+    # One picture at a time, and no copy of the content: the memory of two was not granted.
     del raster
-    return still(mended, smallest_side, managed=managed)
+    return still(memoryview(content)[:checksum_at], smallest_side, managed=managed)
 
 
 def _ignored(content: bytes) -> list[tuple[int, int]]:
