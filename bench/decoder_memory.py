@@ -159,6 +159,15 @@ def _jxl(side: int, mode: str = "RGB") -> bytes:
     return bytes(imagecodecs.jpegxl_encode(np.asarray(_picture(side, mode)), level=90, effort=3))
 
 
+def _icon(side: int, bits: int, alpha: int = 128) -> bytes:
+    """Return an icon of one bitmap, larger than its directory can say."""
+    pixels = np.full((side, side, bits // 8), alpha, np.uint8)
+    pixels[..., :3] = np.asarray(_picture(side))
+    header = struct.pack("<IiiHHIIiiII", 40, side, 2 * side, 1, bits, 0, 0, 0, 0, 0, 0)
+    body = header + pixels.tobytes() + bytes((side + 31) // 32 * 4 * side)
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, bits, len(body), 22) + body
+
+
 KINDS: dict[str, Callable[[int], bytes]] = {
     "jpeg": lambda side: _encoded(_picture(side), "JPEG", quality=85),
     "jpeg 4:4:4": lambda side: _encoded(_picture(side), "JPEG", quality=85, subsampling=0),
@@ -179,6 +188,9 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "bmp": lambda side: _encoded(_picture(side), "BMP"),
     "bmp alpha": lambda side: _encoded(_picture(side, "RGBA"), "BMP"),
     "bmp rle": _rle,
+    "ico": lambda side: _icon(side, 24),
+    "ico alpha": lambda side: _icon(side, 32),
+    "ico alpha 0": lambda side: _icon(side, 32, 0),
     "tiff": lambda side: _encoded(_picture(side), "TIFF"),
     "tiff lzw": lambda side: _encoded(_picture(side), "TIFF", compression="tiff_lzw"),
     "tiff cmyk": lambda side: _encoded(_picture(side, "CMYK"), "TIFF", compression="tiff_lzw"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from app.domain.headers import png
 from app.domain.headers.layout import Layout, Wanted
@@ -10,6 +11,18 @@ from app.domain.headers.memory import decoding_bytes
 
 _CORE_HEADER_BYTES = 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# As far as the first chunk of a PNG goes.
+_PNG_START_BYTES = 64
+_CURSOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class IconEntry:
+    """One picture of an ICO or CUR: where it begins, and how long the directory says it is."""
+
+    offset: int
+    size: int
+    is_png: bool
 
 
 def read(content: bytes, wanted: Wanted) -> Layout:
@@ -20,29 +33,39 @@ def read(content: bytes, wanted: Wanted) -> Layout:
     )
 
 
-def read_icon(content: bytes, wanted: Wanted) -> Layout:
-    """Return the layout of the entry of an ICO or CUR that browsers show: the largest, then the one of most colours.
+def shown_entry(content: bytes) -> IconEntry:
+    """Return the entry of an ICO or CUR that Chromium shows, by what the directory says. Raises MALFORMED.
 
-    Raises MALFORMED.
+    It is the largest, then the one of most bits, then the first. Entries that begin outside of the file do not count.
     """
-    (count,) = struct.unpack_from("<H", content, 4)
-    found: list[tuple[int, int, int, int]] = []
-    for entry in range(6, 6 + 16 * count, 16):
-        width, height, _, _, _, bits, size, offset = struct.unpack_from("<BBBBHHII", content, entry)
+    kind, count = struct.unpack_from("<HH", content, 2)
+    found: list[tuple[tuple[int, int], IconEntry]] = []
+    for at in range(6, min(6 + 16 * count, len(content) - 15), 16):
+        width, height, colours, _, _, bits, size, offset = struct.unpack_from("<BBBBHHII", content, at)
         if offset + 16 > len(content):
             continue
-        if content[offset : offset + 8] == _PNG_SIGNATURE:
-            inner = png.read(content[offset : offset + size], wanted)
-            width, height = inner.width, inner.height
-        else:
-            width, height = _size(content, offset)
-            # A picture inside an icon has its mask below it.
-            height //= 2
-        found.append((width * height, bits, width, height))
+        if kind == _CURSOR or not bits:
+            # A cursor has its hot spot where icons have their bits.
+            bits = ((colours or 256) - 1).bit_length()
+        is_png = content[offset : offset + 8] == _PNG_SIGNATURE
+        found.append((((width or 256) * (height or 256), bits), IconEntry(offset, size, is_png)))
     if not found:
         raise ValueError("no entry")
-    _, _, width, height = max(found)
-    return Layout(width, height, decoder_bytes=decoding_bytes("ico", width * height, (width, height), 1, wanted))
+    return max(found, key=lambda one: one[0])[1]
+
+
+def read_icon(content: bytes, wanted: Wanted) -> Layout:
+    """Return the layout of the entry of an ICO or CUR that browsers show. Raises MALFORMED."""
+    entry = shown_entry(content)
+    if entry.is_png:
+        inner = png.read(content[entry.offset : entry.offset + _PNG_START_BYTES], wanted)
+        width, height, least = inner.width, inner.height, inner.decoder_bytes
+    else:
+        width, height = _size(content, entry.offset)
+        # A picture inside an icon has its mask below it.
+        height, least = height // 2, 0
+    cost = decoding_bytes("ico", width * height, (width, height), 1, wanted)
+    return Layout(width, height, decoder_bytes=max(cost, least))
 
 
 def _size(content: bytes, at: int) -> tuple[int, int]:

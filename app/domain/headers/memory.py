@@ -23,7 +23,7 @@ DECODED_BYTES = {
     "gif": 6,
     "gif animated": 12,
     "bmp": 10,
-    "ico": 8,
+    "ico": 13,
     "webp": 6,
     "webp alpha": 8,
     "webp animated": 20,

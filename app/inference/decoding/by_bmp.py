@@ -26,14 +26,13 @@ _ALPHA_MASK_BYTES: Final = 56
 _WINDOWS: Final = frozenset({40, 52, 56, 108, 124})
 _RLE8, _RLE4, _BIT_FIELDS, _RLE24_OS2, _ALPHA_BIT_FIELDS = 1, 2, 3, 4, 6
 _FILE_HEADER_BYTES: Final = 14
-# The largest entry that icons have: 256 x 256 pixels of 32 bits, with its mask and header.
-_MAX_MISSING_BYTES: Final = 512 * 1024
-_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _EMBEDDED: Final = b"DEBM"
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class BmpHeader:
+    """What the two headers of a BMP say. `top_down`: the first row of the file is the top one."""
+
     size: int
     width: int
     height: int
@@ -46,7 +45,7 @@ class _Header:
 
 def decode_bmp(content: bytes, smallest_side: int) -> Raster:
     """Return the picture in sRGB. Raises SkiaRefusal, or what reading malformed bytes raises."""
-    header = _read(content)
+    header = read_header(content)
     windows = header.size in _WINDOWS
     if header.compression in (_RLE8, _RLE4) or (header.compression == _RLE24_OS2 and not windows):
         canvas, truncated = _run_lengths(content, header)
@@ -65,38 +64,19 @@ def decode_bmp(content: bytes, smallest_side: int) -> Raster:
     return Raster(0, _managed(content, header, raster.pixels), raster.truncated)
 
 
-def decode_icon(content: bytes, smallest_side: int) -> Raster:
-    """Return the largest entry of an ICO or CUR. Raises SkiaRefusal, or what reading malformed bytes raises.
-
-    Skia refuses entries that leave the file, where Chromium shows what is there. So a PNG is handed over by itself, and
-    zeros take the place of what a bitmap lacks.
-    """
-    (count,) = struct.unpack_from("<H", content, 4)
-    entries = [
-        struct.unpack_from("<II", content, at + 8) for at in range(6, min(6 + 16 * count, len(content) - 15), 16)
-    ]
-    missing = max((offset + size for size, offset in entries), default=0) - len(content)
-    # An entry that claims more than it has is one thing, a wild number another.
-    if not 0 < missing <= _MAX_MISSING_BYTES:
-        return still(content, smallest_side)
-    for _, offset in entries:
-        if len(entries) == 1 and content[offset : offset + 8] == _PNG_SIGNATURE:
-            return still(content[offset:], smallest_side)
-    return Raster(0, still(content + bytes(missing), smallest_side).pixels, True)
-
-
-def _read(content: bytes) -> _Header:
+def read_header(content: bytes) -> BmpHeader:
+    """Return both headers of a file. Raises MALFORMED."""
     (pixels_at, size) = struct.unpack_from("<II", content, 10)
     if size == _CORE_BYTES:
         width, height, _, bits = struct.unpack_from("<HHHH", content, 18)
-        return _Header(size, width, height, False, bits, 0, 0, pixels_at)
+        return BmpHeader(size, width, height, False, bits, 0, 0, pixels_at)
     width, height, _, bits = struct.unpack_from("<iiHH", content, 18)
     compression = struct.unpack_from("<I", content, 30)[0] if size >= 20 else 0
     colours = struct.unpack_from("<I", content, 46)[0] if size >= 36 else 0
-    return _Header(size, width, abs(height), height < 0, bits, compression, colours, pixels_at)
+    return BmpHeader(size, width, abs(height), height < 0, bits, compression, colours, pixels_at)
 
 
-def _palette(content: bytes, header: _Header) -> Pixels:
+def _palette(content: bytes, header: BmpHeader) -> Pixels:
     """Return 256 colours; those that the file does not have are black."""
     entry = 3 if header.size == _CORE_BYTES else 4
     start = _FILE_HEADER_BYTES + header.size
@@ -110,18 +90,18 @@ def _palette(content: bytes, header: _Header) -> Pixels:
     return palette
 
 
-def _indexed(content: bytes, header: _Header) -> tuple[Pixels, bool]:
+def _indexed(content: bytes, header: BmpHeader) -> tuple[Pixels, bool]:
     """Return pixels of 1 to 8 bits, looked up."""
     if header.bits not in (1, 2, 4, 8):
         raise ValueError(f"{header.bits} bits a pixel")
-    rows, truncated = _rows(content, header, (header.width * header.bits + 31) // 32 * 4)
+    rows, truncated = read_rows(content, header, (header.width * header.bits + 31) // 32 * 4)
     if header.bits < 8:
         parts = [rows >> shift & (1 << header.bits) - 1 for shift in range(8 - header.bits, -1, -header.bits)]
         rows = np.stack(parts, axis=2).reshape(header.height, -1)
     return _palette(content, header)[rows[:, : header.width]], truncated
 
 
-def _rows(content: bytes, header: _Header, row_bytes: int) -> tuple[Pixels, bool]:
+def read_rows(content: bytes, header: BmpHeader, row_bytes: int) -> tuple[Pixels, bool]:
     """Return the bytes of all rows, the top one first, and whether the file has fewer; missing ones are zero."""
     wanted = row_bytes * header.height
     there = max(0, min(wanted, len(content) - header.pixels_at))
@@ -134,7 +114,7 @@ def _rows(content: bytes, header: _Header, row_bytes: int) -> tuple[Pixels, bool
     return (rows if header.top_down else rows[::-1]), there < wanted
 
 
-def _bit_fields(content: bytes, header: _Header) -> tuple[Pixels, bool] | None:
+def _bit_fields(content: bytes, header: BmpHeader) -> tuple[Pixels, bool] | None:
     """Return premultiplied RGBA; None where there is no alpha field, which Skia reads faster."""
     if header.size < _ALPHA_MASK_BYTES and (header.size != _INFO_BYTES or header.compression == _BIT_FIELDS):
         return None
@@ -142,7 +122,7 @@ def _bit_fields(content: bytes, header: _Header) -> tuple[Pixels, bool] | None:
     if not masks[3]:
         return None
     row_bytes = (header.width * header.bits + 31) // 32 * 4
-    rows, truncated = _rows(content, header, row_bytes)
+    rows, truncated = read_rows(content, header, row_bytes)
     values = np.ascontiguousarray(rows).view("<u2" if header.bits == 16 else "<u4")[:, : header.width]
     rgba = np.empty((header.height, header.width, 4), np.uint8)
     for channel, mask in enumerate(masks):
@@ -166,7 +146,7 @@ def _field(values: np.ndarray, mask: int) -> Pixels:
     return np.asarray(table[field])
 
 
-def _run_lengths(content: bytes, header: _Header) -> tuple[Pixels, bool]:
+def _run_lengths(content: bytes, header: BmpHeader) -> tuple[Pixels, bool]:
     """Return RGB pixels, and whether the file ends before the code does. What the code skips is black."""
     width, height = header.width, header.height
     canvas = np.zeros((height, width, 3), np.uint8)
@@ -217,7 +197,7 @@ def _literal(raw: Pixels, count: int, palette: Pixels, deep: bool, half: bool) -
     return out
 
 
-def _managed(content: bytes, header: _Header, pixels: Pixels) -> Pixels:
+def _managed(content: bytes, header: BmpHeader, pixels: Pixels) -> Pixels:
     """Return the pixels by the profile that a header of 124 bytes embeds."""
     if header.size < 124 or content[70:74] != _EMBEDDED:
         return pixels

@@ -17,8 +17,8 @@ from app.domain.headers.png import ApngFrame, apng_frames, chunk_is_intact, chun
 from app.inference.decoding.by_skia import Raster, still
 from app.inference.decoding.colour import CodePoints, from_code_points
 from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
-from app.inference.decoding.png_checksum import with_right_adler
 from app.inference.decoding.pixels import reduced, straight
+from app.inference.decoding.png_checksum import wrong_adler
 from app.inference.decoding.selection import choose_frames
 from app.inference.runtime import Pixels
 
@@ -41,13 +41,23 @@ _CURVES = frozenset({b"gAMA", b"sRGB"})
 def decode_png(content: bytes, smallest_side: int, most: int, max_frames: int) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, composited, in sRGB. Raises SkiaRefusal."""
     content = _without(content, _ignored(content))
-    points = _code_points(content)
     animation = apng_frames(content, max_frames)
     if not animation:
-        return 1, iter((_coloured(_still(content, smallest_side, points is None), points),))
+        return 1, iter((_still_in_srgb(content, smallest_side),))
+    points = _code_points(content)
     chosen = choose_frames([frame.delay_ms for frame in animation], most)
     rasters = _composited(content, animation, chosen, smallest_side, points is None)
     return len(animation), (_coloured(raster, points) for raster in rasters)
+
+
+def decode_still(content: bytes, smallest_side: int) -> Raster:
+    """Return the picture that is no frame of an animation, in sRGB. Raises SkiaRefusal."""
+    return _still_in_srgb(_without(content, _ignored(content)), smallest_side)
+
+
+def _still_in_srgb(content: bytes, smallest_side: int) -> Raster:
+    points = _code_points(content)
+    return _coloured(_still(content, smallest_side, points is None), points)
 
 
 def orientation(content: bytes) -> int:
@@ -137,12 +147,12 @@ def _still(content: bytes, smallest_side: int, managed: bool) -> Raster:
     raster = still(content, smallest_side, managed=managed)
     if not raster.truncated:
         return raster
-    mended = with_right_adler(content)
-    if mended is None:
+    checksum_at = wrong_adler(content)
+    if not checksum_at:
         return raster
-    # One picture at a time: the memory of two was not granted.
+    # One picture at a time, and no copy of the content: the memory of two was not granted.
     del raster
-    return still(mended, smallest_side, managed=managed)
+    return still(memoryview(content)[:checksum_at], smallest_side, managed=managed)
 
 
 def _ignored(content: bytes) -> list[tuple[int, int]]:

@@ -39,7 +39,7 @@ class Raster:
     source: tuple[int, int] = (0, 0)
 
 
-def still(content: bytes, smallest_side: int, *, managed: bool = True, reduction: int = 1) -> Raster:
+def still(content: bytes | memoryview, smallest_side: int, *, managed: bool = True, reduction: int = 1) -> Raster:
     """Return the picture, or the first frame, reduced. Raises SkiaRefusal.
 
     `managed` converts to sRGB; else values are as the file has them. `reduction` is a scale at which a JPEG is read.
@@ -96,7 +96,7 @@ def _composited(
     del codec, content
 
 
-def _open(content: bytes) -> Any:
+def _open(content: bytes | memoryview) -> Any:
     skia = load_skia()
 
     try:

@@ -26,7 +26,7 @@ from app.domain.images import (
     ends_early,
     inspect,
 )
-from app.inference.decoding import by_bmp, by_jpeg, by_jxl, by_pillow, by_png, by_skia
+from app.inference.decoding import by_bmp, by_ico, by_jpeg, by_jxl, by_pillow, by_png, by_skia
 from app.inference.decoding.by_skia import Raster, SkiaRefusal
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions, Frame, Grant, OverBudget
 from app.inference.decoding.pixels import turned
@@ -124,7 +124,7 @@ class Decoder:
             case ImageFormat.GIF | ImageFormat.WEBP:
                 return *by_skia.frames(content, side, most, max_frames), 1
             case ImageFormat.ICO | ImageFormat.CUR:
-                return 1, iter((by_bmp.decode_icon(content, side),)), 1
+                return 1, iter((by_ico.decode_icon(content, side),)), 1
             case ImageFormat.BMP:
                 return 1, iter((by_bmp.decode_bmp(content, side),)), 1
             case ImageFormat.JXL:

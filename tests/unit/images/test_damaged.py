@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
 
@@ -98,9 +99,9 @@ def test_a_short_adobe_segment_does_not_matter(segment: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_what_follows_a_picture_changes_no_pixel(kind: str) -> None:
+def test_what_follows_a_picture_does_not_matter_within_the_limit_of_bytes(kind: str) -> None:
     content = encoded(smooth(), kind)
-    assert (pixels(content + bytes(900_000)) == pixels(content)).all()
+    assert (pixels(content.ljust(LIMITS.max_bytes, b"\0")) == pixels(content)).all()
 
 
 def test_a_picture_itself_too_large_is_rejected() -> None:
@@ -239,10 +240,10 @@ def test_a_palette_shorter_than_its_header_says_is_read() -> None:
     assert pixels(bmp((4, 1), 8, b"\0\1\2\3", palette=palette, header_bytes=12))[0, 2].tolist() == list(BLUE)
 
 
-def _icon(kind: int, *entries: tuple[int, int, bytes]) -> bytes:
+def _icon(kind: int, *entries: tuple[int, int, bytes], bits: tuple[int, ...] = ()) -> bytes:
     at, table, body = 6 + 16 * len(entries), b"", b""
-    for width, height, content in entries:
-        table += struct.pack("<BBBBHHII", width % 256, height % 256, 0, 0, 1, 32, len(content), at + len(body))
+    for (width, height, content), depth in zip(entries, itertools.chain(bits, itertools.repeat(32)), strict=False):
+        table += struct.pack("<BBBBHHII", width % 256, height % 256, 0, 0, 1, depth, len(content), at + len(body))
         body += content
     return struct.pack("<HHH", 0, kind, len(entries)) + table + body
 
@@ -256,6 +257,57 @@ def test_of_an_icon_the_largest_entry_is_shown(kind: int) -> None:
         48,
     )
     assert found.frames[0].pixels[9, 9].tolist() == [0, 0, 250]
+
+
+def _bitmap(bits: int, rows: bytes, mask: bytes = bytes(8), palette: bytes = b"") -> bytes:
+    """Return the bitmap of an entry of 2 x 2 pixels; its rows and those of the mask come from the bottom up."""
+    return struct.pack("<IiiHHIIiiII", 40, 2, 4, 1, bits, 0, 0, 0, 0, 0, 0) + palette + rows + mask
+
+
+_DEEP = _bitmap(24, (bytes((0, 0, 255)) * 2 + bytes(2)) * 2)
+_SHALLOW = _bitmap(1, b"\0\0\0\0" * 2, palette=_palette(BLUE, GREEN))
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "entries", "expected"),
+    [
+        (1, (1, 24), (_SHALLOW, _DEEP), RED),
+        (1, (24, 1), (_DEEP, _SHALLOW), RED),
+        (1, (24, 24), (_SHALLOW, _DEEP), BLUE),
+        # No bits are as many as 256 colours need.
+        (1, (4, 0), (_SHALLOW, _DEEP), RED),
+        # The hot spot of a cursor stands where icons have their bits.
+        (2, (1, 24), (_SHALLOW, _DEEP), BLUE),
+    ],
+)
+def test_of_entries_of_one_size_the_one_of_most_bits_is_shown(
+    kind: int, bits: tuple[int, ...], entries: tuple[bytes, ...], expected: tuple[int, ...]
+) -> None:
+    found = pixels(_icon(kind, *((2, 2, entry) for entry in entries), bits=bits))
+    assert (found == expected).all() and found.shape == (2, 2, 3)
+
+
+def test_alpha_of_zero_throughout_leaves_an_icon_to_its_mask() -> None:
+    rows = bytes((0, 0, 255, 0)) * 2 + bytes((0, 255, 0, 0)) * 2
+    found = pixels(_icon(1, (2, 2, _bitmap(32, rows, b"\x40\0\0\0" + bytes(4)))))
+    assert found.tolist() == [[[*GREEN, 255]] * 2, [[*RED, 255], [0, 0, 0, 0]]]
+    # With alpha the mask does not count.
+    found = pixels(_icon(1, (2, 2, _bitmap(32, rows[:-1] + b"\xff", b"\xff" * 8))))
+    assert found[0, 1].tolist() == [*GREEN, 255] and not found[1, :, 3].any()
+
+
+def test_the_largest_entry_counts_by_the_directory_for_header_and_pixels_alike() -> None:
+    large = encoded(plain((250, 0, 0), (48, 40)), "PNG")
+    found = decoded(_icon(1, (8, 8, large), (16, 16, encoded(plain((0, 0, 250), (16, 16)), "PNG"))))
+    assert (found.header.width, found.header.height) == (16, 16) and found.frames[0].pixels.shape == (16, 16, 3)
+
+
+def test_a_bitmap_of_an_icon_is_shown_whatever_length_its_directory_says() -> None:
+    content = bytearray(_icon(1, (2, 2, _DEEP)))
+    for size in (10, len(_DEEP) + 1, 0xFFFFFFFF):
+        content[14:18] = struct.pack("<I", size)
+        found = decoded(bytes(content))
+        assert (found.frames[0].pixels == RED).all() and not found.truncated
 
 
 def test_an_icon_that_is_cut_off_is_shown() -> None:
