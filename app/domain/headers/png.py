@@ -76,6 +76,9 @@ def read(content: bytes, wanted: Wanted) -> Layout:
                 break
     count = max(1, frames) if animated else 1
     cost = decoding_bytes("apng" if count > 1 else "png", width * height, (width, height), count, wanted)
+    if count > 1:
+        # Each frame is put together as a file of its own: the data of one frame may be nearly all of the content.
+        cost += 3 * len(content)
     if content[28]:
         # An interlaced picture is put together as the file has it, before it becomes RGBA.
         cost += width * height * _pixel_bytes(content[24], content[25])
