@@ -1,4 +1,4 @@
-"""What client libraries raise on odd input and odd answers: the adapters translate it, no process ends by it.
+"""Exceptions that client libraries raise on malformed input or answers. Adapters translate them; no process dies.
 
 A list and not `Exception`, so that our own errors and a cancellation pass. It is used around calls of a library alone.
 """

@@ -62,7 +62,7 @@ class Failed:
 
 def cut_off(error: Exception) -> Failed:
     """Return the failure of a request that ended without a whole answer."""
-    # What a server sent may stand in the text, bytes that are no UTF-8 among it.
+    # The text may quote the server, including bytes that are not valid UTF-8.
     text = f"{type(error).__name__}: {error}"[:_SHORTENED_DETAIL]
     return Failed(text.encode("utf-8", "replace").decode())
 

@@ -1,4 +1,4 @@
-"""What decoding in child processes costs, and what bombs and quadrants cost: `./sightline bench decoding`."""
+"""Benchmark of decoding in child processes, of bombs and of quadrants: `./sightline bench decoding`."""
 
 from __future__ import annotations
 

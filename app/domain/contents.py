@@ -24,13 +24,13 @@ _VERSION: Final = b"\x02"
 _VERSIONS_KEPT = 2
 # The reason code of a scored picture whose file ends before the picture does.
 TRUNCATED_CODE: Final = "file.truncated"
-# What is looked at of a picture that is neither animated nor transparent nor a strip.
+# The only rendition of a picture that is not animated, not transparent and not a strip.
 WHOLE: Final = Rendition(0, 0.0, 0.0, 1.0, 1.0, "")
 
 
 @dataclass(frozen=True, slots=True)
 class ContentRow:
-    """What is known of one content. `rendition` of a label in `scores` is an index into `renditions`."""
+    """Stored result for one content. `rendition` of a label in `scores` is an index into `renditions`."""
 
     format: str
     width: int

@@ -68,7 +68,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header says. `frames` is exact up to one past the limit that was asked for, and 1 where unknown.
+    """Facts from the header. `frames` is exact up to one past the limit that was asked for, and 1 where unknown.
 
     `decoder_bytes`: upper bound of what the decoder allocates at once, by the sizes that the decoder will see.
     `decoded_width`, `decoded_height`: the size that is decoded where it is not `width` x `height`: less for a JPEG that

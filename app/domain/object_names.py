@@ -22,7 +22,7 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_-]
 _HOST_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _IP_ADDRESS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
-# What If-Match may hold between its quotes. S3's own ETags are hex digits with an optional number of parts.
+# Characters that If-Match may hold between its quotes. S3's own ETags are hex digits with an optional number of parts.
 _ETAG: Final = re.compile(r"[\x21\x23-\x7e]+")
 _HEX_ETAG: Final = re.compile(r"[0-9a-f]+(?:-[0-9]+)?")
 

@@ -1,4 +1,4 @@
-"""What runs on the device's thread: one batch through a network and its heads, or through heads alone."""
+"""Work of the device's thread: one batch through a network and its heads, or through heads alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.records import Region
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """What one rendition got from a batch: a network's scores and embedding, and its heads' scores."""
+    """Result of one rendition in a batch: a network's scores and embedding, and its heads' scores."""
 
     values: Floats | None
     regions: tuple[Region, ...]

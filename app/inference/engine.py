@@ -35,7 +35,7 @@ _HEAD_RULE = BatchRule(max_batch=256, max_delay_seconds=0.002)
 
 @dataclass(frozen=True, slots=True)
 class EngineTimings:
-    """Where the time of one call went, milliseconds; `queued` is waiting for a decoder or a batch."""
+    """Time of one call by stage, milliseconds; `queued` is waiting for a decoder or a batch."""
 
     queued_ms: int
     decode_ms: int
@@ -44,7 +44,7 @@ class EngineTimings:
 
 @dataclass(frozen=True, slots=True)
 class EngineScores:
-    """What the models say.
+    """Scores of one content by model.
 
     `embeddings` are those computed here, by network; none for a content of several renditions, of which no single one
     could stand for it. `missing` names wanted models that need pixels where none were given. `header` is None, and

@@ -28,7 +28,7 @@ Geometry = tuple[str, int, int, int, int, int, bool]
 
 @dataclass(slots=True)
 class Spent:
-    """Where the time of one call went; looks of one content add up."""
+    """Time of one call by stage; looks of one content add up."""
 
     queued_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -37,7 +37,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """What is asked of one content, the same for all its renditions.
+    """Request for one content, the same for all its renditions.
 
     `known` scores serve as conditions of cascades and are not computed again. `stored` embeddings spare networks.
     """

@@ -37,7 +37,7 @@ _NO_TIMINGS: Final = EngineTimings(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ScoredContent:
-    """What the models and the policy say of one content. `cached`: nothing was computed for this caller.
+    """Scores and policy verdict of one content. `cached`: nothing was computed for this caller.
 
     `publishable` is false without a policy: nobody said then that the picture is not blocked.
     """

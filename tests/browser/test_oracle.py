@@ -27,7 +27,7 @@ from tests.support.oracle.verdict import Judged, default_policy, judge, new_deco
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 CASES: Final = {case.name: case for case in every_case()}
-# Where this is set, the table is written to the page that it names.
+# Name of the variable with the page to which the table is written.
 _WRITE: Final = "ORACLE_PAGE"
 
 

@@ -1,4 +1,4 @@
-"""What every `Decoding` promises: the pool of child processes and the twin that tests use."""
+"""Contract of every `Decoding`: the pool of child processes and the twin that tests use."""
 
 from __future__ import annotations
 

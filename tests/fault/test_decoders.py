@@ -1,4 +1,4 @@
-"""What a decoder may do to its process, and what that costs: one picture."""
+"""Faults that a decoder may cause in its process; each costs one picture."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ BODY = b"a picture"
 REF = ObjectRef("bucket", "photo.jpg", None, "e1", len(BODY))
 LIMIT = 8_000
 EXAMPLES = settings(max_examples=200, deadline=None)
-# What a request has beside If-Match. Any other name came out of a value.
+# Headers of a request. Any other name was injected through a value.
 HEADERS = {"host", "authorization", "x-amz-date", "x-amz-content-sha256", "if-match", "content-length"}
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
@@ -138,7 +138,7 @@ def test_on_aws_a_bucket_stays_below_the_domain_of_s3(bucket: str, key: str) -> 
 
 
 def check_text(*texts: str | None) -> None:
-    """What goes into a record must be text that UTF-8 can hold."""
+    """Assert that text of a record can be encoded as UTF-8."""
     for text in texts:
         if text is not None:
             assert text.encode().decode() == text

@@ -31,7 +31,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one check saw: the kind of the answer, and figures of which the largest is reported."""
+    """Observation of one check: the kind of the answer, and figures of which the largest is reported."""
 
     signature: str
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did. `figures` holds the largest of each figure."""
+    """Summary of a run. `figures` holds the largest of each figure."""
 
     target: str
     seed: int

@@ -1,4 +1,4 @@
-"""What marking a record costs on its way: `python -m tests.support.marks_cost [RECORDS]`."""
+"""Benchmark of the marks on a record's way: `python -m tests.support.marks_cost [RECORDS]`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ OTHER: Final = "other"
 
 
 class Order(Enum):
-    """What a dialect's sequencers say of the order of events of one key."""
+    """Rule by which a dialect's sequencers order the events of one key."""
 
     PADDED = "hex digits; padded on the right with zeros and compared as text"
     COUNTER = "a counter of a process that restarts: event time first, then the number"

@@ -23,7 +23,7 @@ MAX_SHORT_BYTES: Final = 128
 MAX_SIZE: Final = 2**63 - 1
 
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# What a form's encoding can leave of a key. A space, any other sign or a letter beyond ASCII shows a key as it is.
+# Characters of a form-encoded key. A key with a space or any other character is not encoded.
 _ENCODED: Final = re.compile(r"[A-Za-z0-9._~/!'()*%+-]+")
 _HEX: Final = re.compile(r"[0-9A-F]+")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")

@@ -19,7 +19,7 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 # notification, and as many dead letters as it has braces would fill a disk.
 MAX_RECORDS: Final = 4_000
 
-# What Kafka Connect's JSON converter writes around a value when it is told to write the schema too.
+# Fields of the envelope that Kafka Connect's JSON converter writes with `schemas.enable`.
 _CONNECT: Final = frozenset({"schema", "payload"})
 _SNS_SET_UP: Final = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
 

@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(slots=True)
 class Picture:
-    """What the boxes say. Sizes of one kind are collected; the decoder may meet the largest of them.
+    """Facts from the boxes. Sizes of one kind are collected; the decoder may meet the largest of them.
 
     `coded`: sizes in the bitstreams themselves. `shown`: the size of the primary picture. `delays_ms` are those of a
     sequence's frames. `peak_nits`: the brightest light of the picture, else of the display that it was made on; 0 if

@@ -23,7 +23,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What precedes the first scan. `buffered`: the decoder keeps all coefficients, as several scans refine them."""
+    """Facts before the first scan. `buffered`: the decoder keeps all coefficients, as several scans refine them."""
 
     width: int
     height: int

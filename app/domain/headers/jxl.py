@@ -20,7 +20,7 @@ _DECODED_TOGETHER = 8
 
 @dataclass(frozen=True, slots=True)
 class JxlHeader:
-    """What the codestream says. `primaries` and `transfer` by ITU-T H.273; 0 where a profile says it, or none can."""
+    """Facts from the codestream. `primaries` and `transfer` by ITU-T H.273; 0 if a profile says it, or none can."""
 
     width: int
     height: int

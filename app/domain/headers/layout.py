@@ -1,4 +1,4 @@
-"""What a reader of headers returns, and the bounds that all readers share."""
+"""Return type of the header readers, and the bounds that all readers share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 # No encoder writes as many; they bound the time that a header made to be slow can take (each step is under 1 us).
 MAX_BLOCKS = 500_000
 MAX_BOXES = 4096
-# What reading a header raises on malformed bytes; a wild 64-bit offset is an OverflowError, an ArithmeticError.
+# Exceptions of header readers on malformed bytes. A huge 64-bit offset raises OverflowError, an ArithmeticError.
 MALFORMED = (struct.error, ArithmeticError, LookupError, ValueError)
 
 
@@ -27,7 +27,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a header says.
+    """Facts from a header.
 
     `width` and `height`: the picture as the file describes it, before orientation. `decoded_width` and
     `decoded_height`: the largest size that the decoder allocates, 0 where it is the same. `work_pixels`: pixels that

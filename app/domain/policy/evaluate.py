@@ -40,7 +40,7 @@ _IN_WORDS: Final[Mapping[str, str]] = {">=": "at or above", ">": "above", "<=": 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What rules are about: an outcome with its reason, the scores of each model, and facts of the scored picture.
+    """Input of the rules: an outcome with its reason, the scores of each model, and facts of the scored picture.
 
     Labels of `scores` name their rendition by its index in `renditions`. `frames` is 0 where it is not known: without
     scores, and in outcomes of older releases.

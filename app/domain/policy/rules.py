@@ -17,7 +17,7 @@ OUTCOMES: Final = ("scored", "rejected", "gone")
 # The stable codes of app/domain/images.py: a rule on any other would never match and nobody would notice.
 REASONS: Final = tuple(reason.value for reason in (*RejectReason, *GoneReason))
 OPS: Final = (">=", ">", "<=", "<")
-# What rules may ask of a scored picture besides its scores, with the ops that fit.
+# Fields of a scored picture that rules may test besides its scores, with the ops that fit.
 FRAMES: Final = "frames"
 TRUNCATED: Final = "truncated"
 FIELD_OPS: Final[Mapping[str, tuple[str, ...]]] = {FRAMES: (*OPS, "=="), TRUNCATED: ("==",)}

@@ -31,7 +31,7 @@ _EMBEDDED: Final = b"DEBM"
 
 @dataclass(frozen=True, slots=True)
 class BmpHeader:
-    """What the two headers of a BMP say. `top_down`: the first row of the file is the top one."""
+    """Facts from the two headers of a BMP. `top_down`: the first row of the file is the top one."""
 
     size: int
     width: int
@@ -147,7 +147,7 @@ def _field(values: np.ndarray, mask: int) -> Pixels:
 
 
 def _run_lengths(content: bytes, header: BmpHeader) -> tuple[Pixels, bool]:
-    """Return RGB pixels, and whether the file ends before the code does. What the code skips is black."""
+    """Return RGB pixels, and whether the file ends before the code does. Pixels that the code skips are black."""
     width, height = header.width, header.height
     canvas = np.zeros((height, width, 3), np.uint8)
     deep = header.compression == _RLE24_OS2

@@ -34,7 +34,7 @@ _MAX_EXIF_BYTES = 65_536
 # libpng takes 0.3 s for each megabyte of text that it is given, and nobody asks for it.
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _MAX_TEXT_BYTES = 65_536
-# What tells a curve, without which primaries (cHRM) do not count.
+# Chunks that define a transfer curve. Primaries (cHRM) do not count without one.
 _CURVES = frozenset({b"gAMA", b"sRGB"})
 
 

@@ -1,4 +1,4 @@
-"""Where a decoding child begins: the sandbox first, everything that needs a thread or a file afterwards."""
+"""Entry point of a decoding child: the sandbox first, everything that needs a thread or a file afterwards."""
 
 from __future__ import annotations
 

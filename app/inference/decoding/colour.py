@@ -35,7 +35,7 @@ _KEPT_PROFILES: Final = 16
 # No profile is larger; the tag table begins behind the header.
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 _TAGS_AT: Final = 128
-# What a profile calls the colours that it describes.
+# Colour-space signature of a grey ICC profile.
 _GREY: Final = b"GRAY"
 _ROWS_BYTES: Final = 4 * 1024 * 1024
 _PROFILE_ERRORS: Final = (ImageCms.PyCMSError, OSError, RuntimeError, TypeError, ValueError, zlib.error)

@@ -31,7 +31,7 @@ from app.inference.decoding.by_skia import Raster, SkiaRefusal
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions, Frame, Grant, OverBudget
 from app.inference.decoding.pixels import turned
 
-# What Pillow and the codecs below it raise on malformed input.
+# Exceptions of Pillow and the codecs below it on malformed input.
 _DECODER_ERRORS: Final = (
     ArithmeticError,
     AssertionError,

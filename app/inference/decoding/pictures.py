@@ -36,7 +36,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """What a content shows.
+    """Decoded frames of one content.
 
     `header` has the upright size of the whole picture before reduction, and the number of frames in the file. `frames`
     holds at least one and at most `DecodeOptions.frames`, in the order of their index, all of one size. `truncated`:
@@ -50,7 +50,7 @@ class DecodedImage:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What a decoder may leave out.
+    """Work that a decoder may leave out.
 
     `smallest_side`: pictures may be reduced while decoding as long as their short side stays at least this; 0 never
     reduces. `frames`: at most this many frames of an animation.

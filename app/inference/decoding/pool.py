@@ -27,7 +27,7 @@ _TRIES: Final = 2
 # Model inputs of one rendition are some 0.5 MB; only pages that are touched cost memory.
 _BYTES_PER_RENDITION: Final = 1024 * 1024
 _RESTART_SECONDS: Final = 1.0
-# What the inputs of one content weigh at most, unless it has many renditions; whoever bounds what is in hand counts it.
+# Upper bound for the model inputs of one content, unless it has many renditions. Byte budgets of callers include it.
 INPUT_BYTES: Final = 1024 * 1024
 # Inputs beyond that, of all contents in hand: some ten contents of 64 renditions.
 _MORE_INPUT_BYTES: Final = 256 * 1024 * 1024
@@ -42,7 +42,7 @@ class DecodingStopped(Exception):
 
 @dataclass(slots=True)
 class DecodeCounts:
-    """What became of children since the start."""
+    """Counters of child processes since the start."""
 
     started: int = 0
     crashed: int = 0
@@ -51,7 +51,7 @@ class DecodeCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What a job gave, and where the time went: waiting for a child, and working.
+    """Result of a job, and its time: waiting for a child, and decoding.
 
     `release` gives back the room that its inputs take. Idempotent.
     """
@@ -99,7 +99,7 @@ class _Work:
 
 
 class Decoding(Protocol):
-    """What decodes contents for an engine, for previews and for reports. Belongs to one event loop."""
+    """Decoder of contents for an engine, for previews and for reports. Belongs to one event loop."""
 
     counts: DecodeCounts
 

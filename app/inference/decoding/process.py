@@ -50,7 +50,7 @@ _START_SECONDS: Final = 30.0
 _COPY_INLINE_BYTES: Final = 2 * 1024 * 1024
 _LAST_WORDS_BYTES: Final = 2000
 _REAP_SECONDS: Final = 2.0
-# What one content left in shared memory is given back to the system beyond this.
+# Shared memory that a child keeps after a content. The rest goes back to the system.
 _KEPT_BYTES: Final = 4 * 1024 * 1024
 
 Ask = Callable[[int], Awaitable[bool]]
@@ -77,7 +77,7 @@ class ChildTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """What every child of a pool is told at its start.
+    """Start parameters of every child of a pool.
 
     `shared_bytes`: size of its piece of shared memory. `work` names the class that does the jobs, module:name; tests of
     the pool bring one that misbehaves.
@@ -99,7 +99,7 @@ class PreparedImage:
 
 
 Result = Rejection | PreparedImage | bytes
-"""What a job gives: a rejection, the inputs of models, or a JPEG."""
+"""Result of a job: a rejection, the inputs of models, or a JPEG."""
 
 
 class ChildProcess:
@@ -274,6 +274,6 @@ def _spawn(socket_fd: int, memory_fd: int, log_fd: int) -> subprocess.Popen[byte
         env=_ENVIRONMENT,
         cwd="/",
         pass_fds=(socket_fd, memory_fd),
-        # Of its own session: Ctrl-C in a terminal is for the parent, which ends its children in order.
+        # A session of its own: Ctrl-C in a terminal is for the parent, which ends its children in order.
         start_new_session=True,
     )

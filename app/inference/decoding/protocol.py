@@ -1,4 +1,4 @@
-"""What parent and decoding child tell each other: JSON over a socket of packets, bytes in shared memory.
+"""Protocol between parent and decoding child: JSON over a socket of packets, bytes in shared memory.
 
     parent  {"size": …, "job": {…}}             the content lies at the start of the shared memory
     child   {"need": bytes}                     more memory than every child may take unasked
@@ -21,7 +21,7 @@ from app.domain.renditions import DARK, WHITE
 from app.inference.runtime import Fit, ImageInput
 from schemas.records import Rendition
 
-# What a child may allocate without asking: an ordinary photograph, so that most pictures cost no question.
+# Bytes that a child may allocate without asking: enough for an ordinary photograph.
 UNASKED_BYTES: Final = 32 * 1024 * 1024
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 _MAX_SIDE: Final = 2**31 - 1
@@ -55,7 +55,7 @@ Job = PrepareJob | ThumbnailJob
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Where one model input lies in the shared memory: uint8 pixels [height, width, 3], then float32 statistics."""
+    """Position of one model input in the shared memory: uint8 pixels [height, width, 3], then float32 statistics."""
 
     rendition: int
     spec: int

@@ -1,7 +1,7 @@
-"""What a decoding child gives up: credentials, network, new programs, and more than its share of memory, files and CPU.
+"""Sandbox of a decoding child: no credentials, no network, no new programs; limits on memory, files and CPU.
 
 Linux only, best effort by layer: `enter_network_jail` needs user namespaces or root, the system-call filter works in
-containers too. What holds is reported, so that the log can say it.
+containers too. The active layers are reported, so that the log can name them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REFUSED_CALLS: Final = {
 # Beside one picture: the interpreter's own growth and thread stacks.
 _SLACK_BYTES: Final = 128 * 1024 * 1024
 _OPEN_FILES: Final = 64
-# What a child may write in all: its error output, which the parent reads if it dies.
+# Largest file that a child may write: its error output, which the parent reads if it dies.
 LOG_BYTES: Final = 256 * 1024
 
 

@@ -22,7 +22,7 @@ from app.settings import ROOT
 from tests.fuzz.engine import Answer, Broken, Check, Target
 from tests.fuzz.texts import JSON
 
-# What details show of the input: each value would be an answer of a new kind.
+# Parts of the input that details quote. Each value would otherwise be an answer of a new kind.
 _VALUE: Final = re.compile(r"(?<=version ).*(?= of )|: line .*")
 _SAMPLES: Final = ROOT / "tests" / "samples" / "s3-events"
 

@@ -33,7 +33,7 @@ from tests.support.toy_models import INPUT, WIDE_INPUT
 _SHARED_BYTES: Final = 64 * 1024
 _PREPARE: Final = PrepareJob((INPUT, WIDE_INPUT), 32, 5, 0, 16)
 _JOBS: Final[tuple[Job, ...]] = (_PREPARE, ThumbnailJob(32, 80))
-# What a reader of untrusted values may raise; the caller takes it for a lie of the child.
+# Exceptions that a reader of untrusted values may raise. The caller treats them as an invalid answer of the child.
 _REFUSED: Final = (ValueError, TypeError, KeyError)
 
 

@@ -1,4 +1,4 @@
-"""Where browsers disagree, and what Sightline does: Chromium 156 against Firefox ESR 153, compared by screenshots."""
+"""Differences between browsers, and our choice: Chromium 156 against Firefox ESR 153, compared by screenshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Chromium shows of a file: the element's pixels after loading, and the composited frames of an animation."""
+"""Rendering of a file in Chromium: the element's pixels after loading, and the composited frames of an animation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Look = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """What the browser shows: `look` of the element is None where it shows nothing.
+    """Rendering of a file: `look` of the element is None where the browser shows nothing.
 
     `frames` counts those of the file, 0 where the browser has no decoder for its media type. `frame_looks`: the frames
     of an animation that were asked for; None for one that cannot be decoded.

@@ -55,7 +55,7 @@
       await decoder.tracks.ready;
       const count = decoder.tracks.selectedTrack.frameCount;
       const looks = {};
-      // What the element shows of a still picture is what counts.
+      // The look of the element counts for a still picture.
       if (count < 2) return { count, looks };
       for (const index of wanted) {
         const frameIndex = index < 0 ? count + index : index;

@@ -1,4 +1,4 @@
-"""What Sightline makes of a file: scored pictures, or a rejection and the policy's action on it."""
+"""Verdict of Sightline on a file: scored pictures, or a rejection and the policy's action on it."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_alpha_in_bit_fields_is_read_unless_all_of_it_is_zero() -> None:
 
 def test_a_header_of_52_bytes_has_no_mask_of_alpha() -> None:
     masks = struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF)
-    # What follows the header would pass for a mask.
+    # The bytes behind the header would pass for a mask.
     body = struct.pack("<II", 0xFF0000, 0xFF00)
     found = pixels(bmp((2, 1), 32, body, compression=3, masks=masks, header_bytes=52))
     assert found[0].tolist() == [[255, 0, 0], [0, 255, 0]]

@@ -1,4 +1,4 @@
-"""What headers say of size and cost, above all where they lie."""
+"""Size and cost by the header, above all for headers that lie."""
 
 from __future__ import annotations
 

@@ -95,12 +95,12 @@ def test_names_of_sources_are_short_and_never_meet(one: str, two: str) -> None:
         ("a%2Fb.jpg", "a/b.jpg", "a%2Fb.jpg"),
         # A plus sign alone does not tell: a space, as most stores write it, and the other reading is kept.
         ("a+b.jpg", "a b.jpg", "a+b.jpg"),
-        # Whatever a form's encoding would have replaced shows that nothing was encoded.
+        # A character that form encoding would have replaced shows that the key was not encoded.
         ("a b+c.jpg", "a b+c.jpg", "a b c.jpg"),
         ("ä%41.jpg", "ä%41.jpg", "äA.jpg"),
         ("a&b+c.jpg", "a&b+c.jpg", "a&b c.jpg"),
         ("a\nb%41", "a\nb%41", "a\nbA"),
-        # What does not decode was not encoded.
+        # A key that does not decode was not encoded.
         ("100%", "100%", None),
         ("bad%E6%97.jpg", "bad%E6%97.jpg", None),
         ("a b%00", "a b%00", "a b\0"),
