@@ -123,6 +123,7 @@ async def test_an_event_is_the_flag_and_what_it_is_about(api: LiveApi, producer:
         "op": ">=",
         "threshold": pytest.approx(0.85),
         "cached": False,
+        "rendition": 0,
     }
 
 

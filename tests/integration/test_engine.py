@@ -115,7 +115,7 @@ async def test_heads_say_the_same_from_the_stored_embedding(engine: Engine, regi
 async def test_hostile_files_among_photographs_change_nothing(engine: Engine) -> None:
     content = photographs()[0]
     before = values(await scored(engine, content))
-    bad = [b"", b"x" * 1000, content[: len(content) // 2], b"\xff\xd8\xff" * 999, encoded(noise(1), "AVIF")[:200]]
+    bad = [b"", b"x" * 1000, content[:300], b"\xff\xd8\xff" * 999, encoded(noise(1), "AVIF")[:200]]
     results = await asyncio.gather(
         *(engine.score(one) for pair in zip(bad, [content] * 5, strict=True) for one in pair)
     )
@@ -124,6 +124,12 @@ async def test_hostile_files_among_photographs_change_nothing(engine: Engine) ->
         assert isinstance(found, EngineScores)
         for name, row in values(found).items():
             assert row == pytest.approx(before[name], abs=0.02)
+
+
+async def test_half_a_photograph_is_scored_and_says_so(engine: Engine) -> None:
+    content = photographs()[0]
+    found = await scored(engine, content[: len(content) // 2])
+    assert found.truncated and not (await scored(engine, content)).truncated
 
 
 async def test_the_format_hardly_matters(engine: Engine) -> None:

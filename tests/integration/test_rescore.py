@@ -214,7 +214,7 @@ async def test_slices_cover_every_image_once(rig: Rig) -> None:
 async def test_a_job_killed_in_the_middle_goes_on_where_it_was(rig: Rig) -> None:
     """Guarantee: kill -9 of a rescoring at any moment, started again, puts out each task exactly once."""
     await rig.publish(*uploads(400))
-    command = (sys.executable, "-m", "app", "rescore", "start", "--from", "2020-01-01", "--rate", "80/s", "--no-wait")
+    command = (sys.executable, "-m", "app", "rescore", "start", "--from", "2020-01-01", "--rate", "40/s", "--no-wait")
     for after in (60, 200):
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=rig.environment)
         while len(await rig.tasks()) < after:
