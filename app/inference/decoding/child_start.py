@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import socket
+from typing import Final
 
 from app.inference.decoding import sandbox
+
+_NICENESS: Final = 5
 
 
 def main(socket_fd: int, memory_fd: int) -> None:
@@ -15,6 +19,8 @@ def main(socket_fd: int, memory_fd: int) -> None:
     The first message that comes holds limits; the first that goes says what the sandbox holds.
     """
     sandbox.die_with_parent()
+    # Inference threads wait for each other by spinning: a decoder that takes a core from one of them costs both cores.
+    os.nice(_NICENESS)
     jailed = sandbox.enter_network_jail()
     # Decoders and their threads come after the jail, which only a process of one thread can enter, and before the
     # limits, which count what is allocated from then on.
