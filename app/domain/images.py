@@ -148,8 +148,8 @@ def inspect(content: bytes, limits: ImageLimits, wanted: Wanted | None = None) -
     """
     if not content:
         return Rejection(RejectReason.EMPTY, "the object holds no bytes")
-    if len(content) > limits.max_bytes:
-        return Rejection(RejectReason.TOO_MANY_BYTES, f"{len(content)} bytes, at most {limits.max_bytes}")
+    if (too_large := check_bytes(content, limits)) is not None:
+        return too_large
     found = sniff(content)
     if found is None:
         return Rejection(RejectReason.UNSUPPORTED_FORMAT, f"starts with {content[:8].hex()}")
@@ -174,6 +174,13 @@ def inspect(content: bytes, limits: ImageLimits, wanted: Wanted | None = None) -
         layout.decoded_height,
     )
     return check(header, limits) or header
+
+
+def check_bytes(content: bytes, limits: ImageLimits) -> Rejection | None:
+    """Return the rejection of a content of more than `limits.max_bytes`, or None."""
+    if len(content) <= limits.max_bytes:
+        return None
+    return Rejection(RejectReason.TOO_MANY_BYTES, f"{len(content)} bytes, at most {limits.max_bytes}")
 
 
 def check(header: ImageHeader, limits: ImageLimits) -> Rejection | None:

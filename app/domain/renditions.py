@@ -32,10 +32,10 @@ class Box:
 
 def strip_squares(width: int, height: int) -> tuple[Box, ...]:
     """Return overlapping squares that cover a strip, in reading order; none for a picture that is no strip."""
-    side, length = min(width, height), max(width, height)
-    if length <= STRIP_RATIO * side:
+    count = square_count(width, height)
+    if not count:
         return ()
-    count = 1 + math.ceil((length - side) / (side * (1.0 - _OVERLAP)))
+    side, length = min(width, height), max(width, height)
     starts = [round(number * (length - side) / (count - 1)) for number in range(count)]
     if width > height:
         return tuple(Box(at, 0, at + side, side) for at in starts)

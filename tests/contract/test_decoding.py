@@ -78,6 +78,7 @@ async def test_a_thumbnail_is_a_jpeg_of_the_size_asked_for(decoding: Decoding) -
         (b"", RejectReason.EMPTY),
         (b"no picture at all", RejectReason.UNSUPPORTED_FORMAT),
         (bytes(2 << 20), RejectReason.TOO_MANY_BYTES),
+        (b"\xff\xd8\xff".ljust(10 << 20, b"x"), RejectReason.TOO_MANY_BYTES),
         (encoded(plain((0, 0, 0), (1500, 1000)), "PNG"), RejectReason.TOO_MANY_PIXELS),
         (encoded(plain((0, 0, 0), (4, 900)), "PNG"), RejectReason.TOO_MANY_RENDITIONS),
     ],

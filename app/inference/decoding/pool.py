@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from app.domain.images import ImageLimits, Rejection, RejectReason
+from app.domain.images import ImageLimits, Rejection, RejectReason, check_bytes
 from app.inference.budget import Budget, Ticket
 from app.inference.decoding.process import WORK, ChildDied, ChildPlan, ChildProcess, ChildTimeout, Result
 from app.inference.decoding.protocol import Job
@@ -176,6 +176,9 @@ class DecodePool:
 
         A caller that is cancelled leaves its child to finish, or to be killed at the deadline. Raises DecodingStopped.
         """
+        # The shared memory holds no larger content, and no child has to see one.
+        if (too_large := check_bytes(content, self._plan.limits)) is not None:
+            return Decoded(too_large, 0.0, 0.0, _nothing)
         self.start()
         loop = asyncio.get_running_loop()
         asked = loop.time()
@@ -300,3 +303,7 @@ class DecodePool:
 def image_limits(limits: LimitSettings) -> ImageLimits:
     """Return the limits that decoders check."""
     return ImageLimits(limits.max_bytes, limits.max_pixels, limits.max_side, limits.max_frames)
+
+
+def _nothing() -> None:
+    """Release nothing: what was rejected at once holds nothing."""
