@@ -19,7 +19,8 @@ def main(socket_fd: int, memory_fd: int) -> None:
     The first message that comes holds limits; the first that goes says what the sandbox holds.
     """
     sandbox.die_with_parent()
-    # Inference threads wait for each other by spinning: a decoder that takes a core from one of them costs both cores.
+    # Inference uses all cores and is the longer part of the work. Its threads spin while they wait for each other, so a
+    # decoder that takes the core of one may cost two.
     os.nice(_NICENESS)
     jailed = sandbox.enter_network_jail()
     # Decoders and their threads come after the jail, which only a process of one thread can enter, and before the
