@@ -42,4 +42,4 @@ def _by_skia(content: bytes, smallest_side: int) -> Raster:
     # Without its end a picture of several scans is shown as far as they refine it; Skia would wait for more of them.
     whole = content + _END if truncated and header.buffered else content
     scale = reading_scale(header.width, header.height, smallest_side)
-    return Raster(0, still(whole, smallest_side, reduction=scale).pixels, truncated)
+    return Raster(0, still(whole, smallest_side, scale=scale).pixels, truncated)

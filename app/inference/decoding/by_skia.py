@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.domain.headers.layout import reduction
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
 from app.inference.decoding.skia_library import load_skia
@@ -39,14 +40,15 @@ class Raster:
     source: tuple[int, int] = (0, 0)
 
 
-def still(content: bytes | memoryview, smallest_side: int, *, managed: bool = True, reduction: int = 1) -> Raster:
+def still(content: bytes | memoryview, smallest_side: int, *, managed: bool = True, scale: int = 1) -> Raster:
     """Return the picture, or the first frame, reduced. Raises SkiaRefusal.
 
-    `managed` converts to sRGB; else values are as the file has them. `reduction` is a scale at which a JPEG is read.
+    `managed` converts to sRGB; else values are as the file has them. The decoder itself divides the sides
+    by `scale` (1, 2, 4 or 8) where its format can be read so: JPEG and WebP.
     Parts that the content lacks are transparent, as they are in Chromium.
     """
     codec = _open(content)
-    width, height = _scaled(codec, reduction)
+    width, height = _scaled(codec, scale)
     canvas = np.zeros((height, width, 4), np.uint8)
     truncated = _decode(codec, canvas, 0, -1, managed)
     return Raster(0, straight(reduced(canvas, smallest_side)), truncated)
@@ -60,10 +62,17 @@ def frames(content: bytes, smallest_side: int, most: int, max_frames: int) -> tu
     codec = _open(content)
     count = codec.getFrameCount()
     if count < 2 or count > max_frames:
-        return max(1, count), iter((still(content, smallest_side),) if count < 2 else ())
+        return max(1, count), iter((_reduced_still(content, codec, smallest_side),) if count < 2 else ())
     infos = list(codec.getFrameInfo())
     chosen = choose_frames([info.fDuration for info in infos], most)
     return count, _composited(content, codec, infos, chosen, smallest_side)
+
+
+def _reduced_still(content: bytes, codec: Any, smallest_side: int) -> Raster:
+    """Return the only frame, reduced by the decoder as far as it can: a large WebP costs a fraction of its canvas."""
+    factor = reduction(*_scaled(codec, 1), smallest_side)
+    scale = max((one for one in _SCALES if one <= factor), default=1)
+    return still(content, smallest_side, scale=scale)
 
 
 def _composited(
@@ -105,8 +114,8 @@ def _open(content: bytes | memoryview) -> Any:
         raise SkiaRefusal("no picture found") from error
 
 
-def _scaled(codec: Any, reduction: int) -> tuple[int, int]:
-    size = codec.getScaledDimensions(_SCALES[reduction]) if reduction in _SCALES else codec.dimensions()
+def _scaled(codec: Any, scale: int) -> tuple[int, int]:
+    size = codec.getScaledDimensions(_SCALES[scale]) if scale in _SCALES else codec.dimensions()
     return size.width(), size.height()
 
 
