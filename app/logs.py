@@ -16,7 +16,7 @@ _QUIET = {
     "aiokafka.producer.sender": logging.ERROR,
     "faust": logging.WARNING,
     "mode": logging.WARNING,
-    "app.adapters.faust_transport": logging.WARNING,
+    "app.systems.faust.transport": logging.WARNING,
 }
 
 

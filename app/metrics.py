@@ -162,12 +162,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "events of a major version that their dialect does not know, read as before: dialect and version; 20 labels, "
         "then more",
     ),
-    # the bridge (app/services/bridge.py)
+    # the bridge (app/bridge/bridge.py)
     Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),
     Metric("sightline_bridge_oversized_total", "counter", "messages", (), "messages too large for Kafka: dead letters"),
     Metric("sightline_bridge_waits_total", "counter", "waits", ("side",), "pauses because queue or broker was away"),
-    # the lake (app/services/lake_health.py)
+    # the lake (app/lake/connect/health.py)
     Metric("sightline_lake_connector_running", "gauge", "1", ("table",), "1 while a table's connector and tasks run"),
     Metric(
         "sightline_lake_behind_seconds",
@@ -214,7 +214,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "from a request's head to the last byte of its answer; long polls and streams count whole",
         (0.0005, 0.001, 0.002, *_SECONDS),
     ),
-    # the query service: the stream of flagged images (app/services/flag_stream.py)
+    # the query service: the stream of flagged images (app/serving/flag_stream.py)
     Metric("sightline_stream_subscribers", "gauge", "streams", (), "open streams of flagged images"),
     Metric("sightline_stream_flags_total", "counter", "flags", (), "flags sent, to all subscribers together"),
     Metric(

@@ -10,24 +10,24 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.api.bodies import BodyLimits
+from app.api.guards.security_headers import SecurityHeaders
 from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.openapi import DocumentedApi
 from app.api.parts import ApiParts
 from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
-from app.api.routes_console import router as console
-from app.api.routes_decisions import router as decisions
-from app.api.routes_explain import router as explain
-from app.api.routes_images import router as images
-from app.api.routes_models import router as models
-from app.api.routes_operations import router as operations
-from app.api.routes_preview import router as preview
-from app.api.routes_queue import router as queue
-from app.api.routes_score import router as score
-from app.api.routes_session import router as session
-from app.api.routes_stream import router as stream
-from app.api.routes_system import router as system
-from app.api.security_headers import SecurityHeaders
+from app.api.routes.console import router as console
+from app.api.routes.decisions import router as decisions
+from app.api.routes.explain import router as explain
+from app.api.routes.images import router as images
+from app.api.routes.models import router as models
+from app.api.routes.operations import router as operations
+from app.api.routes.preview import router as preview
+from app.api.routes.queue import router as queue
+from app.api.routes.score import router as score
+from app.api.routes.session import router as session
+from app.api.routes.stream import router as stream
+from app.api.routes.system import router as system
 
 ROUTERS: Final = (
     *(images, preview, explain, score, decisions, queue, stream),

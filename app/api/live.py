@@ -10,19 +10,19 @@ from functools import partial
 from typing import Any, Final
 
 from agents import PIPELINE
-from app.adapters.avro import Codec
-from app.adapters.kafka import TopicScanner
-from app.adapters.kafka_follow import TopicFollower
 from app.api.readiness import Check
 from app.metrics import Meters
 from app.ports import Clock, Index
-from app.services.flag_stream import FlagHub
-from app.services.following import Following
-from app.services.model_views import model_views, policy_view, recorded_policies
-from app.services.monitor import WATCHED, Monitor
-from app.services.operations import Operations, operations_on
-from app.services.remembered import Remembered
+from app.serving.flag_stream import FlagHub
+from app.serving.model_views import model_views, policy_view, recorded_policies
+from app.serving.monitor import WATCHED, Monitor
+from app.serving.operations import Operations, operations_on
+from app.serving.topic_watch import Following
+from app.serving.ttl_cache import Remembered
 from app.settings import Settings
+from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.follow import TopicFollower
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 
 # Each reads partitions of several topics from their beginning: more at once would take the broker from the pipeline.

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from app import __version__
-from app.api.auth import SESSION_COOKIE
+from app.api.guards.auth import SESSION_COOKIE
 from app.api.problems import PROBLEM_JSON
 from app.domain.api_keys import SCOPES
 from app.domain.object_names import MAX_BUCKET_BYTES, MAX_KEY_BYTES

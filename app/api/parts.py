@@ -8,16 +8,16 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
-from app.adapters.prometheus import PrometheusMeters
+from app.access.failed_sign_ins import FailedSignIns
+from app.access.keys import KeyRing
+from app.access.rates import Rates
 from app.api.live import LiveParts
 from app.api.pictures import PictureParts
-from app.api.rates import Rates
 from app.api.readiness import Check
-from app.api.sign_ins import FailedSignIns
+from app.moderation.decisions import Decisions
 from app.ports import Clock, DecisionLog, ImageWatch, Index, ModerationQueue, RecordCodec, Sessions
-from app.services.api_keys import KeyRing
-from app.services.decisions import Decisions
 from app.settings import Settings
+from app.systems.prometheus import PrometheusMeters
 
 
 @dataclass(slots=True)

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from app.adapters.redis_contents import RedisContents
-from app.adapters.s3 import S3ObjectStore
 from app.api.readiness import Check
 from app.domain.filters import UploadFilter
 from app.inference.decoding.pool import DecodePool
 from app.metrics import Meters
 from app.ports import Clock, Index
-from app.services.admission import BodyRoom
-from app.services.previews import Previews
-from app.services.references import ReferencedObjects
-from app.services.scoring import Scoring
+from app.serving.admission import BodyRoom
+from app.serving.previews import Previews
+from app.serving.redis_contents import RedisContents
+from app.serving.references import ReferencedObjects
+from app.serving.scoring import Scoring
 from app.settings import Settings
+from app.systems.s3.objects import S3ObjectStore
 
 
 @dataclass(frozen=True, slots=True)

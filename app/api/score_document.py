@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from app.api.models import Region, Rendition, Rule
 from app.api.views import scores_view
-from app.services.flag_view import renditions_view, rules_view
-from app.services.score_content import ScoredContent
+from app.serving.flag_view import renditions_view, rules_view
+from app.serving.score_content import ScoredContent
 
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 _REFERENCE_SCHEMA: Final = {

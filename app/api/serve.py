@@ -11,30 +11,30 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 
 import uvicorn
 
-from app.adapters.avro import Codec
-from app.adapters.clock import SystemClock
-from app.adapters.kafka import KafkaProducer, TopicScanner
-from app.adapters.prometheus import PrometheusMeters
-from app.adapters.redis import RedisIndex
-from app.adapters.redis_decisions import RedisDecisionLog
-from app.adapters.redis_queue import RedisQueue
-from app.adapters.redis_sessions import RedisSessions, RedisUse
-from app.adapters.redis_watch import RedisWatch
+from app.access.failed_sign_ins import FailedSignIns
+from app.access.keys import KeyRing, follow_keys
+from app.access.rates import Rates
+from app.access.redis_sessions import RedisSessions, RedisUse
 from app.api.application import build_application
 from app.api.background import beside
 from app.api.bounded_http import BoundedHttp
 from app.api.live import live_parts
 from app.api.parts import ApiParts
 from app.api.pictures import picture_parts
-from app.api.rates import Rates
-from app.api.sign_ins import FailedSignIns
 from app.errors import StartupRefused
-from app.heap import settle_heap
+from app.memory_trim import settle_heap
+from app.moderation.decision_topic import KafkaDecisionTopic
+from app.moderation.decisions import Decisions
+from app.moderation.redis_decisions import RedisDecisionLog
+from app.moderation.redis_queue import RedisQueue
 from app.pipeline.index import ImageFacts
-from app.services.api_keys import KeyRing, follow_keys
-from app.services.decision_topic import KafkaDecisionTopic
-from app.services.decisions import Decisions
 from app.settings import Settings
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.prometheus import PrometheusMeters
+from app.systems.redis.index import RedisIndex
+from app.systems.redis.watch import RedisWatch
+from app.systems.registry.avro import Codec
 
 logger = logging.getLogger(__name__)
 # Long polls and streams are told to end; what has not ended by then is cut.

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.domain.moderation import is_publishable
 from app.ports import IndexedImage, Lease
-from app.services.flag_view import flag_view, renditions_view
+from app.serving.flag_view import flag_view, renditions_view
 from schemas.records import ImagePrediction, ModelScores, ModerationDecision
 
 

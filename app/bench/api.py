@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.adapters.avro import Codec
-from app.adapters.redis import RedisIndex
 from app.bench.api_records import indexed_outcome, path_of
 from app.bench.api_score import measure_scoring
 from app.bench.children import Children
@@ -28,6 +26,8 @@ from app.stack.options import StackOptions
 from app.stack.ports import lease_port
 from app.stack.probes import http_answers
 from app.stack.verbs import run_verb, told_object
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 
 _BATCH: Final = 500
 _CONNECTIONS: Final = 32

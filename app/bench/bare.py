@@ -19,7 +19,6 @@ from typing import Any
 
 import psutil
 
-from app.adapters.s3 import S3ObjectStore
 from app.bench.rig import usage
 from app.domain.images import Rejection
 from app.errors import StartupRefused
@@ -27,6 +26,7 @@ from app.inference.active import load_active
 from app.inference.engine import Engine
 from app.ports import FetchedObject, ObjectRef
 from app.settings import Settings
+from app.systems.s3.objects import S3ObjectStore
 
 
 @dataclass(frozen=True, slots=True)

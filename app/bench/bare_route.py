@@ -11,8 +11,8 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from app.adapters.redis_client import connect
 from app.settings import Settings
+from app.systems.redis.client import connect
 
 
 async def serve_bare_route(settings: Settings, port: int) -> None:

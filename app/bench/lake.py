@@ -18,21 +18,21 @@ from typing import Any, Final, cast
 
 import psutil
 
-from app.adapters.avro import Codec
-from app.adapters.connect import ConnectClient
-from app.adapters.connect_config import connector_config, connector_name
-from app.adapters.iceberg import newest_snapshot, open_catalog
-from app.adapters.iceberg_read import TableReader
-from app.adapters.kafka import KafkaProducer
 from app.bench.rig import Report
 from app.bench.spread import rounded
 from app.domain.contents import WHOLE
 from app.domain.lake import table_named
 from app.errors import StartupRefused
+from app.lake.connect.client import ConnectClient
+from app.lake.connect.config import connector_config, connector_name
+from app.lake.iceberg.catalog import newest_snapshot, open_catalog
+from app.lake.iceberg.read import TableReader
 from app.settings import Settings, load_settings
 from app.stack.local import CONNECT, LocalStack
 from app.stack.options import StackOptions, StoreKind
 from app.stack.verbs import run_verb
+from app.systems.kafka.client import KafkaProducer
+from app.systems.registry.avro import Codec
 from app.topics import DAY_MS, PREDICTIONS
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Position, Timings
 

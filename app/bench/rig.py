@@ -18,12 +18,6 @@ from typing import Final, Self, cast
 
 import psutil
 
-from app.adapters.avro import Codec
-from app.adapters.data_dir import home_folder
-from app.adapters.http_health import PORT_FILE
-from app.adapters.kafka import KafkaProducer
-from app.adapters.kafka_follow import TopicFollower
-from app.adapters.s3_put import Uploader
 from app.bench.children import Children
 from app.bench.notifications import put_notification
 from app.demo.screen import shown
@@ -32,6 +26,12 @@ from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.stack.options import StackOptions, StoreKind
 from app.stack.processes import ServerProcess
+from app.systems.faust.data_dir import home_folder
+from app.systems.http_health import PORT_FILE
+from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.follow import TopicFollower
+from app.systems.registry.avro import Codec
+from app.systems.s3.put import Uploader
 from app.topics import PREDICTIONS, UPLOADS
 from schemas.records import ImagePrediction
 

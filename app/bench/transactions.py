@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.adapters.kafka import TransactionalProducer
-from app.adapters.kafka_follow import committed_offsets
 from app.bench.rig import Report, Rig, usage
 from app.bench.spread import rounded, slope
 from app.errors import StartupRefused
+from app.systems.kafka.client import TransactionalProducer
+from app.systems.kafka.follow import committed_offsets
 from app.topics import UPLOADS
 
 _WRITERS: Final = 24

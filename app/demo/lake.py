@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import KafkaProducer
 from app.demo.screen import Screen
 from app.demo.tally import Tally
 from app.settings import Settings
 from app.stack.verbs import run_verb, told_object
+from app.systems.kafka.client import KafkaProducer
+from app.systems.registry.avro import Codec
 from app.topics import DECISIONS
 from schemas.records import FlaggedImage, ModerationDecision
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.adapters.avro import Codec
-from app.adapters.kafka_follow import TopicFollower, committed_offsets
-from app.adapters.s3_put import Uploader
 from app.demo.afterwards import BUCKET, Service, tell_next
 from app.demo.lake import LakeAnswers, ask_lake, decide
 from app.demo.photographs import packaged_photographs
@@ -26,6 +23,9 @@ from app.ports import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.state import StackState
 from app.stack.verbs import run_verb, told_object
+from app.systems.kafka.follow import TopicFollower, committed_offsets
+from app.systems.registry.avro import Codec
+from app.systems.s3.put import Uploader
 from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction
 

@@ -3,7 +3,7 @@
 Within one dialect the event's own order key decides. Where it cannot (dialects differ, or a key is empty) the event
 time does. Facts of equal order are about the same upload: a removal stands over an outcome, then the later decision
 stands (so a rescoring, which copies the order of what it rescores, replaces that alone and never a newer upload).
-app/adapters/redis.py holds the same rule in Lua; the contract test compares the two.
+app/systems/redis/index.py holds the same rule in Lua; the contract test compares the two.
 
 What came by the other reading of its event's key (`event_key` is set) is held apart from what came by the first, each
 with its own latest fact, because a removal by the other reading may be that of another object

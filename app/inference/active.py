@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app.errors import ConfigurationError
+from app.inference.loading import load_registry
 from app.inference.manifest import ModelManifest
 from app.inference.registry import (
     MANIFEST,
@@ -50,7 +51,7 @@ def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Regis
     for folder in folders_without_manifest(inference.models_dir):
         # No refusal: a model that is being copied or trained must not keep those that are there from starting.
         logger.warning("%s is no model and is left out: %s", folder, NO_MODEL)
-    registry = Registry.load(inference.models_dir, active or None, options)
+    registry = load_registry(inference.models_dir, active or None, options)
     known = {manifest.name for manifest in registry.manifests}
     for named in also:
         if named.partition("@")[0] not in known:

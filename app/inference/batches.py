@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.inference.embedding import QuantisedEmbedding
-from app.inference.runtime import Floats, LoadedHead, LoadedNetwork, ModelInput
+from app.inference.model_input import Floats, ModelInput
+from app.inference.runtime import LoadedHead, LoadedNetwork
 from schemas.records import Region
 
 

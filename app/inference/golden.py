@@ -19,8 +19,9 @@ from PIL import Image
 from app.errors import ManifestError
 from app.inference.embedding import QuantisedEmbedding, dequantise
 from app.inference.manifest import Kind, ModelManifest, Tolerance
+from app.inference.model_input import Floats, ModelInput, Picture
 from app.inference.preprocessing import prepare
-from app.inference.runtime import Floats, LoadedHead, LoadedNetwork, ModelInput, ModelOutput, Picture
+from app.inference.runtime import LoadedHead, LoadedNetwork, ModelOutput
 
 
 def read_picture(path: Path) -> Picture:

@@ -12,7 +12,7 @@ from app.inference.runtime import LoadedHead, LoadedNetwork
 
 
 def load_registry(models_dir: Path, active: Mapping[str, str] | None, options: InferenceOptions) -> Registry:
-    """What `Registry.load` promises."""
+    """Load and check all active models. Blocks for seconds. Raises ManifestError that names the folder to mend."""
     manifests = choose_active(find_manifests(models_dir), active, options.disabled)
     device = choose_device(options)
     models: dict[str, LoadedNetwork | LoadedHead] = {}

@@ -15,8 +15,8 @@ from app.inference.budget import Ticket
 from app.inference.device import Device
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.manifest import Kind, ModelManifest
+from app.inference.model_input import Floats, ImageInput, ModelInput
 from app.inference.registry import Registry
-from app.inference.runtime import Floats, ImageInput, ModelInput
 from schemas.records import LabelScore, ModelScores, Region
 
 _DIGITS = 6

@@ -17,7 +17,7 @@ import yaml
 
 from app.domain import plain_yaml
 from app.errors import ManifestError
-from app.inference.runtime import Fit, ImageInput
+from app.inference.model_input import Fit, ImageInput
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+){0,2}")

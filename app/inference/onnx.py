@@ -11,8 +11,9 @@ import onnxruntime
 
 from app.errors import ManifestError
 from app.inference.manifest import ModelManifest, artefact_path
+from app.inference.model_input import Floats, ImageInput, ModelInput
 from app.inference.outputs import find_postprocess, infer_by_shape
-from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
+from app.inference.runtime import ModelOutput
 
 
 class OnnxNetwork:

@@ -9,8 +9,9 @@ import numpy as np
 from app.errors import ManifestError
 from app.inference.embedding import QuantisedEmbedding, quantise
 from app.inference.manifest import ModelManifest
+from app.inference.model_input import Floats, ImageInput, ModelInput
 from app.inference.preprocessing import normalise
-from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
+from app.inference.runtime import ModelOutput
 from schemas.records import Region
 
 Postprocess = Callable[[Floats, ModelManifest], tuple[float, tuple[Region, ...]]]

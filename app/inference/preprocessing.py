@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from app.inference.runtime import Fit, Floats, ImageInput, ModelInput, Picture, Pixels
+from app.inference.model_input import Fit, Floats, ImageInput, ModelInput, Picture, Pixels
 from app.inference.statistics import picture_statistics
 
 

@@ -132,13 +132,6 @@ class Registry:
     manifests: tuple[ModelManifest, ...]
     device: str
 
-    @staticmethod
-    def load(models_dir: Path, active: Mapping[str, str] | None, options: InferenceOptions) -> Registry:
-        """Load and check all active models. Blocks for seconds; raises ManifestError naming the folder to mend."""
-        from app.inference.loading import load_registry
-
-        return load_registry(models_dir, active, options)
-
     def networks(self) -> tuple[LoadedNetwork, ...]:
         """Networks on pixels, each runs on every picture."""
         return tuple(self.network(m.name) for m in self.manifests if m.kind is Kind.NETWORK)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.inference.runtime import Floats, Picture
+from app.inference.model_input import Floats, Picture
 
 VIEW_SIDE_PIXELS = 512
 _WINDOW_PIXELS = 448

@@ -18,8 +18,9 @@ import numpy as np
 from app.errors import ManifestError
 from app.inference.embedding import QuantisedEmbedding, matrix
 from app.inference.manifest import ModelManifest, Runtime, artefact_path
+from app.inference.model_input import Floats, ImageInput, ModelInput
 from app.inference.outputs import find_postprocess, infer_by_shape
-from app.inference.runtime import Floats, ImageInput, ModelInput, ModelOutput
+from app.inference.runtime import ModelOutput
 
 if TYPE_CHECKING:
     from app.inference.efficientnet import Weights

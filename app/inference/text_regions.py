@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.manifest import ModelManifest
-from app.inference.runtime import Floats
+from app.inference.model_input import Floats
 from schemas.records import Region
 
 _MAX_REGIONS = 32

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from app.adapters.connect_config import CONNECT_DIR
+from app.lake.connect.config import CONNECT_DIR
 from app.stack import jars, jvm
 from app.stack.options import StackOptions
 from app.stack.processes import ServerCommand

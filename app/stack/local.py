@@ -20,13 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from app.adapters import kafka_admin, lake_setup
-from app.adapters.connect import ConnectClient
-from app.adapters.connect_config import worker_environment
-from app.adapters.registry import SchemaRegistry, refuse_other_ids, register_all
-from app.adapters.s3_admin import StoreAccess, create_bucket, notify_queue
 from app.domain.filters import place_of
 from app.errors import Retryable, StartupRefused
+from app.lake.connect import setup as lake_setup
+from app.lake.connect.client import ConnectClient
+from app.lake.connect.config import worker_environment
 from app.settings import load_settings
 from app.stack import agents, connect, kafka, probes, redis_server, registry_server, store_servers
 from app.stack.jars import Report
@@ -41,6 +39,9 @@ from app.stack.processes import (
 )
 from app.stack.state import ServerState, StackState, remove_state, save_state
 from app.stack.user_key import ensure_key
+from app.systems.kafka import admin as kafka_admin
+from app.systems.registry.client import SchemaRegistry, refuse_other_ids, register_all
+from app.systems.s3.admin import StoreAccess, create_bucket, notify_queue
 from app.topics import TOPICS, UPLOADS, TopicSpec, topics_of
 
 KAFKA: Final = "kafka"

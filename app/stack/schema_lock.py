@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from app.adapters.avro import SCHEMA_DIR, SchemaVersion, released_schemas
-from app.adapters.registry import SchemaRegistry, refuse_other_ids, register_all
 from app.stack.jars import Report
 from app.stack.local import LocalStack
 from app.stack.options import StackOptions
+from app.systems.registry.avro import SCHEMA_DIR, SchemaVersion, released_schemas
+from app.systems.registry.client import SchemaRegistry, refuse_other_ids, register_all
 
 
 def unreleased_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:

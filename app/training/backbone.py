@@ -19,8 +19,8 @@ from onnxruntime.quantization import (
 from app.inference.backbone import TAP, backbone_graph
 from app.inference.efficientnet import Weights
 from app.inference.golden import read_picture
+from app.inference.model_input import Floats, ImageInput
 from app.inference.preprocessing import normalise, prepare
-from app.inference.runtime import Floats, ImageInput
 
 CALIBRATION_PICTURES = 96
 _FLOAT_OPERATORS = ("Softmax", "MatMul", "Reshape", "Transpose", "AveragePool")

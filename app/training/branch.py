@@ -28,8 +28,8 @@ from PIL import Image
 from app.errors import ConfigurationError
 from app.inference.backbone import BRANCH_VALUES, SQUEEZE, add_pooling
 from app.inference.efficientnet import HEAD_CHANNELS, Weights, add_network, blocks, weight_names
+from app.inference.model_input import Floats, ImageInput
 from app.inference.preprocessing import normalise, prepare
-from app.inference.runtime import Floats, ImageInput
 from app.inference.tensorflow import keras_values
 from app.training.evaluation import area_under_curve, with_overlay
 from app.training.options import Progress

@@ -12,7 +12,7 @@ from app.inference.backbone import BRANCH_VALUES, INNER_VALUES, LAST_VALUES
 from app.inference.embedding import quantise
 from app.inference.golden import record_head
 from app.inference.manifest import read_manifest
-from app.inference.runtime import Floats
+from app.inference.model_input import Floats
 from app.inference.tensorflow import load_head
 from app.training.folder import artefact, write_manifest
 from app.training.heads import Tower, build, fit, temperature, with_softmax

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.manifest import logit
-from app.inference.runtime import Floats
+from app.inference.model_input import Floats
 
 _ROUNDS = 30
 _RIDGE = 1e-3

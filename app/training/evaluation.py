@@ -14,9 +14,10 @@ import numpy as np
 
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.manifest import ModelManifest
+from app.inference.model_input import Floats
 from app.inference.preprocessing import prepare
 from app.inference.registry import Registry
-from app.inference.runtime import Floats, LoadedHead, LoadedNetwork
+from app.inference.runtime import LoadedHead, LoadedNetwork
 from app.training.damage import DEFECTS, damaged, mild, reencoded
 from app.training.options import BACKBONE, Progress
 from app.training.overlays import overlay

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.runtime import Floats
+from app.inference.model_input import Floats
 
 _BATCH_ROWS = 256
 

@@ -17,9 +17,9 @@ from app.inference.backbone import BRANCH_VALUES, EMBEDDING, INNER_VALUES, INPUT
 from app.inference.embedding import dequantise
 from app.inference.golden import cosine_similarity, record_network
 from app.inference.manifest import read_manifest
+from app.inference.model_input import Fit, Floats, ImageInput
 from app.inference.onnx import load_onnx
 from app.inference.preprocessing import normalise, prepare
-from app.inference.runtime import Fit, Floats, ImageInput
 from app.inference.statistics import STATISTICS
 from app.training.backbone import CALIBRATION_PICTURES, build_int8, float_graph
 from app.training.branch import VIEWS, train_branch

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.inference.registry import InferenceOptions, Registry, choose_active, find_manifests, version_key
-from app.inference.runtime import Floats, LoadedNetwork
+from app.inference.loading import load_registry
+from app.inference.model_input import Floats
+from app.inference.registry import InferenceOptions, choose_active, find_manifests, version_key
+from app.inference.runtime import LoadedNetwork
 from app.training.pictures import LabelledPictures, View, embeddings_of, labelled_pictures
 
 BACKBONE = "nsfw"
@@ -38,7 +40,7 @@ def backbone_id(options: TrainingOptions) -> str:
 def load_backbone(options: TrainingOptions) -> LoadedNetwork:
     """The network whose embedding heads look at, in the form that workers on CPUs run."""
     found = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=_others(options))
-    return Registry.load(options.models_dir, None, found).network(BACKBONE)
+    return load_registry(options.models_dir, None, found).network(BACKBONE)
 
 
 def embedder(options: TrainingOptions) -> Callable[[tuple[Path, ...], View, str], Floats]:

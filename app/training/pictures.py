@@ -16,8 +16,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from app.errors import ConfigurationError
 from app.inference.embedding import QuantisedEmbedding, matrix
 from app.inference.manifest import ModelManifest
+from app.inference.model_input import Floats, Picture
 from app.inference.preprocessing import prepare
-from app.inference.runtime import Floats, LoadedNetwork, Picture
+from app.inference.runtime import LoadedNetwork
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 View = Callable[[Image.Image, random.Random], Image.Image]

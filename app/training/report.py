@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.runtime import Floats
+from app.inference.model_input import Floats
 
 
 def _figure(columns: int) -> tuple[Any, Any]:

@@ -13,8 +13,9 @@ from PIL import Image
 from app.inference.embedding import quantise
 from app.inference.golden import record_head, record_network
 from app.inference.manifest import read_manifest
+from app.inference.model_input import Floats
 from app.inference.onnx import load_onnx
-from app.inference.runtime import Floats, LoadedHead, LoadedNetwork
+from app.inference.runtime import LoadedHead, LoadedNetwork
 from app.inference.tensorflow import load_head
 from app.training.combining import fit_combination
 from app.training.evaluation import area_under_curve, cascade_scores, gate_scores, text_scores

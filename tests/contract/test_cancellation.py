@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.redis_client import connect, redis_errors
-from app.adapters.redis_sessions import RedisUse
+from app.access.redis_sessions import RedisUse
 from app.api import background
 from app.api.background import beside
 from app.settings import RedisSettings, Secret
+from app.systems.redis.client import connect, redis_errors
 from tests.support.redis_process import RedisProcess
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.memory_contents import MemoryContents
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.redis import RedisIndex
-from app.adapters.redis_contents import RedisContents
 from app.domain.contents import ContentRow
 from app.errors import IndexUnavailable
 from app.ports import ContentCache, Index, IndexEntry
+from app.serving.redis_contents import RedisContents
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 from schemas.records import Rendition
+from tests.support.memory.contents import MemoryContents
+from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import four_models, prediction
 from tests.support.redis_process import RedisProcess
 

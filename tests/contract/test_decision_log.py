@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_moderation import MemoryDecisionLog
-from app.adapters.redis_decisions import RedisDecisionLog
+from app.moderation.redis_decisions import RedisDecisionLog
 from app.ports import DecisionLog
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.moderation import MemoryDecisionLog
 from tests.support.outcomes import decision_of, flag_of, prediction
 from tests.support.redis_process import RedisProcess
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.redis import RedisIndex
 from app.ports import Index, IndexedImage, IndexEntry, PendingUpload
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
+from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import EVENT_MS, decision_of, flag_of, prediction, removal, scores, task_of
 from tests.support.redis_process import RedisProcess
 

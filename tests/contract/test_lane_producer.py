@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.adapters.memory_streams import MemoryLog
-from app.adapters.transactions import TransactionalProducers
 from app.errors import Fenced
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.streaming.ports import LaneProducer, SourcePartition, WireOutput
+from app.systems.kafka.transactions import TransactionalProducers
 from app.topics import PREDICTIONS, TASKS
+from tests.support.memory.streams import MemoryLog
 from tests.support.stack import TestNames
 
 GROUP = "contract"

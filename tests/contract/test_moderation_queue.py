@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_moderation import MemoryQueue
-from app.adapters.redis_queue import RedisQueue
 from app.domain.moderation import Waiting
+from app.moderation.redis_queue import RedisQueue
 from app.ports import Lease, ModerationQueue
 from app.settings import ModerationSettings
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.moderation import MemoryQueue
 from tests.support.redis_process import RedisProcess
 
 NOW_MS = 1_795_000_100_000

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_queue import MemoryQueue
-from app.adapters.sqs import SqsQueue
+from app.bridge.sqs import SqsQueue
 from app.errors import QueueUnavailable
 from app.ports import NotificationQueue, QueueMessage
 from app.settings import S3Settings, Secret, SqsSettings
 from app.stack.local import LocalStack
+from app.systems.clock import SystemClock
 from tests.integration.test_ingest_bridge import client
 from tests.support.eventually import eventually
+from tests.support.memory.queue import MemoryQueue
 from tests.support.stack import TestNames
 
 VISIBILITY_SECONDS = 2

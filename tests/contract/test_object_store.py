@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_objects import MemoryObjectStore
-from app.adapters.s3 import S3ObjectStore
-from app.adapters.s3_admin import StoreAccess, create_bucket
 from app.domain.object_names import normalised_etag
 from app.errors import BadReference, BucketUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ObjectMissing, ObjectRef, ObjectStore
 from app.settings import S3Settings, Secret
 from app.stack.local import LocalStack
+from app.systems.s3.admin import StoreAccess, create_bucket
+from app.systems.s3.objects import S3ObjectStore
+from tests.support.memory.objects import MemoryObjectStore
 
 LIMIT = 1 << 20
 KEYS = (
@@ -69,7 +69,7 @@ def s3_settings(access: StoreAccess, **changes: Any) -> S3Settings:
 
 
 async def _server(access: StoreAccess, name: str, odd_keys: bool) -> AsyncIterator[Bucket]:
-    from app.adapters.s3_admin import _client
+    from app.systems.s3.admin import _client
 
     await create_bucket(access, name)
     store = S3ObjectStore(s3_settings(access))
@@ -243,7 +243,7 @@ async def test_a_wrong_secret_makes_the_store_unavailable_not_the_object_gone(ve
 
 @pytest.mark.services
 async def test_a_version_is_read_exactly_even_when_overwritten(stack: LocalStack) -> None:
-    from app.adapters.s3_admin import _client
+    from app.systems.s3.admin import _client
 
     name = f"bucket-{secrets.token_hex(4)}"
     await create_bucket(stack.s3, name)

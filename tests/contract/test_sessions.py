@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_sessions import MemorySessions, MemoryUse
-from app.adapters.redis_sessions import RedisSessions, RedisUse
+from app.access.redis_sessions import RedisSessions, RedisUse
 from app.domain.sessions import ConsoleSession, session_digest
 from app.errors import IndexUnavailable
 from app.ports import Sessions, SharedUse
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.sessions import MemorySessions, MemoryUse
 from tests.support.redis_process import RedisProcess
 
 DIGEST = session_digest("one")

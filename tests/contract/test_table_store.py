@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 from faust.types import TP
 
-from app.adapters.memory_streams import MemoryTables
-from app.adapters.tables import FaustTables
 from app.settings import TableSettings
+from app.systems.faust.tables import FaustTables
+from tests.support.memory.streams import MemoryTables
 
 PARTITIONS = 2
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_objects import MemoryObjectStore
-from app.adapters.s3_admin import StoreAccess, create_bucket
-from app.adapters.s3_write import S3WriteStore
 from app.errors import BucketUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ObjectRef, WriteOnceStore
 from app.settings import S3Settings, Secret
 from app.stack.local import LocalStack
+from app.systems.s3.admin import StoreAccess, create_bucket
+from app.systems.s3.write import S3WriteStore
 from tests.contract.test_object_store import s3_settings
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.stack import TestNames
 
 RIVALS = 16

@@ -14,8 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import AtOffsets, AtTime, TopicScanner
 from app.api.application import openapi_page
 from app.domain.api_keys import SCOPES
 from app.pipeline.index import ImageFacts
@@ -23,6 +21,8 @@ from app.ports import IndexEntry
 from app.settings import Settings, load_settings
 from app.stack.local import KAFKA, LocalStack
 from app.stack.ports import lease_port
+from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
+from app.systems.registry.avro import Codec
 from app.topics import DECISIONS
 from schemas.records import ModerationDecision
 from tests.support.eventually import eventually

@@ -14,13 +14,13 @@ from typing import Final
 import httpx
 import pytest
 
-from app.adapters.avro import Codec
-from app.adapters.clock import SystemClock
-from app.adapters.kafka import KafkaProducer
-from app.adapters.redis_queue import RedisQueue
 from app.domain.identity import image_key
+from app.moderation.redis_queue import RedisQueue
 from app.stack.local import LocalStack
 from app.stack.ports import lease_port
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import KafkaProducer
+from app.systems.registry.avro import Codec
 from app.topics import DECISIONS, FLAGGED, LABELS, PREDICTIONS
 from schemas.records import Label, ModerationDecision
 from tests.support.eventually import eventually

@@ -8,10 +8,10 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import KafkaProducer
 from app.domain.identity import image_key
 from app.stack.local import KAFKA, LocalStack
+from app.systems.kafka.client import KafkaProducer
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 from tests.support.eventually import eventually
 from tests.support.live_api import LiveApi, live_api, live_settings, server_events

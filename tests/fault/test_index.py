@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.clock import SystemClock
-from app.adapters.redis import RedisIndex
 from app.pipeline.index import IndexProcessor
 from app.ports import Completion
+from app.systems.clock import SystemClock
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 from tests.support.eventually import eventually
 from tests.support.manual_clock import LaneStatusLog
 from tests.support.outcomes import facts_in, prediction, source_record

@@ -11,12 +11,12 @@ from threading import Semaphore
 import pytest
 import pytest_asyncio
 
-from app.adapters.iceberg_commit import progress_behind
-from app.adapters.iceberg_compact import Compactor
-from app.adapters.iceberg_erase import Eraser, Image
-from app.adapters.iceberg_expire import expire_snapshots
 from app.domain.lake import table_named
-from app.services.lake_compact import Days, compact
+from app.lake.iceberg.commit import progress_behind
+from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.erase import Eraser, Image
+from app.lake.iceberg.expire import expire_snapshots
+from app.lake.upkeep.compact import Days, compact
 from app.stack.local import LocalStack
 from tests.support.lake import StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames

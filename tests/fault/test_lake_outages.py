@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.adapters.avro import released_schemas
-from app.adapters.iceberg import create_tables, load_table, open_catalog
-from app.adapters.registry import SchemaRegistry, subject_of
 from app.domain.lake import table_named
+from app.lake.iceberg.catalog import create_tables, load_table, open_catalog
 from app.settings import ROOT, load_settings
 from app.stack.local import CONNECT, REGISTRY
 from app.stack.options import ACCESS_KEY, SECRET_KEY
+from app.systems.registry.avro import released_schemas
+from app.systems.registry.client import SchemaRegistry, subject_of
 from app.topics import PREDICTIONS
 from tests.support.connect import COMMIT_SECONDS, LakeInstallation, encoded_with, made_predictions
 from tests.support.eventually import eventually

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from app.adapters.kafka import KafkaProducer, TopicScanner
-from app.adapters.s3_admin import create_bucket
-from app.adapters.s3_put import Uploader
+from app.dead_letters.dead_letters import LetterFilter, find_letters
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
 from app.domain import identity
-from app.services.dead_letters import LetterFilter, find_letters
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.s3.admin import create_bucket
+from app.systems.s3.put import Uploader
 from app.topics import TASKS
 from tests.support.eventually import eventually
 from tests.support.outcomes import prediction, task_of

@@ -14,14 +14,14 @@ import pytest
 import pytest_asyncio
 
 from agents import PIPELINE
-from app.adapters.avro import Codec
-from app.adapters.kafka import KafkaProducer, TopicScanner
-from app.adapters.s3_admin import StoreAccess, create_bucket
-from app.adapters.s3_put import Uploader
+from app.dead_letters.dead_letters import LetterFilter, find_letters
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import Picture, made_pictures
-from app.services.dead_letters import LetterFilter, find_letters
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.registry.avro import Codec
+from app.systems.s3.admin import StoreAccess, create_bucket
+from app.systems.s3.put import Uploader
 from app.topics import RETRIES_30S, TASKS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.outcomes import prediction

@@ -13,11 +13,11 @@ import pytest_asyncio
 from aiobotocore.credentials import AioCredentials
 from botocore.exceptions import CredentialRetrievalError
 
-from app.adapters.s3 import S3ObjectStore
-from app.adapters.s3_credentials import ChainCredentials
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings, Secret
+from app.systems.s3.credentials import ChainCredentials
+from app.systems.s3.objects import S3ObjectStore
 from tests.support.eventually import eventually
 from tests.support.faulty_store import FaultyStore, closed, cut, dripping, endless, error, stalled, whole
 

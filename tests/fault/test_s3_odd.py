@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.adapters.avro import Codec
-from app.adapters.s3 import S3ObjectStore
-from app.adapters.s3_put import Uploader
-from app.adapters.s3_write import S3WriteStore
 from app.domain.object_names import may_be_host, never_asked_for, reference_fault
 from app.errors import BadReference, BucketUnavailable, ObjectUnavailable, StoreUnavailable
 from app.ports import FetchedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings, Secret
+from app.systems.registry.avro import Codec
+from app.systems.s3.objects import S3ObjectStore
+from app.systems.s3.put import Uploader
+from app.systems.s3.write import S3WriteStore
 from tests.support.faulty_store import FaultyStore, whole
 from tests.support.odd_answers import ODD_ANSWERS, raw
 from tests.support.outcomes import prediction

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.adapters.sqs import SqsQueue
+from app.bridge.sqs import SqsQueue
 from app.errors import QueueUnavailable
 from app.ports import QueueMessage
 from app.settings import S3Settings, Secret, SqsSettings

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.kafka import TopicScanner
+from app.dead_letters.dead_letters import FoundLetter, LetterFilter, find_letters
 from app.demo.pictures import Picture
-from app.services.dead_letters import FoundLetter, LetterFilter, find_letters
 from app.stack.local import LocalStack
 from app.streaming.suspects import CRASHED_WORKER, CRASHES
+from app.systems.kafka.client import TopicScanner
 from app.topics import TASKS
 from schemas.records import ImageTask
 from tests.support.eventually import eventually

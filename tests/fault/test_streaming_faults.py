@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.kafka import TopicScanner
 from app.settings import KafkaSettings
 from app.stack.local import KAFKA, LocalStack
 from app.streaming.failstop import EXIT_FAILED
+from app.systems.kafka.client import TopicScanner
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import httpx
 import uvicorn
 
-from app.adapters.clock import SystemClock
 from app.api.serve import api_server
+from app.systems.clock import SystemClock
 from tests.support.api import memory_parts
 from tests.support.serving import serving
 

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from app.adapters.s3_admin import create_bucket
 from app.api.application import openapi_page
 from app.settings import load_settings
 from app.stack.local import LocalStack
+from app.systems.s3.admin import create_bucket
 from tests.support.api_records import Known, fill
 from tests.support.eventually import eventually
 from tests.support.fuzz import Findings, fuzz

@@ -15,12 +15,12 @@ import psutil
 import pytest
 import uvicorn
 
-from app.adapters.clock import SystemClock
 from app.api.bodies import PLAIN_SECONDS
 from app.api.bounded_http import MAX_HEAD_BYTES, BoundedHttp
 from app.api.parts import ApiParts
 from app.api.serve import api_server
 from app.ports import IndexEntry
+from app.systems.clock import SystemClock
 from tests.support.api import give_key, memory_parts
 from tests.support.outcomes import prediction
 from tests.support.raw_http import RawAnswer, RawClient, raw_client

@@ -12,15 +12,15 @@ import pytest
 from fastapi import Depends, FastAPI
 from starlette.responses import Response
 
-from app.adapters.kafka import KafkaProducer
 from app.api.answers import json_answer
 from app.api.application import build_application
-from app.api.auth import Caller, allow
+from app.api.guards.auth import Caller, allow
 from app.api.serve import api_parts
 from app.domain.api_keys import API_KEY_KIND
-from app.services.control_topic import control_key
 from app.settings import KafkaSettings, RedisSettings, Secret, Settings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.control_topic import control_key
 from app.topics import CONTROL
 from tests.support.eventually import eventually
 from tests.support.verbs import run_verb

@@ -10,14 +10,14 @@ import pytest
 import pytest_asyncio
 
 from agents import PIPELINE
-from app.adapters.avro import Codec
-from app.adapters.clock import SystemClock
-from app.adapters.kafka import TransactionalProducer
-from app.adapters.kafka_lag import read_backlogs
 from app.domain.identity import image_key
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.services.operations import lanes_of
+from app.serving.operations import lanes_of
 from app.stack.local import LocalStack
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TransactionalProducer
+from app.systems.kafka.lag import read_backlogs
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED, PREDICTIONS, RETRIES_1H, TASKS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.ingest import StagedPipeline

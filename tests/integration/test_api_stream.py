@@ -10,10 +10,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import TransactionalProducer
 from app.domain.identity import image_key
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TransactionalProducer
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 from tests.support.eventually import eventually
 from tests.support.live_api import LiveApi, ServerEvent, live_api, live_settings, server_events

@@ -12,9 +12,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from app.adapters.kafka import KafkaProducer, TopicScanner, TransactionalProducer
-from app.adapters.s3_admin import StoreAccess
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer, TopicScanner, TransactionalProducer
+from app.systems.s3.admin import StoreAccess
 from app.topics import FLAGGED, PREDICTIONS
 from tests.support.archive import ArchiveRig, archive_rig, archive_rig_on
 from tests.support.eventually import eventually
@@ -117,7 +117,7 @@ async def test_a_stop_while_a_file_fills_is_quick_and_nothing_is_committed(
 async def test_a_replay_publishes_what_is_archived_and_what_lacks_is_told(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
-    from app.adapters.s3_admin import _client
+    from app.systems.s3.admin import _client
 
     rig = await archive_rig(
         stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_FILE_RECORDS="50", ARCHIVE_FILE_SECONDS="1"
@@ -182,7 +182,7 @@ async def test_refusals_are_one_sentence(stack: LocalStack, topics: str, names: 
 async def test_a_topic_that_was_made_anew_is_refused(
     stack: LocalStack, topics: str, names: TestNames, tmp_path: Path
 ) -> None:
-    from app.adapters.kafka_admin import delete_topics
+    from app.systems.kafka.admin import delete_topics
 
     rig = await archive_rig(stack, names, tmp_path, TEST_PARTITIONS, ARCHIVE_FILE_SECONDS="0.5")
     worker = rig.worker()

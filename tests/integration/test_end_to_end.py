@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.s3_admin import StoreAccess
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
 from app.inference.registry import choose_active, find_manifests
 from app.settings import InferenceSettings
 from app.stack.local import LocalStack
+from app.systems.s3.admin import StoreAccess
 from schemas.records import ImagePrediction
 from tests.support.eventually import eventually
 from tests.support.stack import TestNames

@@ -18,10 +18,11 @@ from PIL import Image
 
 from app.domain.images import Rejection
 from app.inference.engine import Engine, EngineScores, smallest_side
+from app.inference.loading import load_registry
 from app.inference.manifest import Kind
+from app.inference.model_input import Picture
 from app.inference.preprocessing import prepare
 from app.inference.registry import InferenceOptions, Registry
-from app.inference.runtime import Picture
 from app.settings import ROOT, Settings
 from tests.support.devices import tolerance
 from tests.support.pictures import encoded, noise
@@ -37,7 +38,7 @@ def photographs() -> list[bytes]:
 @pytest.fixture(scope="module")
 def registry(device: str) -> Iterator[Registry]:
     settings = Settings()
-    yield Registry.load(settings.inference.models_dir, None, InferenceOptions(device=device, threads=2))
+    yield load_registry(settings.inference.models_dir, None, InferenceOptions(device=device, threads=2))
 
 
 @pytest_asyncio.fixture

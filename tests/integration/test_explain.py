@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import KafkaProducer
-from app.adapters.redis import RedisIndex
 from app.domain.identity import image_key
 from app.domain.policy import parse_policy
 from app.pipeline.dead_letters import POISON, dead_letter
@@ -24,6 +21,9 @@ from app.pipeline.moderate import ModerateProcessor
 from app.ports import IndexEntry
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED, PREDICTIONS, REMOVED, UPLOADS
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, Rendition
 from tests.support.manual_clock import ManualClock

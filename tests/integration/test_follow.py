@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from app.adapters.kafka import AtTime, TopicScanner, TransactionalProducer
-from app.adapters.kafka_follow import TopicFollower, committed_offsets
 from app.ports import SourceRecord
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import AtTime, TopicScanner, TransactionalProducer
+from app.systems.kafka.follow import TopicFollower, committed_offsets
 from app.topics import FLAGGED, PREDICTIONS
 from tests.support.eventually import eventually
 

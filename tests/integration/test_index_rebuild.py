@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import KafkaProducer
-from app.adapters.redis import RedisIndex
 from app.domain.identity import image_key
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved
 from tests.support.outcomes import flag_of, prediction, removal

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from aiobotocore.session import get_session
 
-from app.adapters.kafka import TopicScanner
 from app.domain.events import Created, parse_message
 from app.settings import ROOT, KafkaSettings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TopicScanner
 from app.topics import UPLOADS
 from tests.support.eventually import eventually
 from tests.support.stack import TestNames

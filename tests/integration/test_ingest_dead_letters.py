@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from app.adapters.kafka import TransactionalProducer
+from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
 from app.pipeline.dead_letters import MAX_VALUE_BYTES, USED_UP, dead_letter
 from app.ports import SourceRecord
-from app.services.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TransactionalProducer
 from app.topics import PREDICTIONS, TASKS, UPLOADS
 from schemas.records import DeadLetter, ImageTask
 from tests.support.ingest import NOW_MS, StagedPipeline

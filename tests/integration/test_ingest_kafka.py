@@ -8,11 +8,11 @@ from contextlib import aclosing
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.adapters.kafka import AtOffsets, AtTime, Bound, KafkaProducer, TopicScanner, TransactionalProducer
 from app.errors import BrokerUnavailable, Fenced, StartupRefused
 from app.ports import SourceRecord
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import AtOffsets, AtTime, Bound, KafkaProducer, TopicScanner, TransactionalProducer
 from app.topics import TASKS, UPLOADS
 
 pytestmark = pytest.mark.services

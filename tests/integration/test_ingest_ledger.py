@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app.adapters.kafka import TransactionalProducer
+from app.dead_letters.dead_letters import TRANSACTIONAL_ID, Redriver
 from app.domain import identity
+from app.ledger.audit import as_json, lines
+from app.ledger.ledger import Scope
+from app.ledger.sums import Ledger
 from app.pipeline.dead_letters import dead_letter
 from app.ports import ListedObject, Output, SourceRecord
-from app.services.audit import as_json, lines
-from app.services.dead_letters import TRANSACTIONAL_ID, Redriver
-from app.services.ledger import Scope
-from app.services.ledger_sums import Ledger
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.streaming.suspects import CRASHED_WORKER
+from app.systems.kafka.client import TransactionalProducer
 from app.topics import BACKFILL, CONTROL, RETRIES_30S, TASKS, UPLOADS
 from schemas.records import ControlRecord, DeadLetter, ImageTask
 from tests.support.ingest import NOW_MS, ListedStore, StagedPipeline

@@ -8,16 +8,16 @@ from functools import partial
 import pytest
 import pytest_asyncio
 
-from app.adapters.kafka import group_offsets
 from app.domain import claims, identity
 from app.domain.filters import UploadFilter
+from app.ledger.ledger import Scope
+from app.ledger.reconcile import Counts, Place, ReconcileParts, reconcile
 from app.pipeline.dead_letters import USED_UP, dead_letter
 from app.pipeline.score import claim_of
 from app.ports import ListedObject, SourceRecord
-from app.services.ledger import Scope
-from app.services.reconcile import Counts, Place, ReconcileParts, reconcile
 from app.settings import KafkaSettings, Settings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import group_offsets
 from app.topics import BACKFILL, TASKS, UPLOADS
 from schemas.records import ImageTask, Position
 from tests.support.ingest import NOW_MS, ListedStore, StagedPipeline

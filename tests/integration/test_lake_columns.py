@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from app.adapters.iceberg import create_tables
 from app.domain.lake import table_named
-from app.services.lake_sql import open_lake
+from app.lake.iceberg.catalog import create_tables
+from app.lake.sql.session import open_lake
 from schemas.records import ImagePrediction, LabelScore, Rendition
 from tests.support.lake_tables import DAY_MS, MadeLake, lake_in_folder, rows_by_name, rows_of
 from tests.support.outcomes import prediction, scores

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pyiceberg.table.snapshots import Operation
 
-from app.adapters.iceberg_commit import progress_behind, replace_files
-from app.adapters.iceberg_compact import Compactor
-from app.adapters.iceberg_expire import expire_snapshots
 from app.domain.compaction import Group, plan
 from app.domain.lake import table_named
 from app.errors import LakeUnavailable
-from app.services.lake_compact import DayDone, Days, compact
+from app.lake.iceberg.commit import progress_behind, replace_files
+from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.expire import expire_snapshots
+from app.lake.upkeep.compact import DayDone, Days, compact
 from app.stack.local import LocalStack
 from tests.support.lake import DAY_MS, StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames

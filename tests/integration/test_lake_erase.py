@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 
-from app.adapters.iceberg_commit import progress_behind
-from app.adapters.iceberg_erase import Content, Eraser, Image
-from app.adapters.iceberg_read import TableReader
 from app.domain.lake import TABLES, LakeTable, table_named
-from app.services.lake_erase import Erased, erase, look, not_reached
-from app.services.lake_repair import repair
+from app.lake.iceberg.commit import progress_behind
+from app.lake.iceberg.erase import Content, Eraser, Image
+from app.lake.iceberg.read import TableReader
+from app.lake.upkeep.erase import Erased, erase, look, not_reached
+from app.lake.upkeep.repair import repair
 from app.settings import Settings
 from app.stack.local import LocalStack
 from schemas.records import Record

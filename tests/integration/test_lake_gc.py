@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.iceberg import create_tables
-from app.adapters.iceberg_commit import append_files, progress_behind
-from app.adapters.iceberg_compact import Compactor
-from app.adapters.iceberg_expire import expirable, expire_snapshots
 from app.domain.lake import table_named
 from app.errors import LakeUnavailable
-from app.services.lake_compact import Days, compact
-from app.services.lake_gc import Rubbish, find_rubbish, remove
+from app.lake.iceberg.catalog import create_tables
+from app.lake.iceberg.commit import append_files, progress_behind
+from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.expire import expirable, expire_snapshots
+from app.lake.upkeep.compact import Days, compact
+from app.lake.upkeep.orphans import Rubbish, find_rubbish, remove
 from app.stack.local import LocalStack
 from tests.support.lake import HOUR_MS, StagedLake, lake_settings, made_records, predictions, sink_words
 from tests.support.stack import TestNames

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from app.adapters.iceberg import create_tables, open_catalog
+from app.lake.iceberg.catalog import create_tables, open_catalog
 from app.settings import load_settings
 from app.topics import PREDICTIONS
 from tests.support.connect import LakeInstallation, made_predictions

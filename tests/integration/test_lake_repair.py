@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.iceberg import create_tables
-from app.adapters.iceberg_commit import Beside
-from app.adapters.iceberg_erasures import Erasures
-from app.adapters.iceberg_read import TableReader
-from app.adapters.iceberg_rows import RowAppender
 from app.domain.lake import TABLES, LakeTable
 from app.errors import LakeUnavailable
-from app.services.lake_register import register
-from app.services.lake_repair import Repaired, repair
+from app.lake.iceberg.catalog import create_tables
+from app.lake.iceberg.commit import Beside
+from app.lake.iceberg.erasures import Erasures
+from app.lake.iceberg.read import TableReader
+from app.lake.iceberg.rows import RowAppender
+from app.lake.upkeep.register import register
+from app.lake.upkeep.repair import Repaired, repair
 from app.stack.local import LocalStack
 from tests.support.lake import PREDICTIONS_TABLE, StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames

@@ -18,16 +18,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.adapters.duck import Duck
-from app.adapters.iceberg_scans import TableScan
-from app.adapters.s3_admin import create_bucket
 from app.domain.lake import table_named
 from app.errors import QueryRefused
-from app.services.lake_answers import PAGE, questions
-from app.services.lake_plan import PlannedTable, files_read, plan_lines
-from app.services.lake_sql import open_lake
+from app.lake.iceberg.scans import TableScan
+from app.lake.sql.answers import PAGE, questions
+from app.lake.sql.duckdb_session import Duck
+from app.lake.sql.plan import PlannedTable, files_read, plan_lines
+from app.lake.sql.session import open_lake
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
+from app.systems.s3.admin import create_bucket
 from tests.support.lake_tables import DAY_MS, MadeLake, lake_in_folder, rows_by_name, rows_of
 from tests.support.lake_week import A_DAY, DAYS, Week, made_week
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.iceberg_erasures import Erasures
-from app.adapters.iceberg_rows import RowAppender
 from app.domain.lake import table_named
+from app.lake.iceberg.erasures import Erasures
+from app.lake.iceberg.rows import RowAppender
+from app.lake.upkeep.sums import TableSums, lines
 from app.ports import SourceRecord
-from app.services.lake_sums import TableSums, lines
 from app.stack.local import LocalStack
 from tests.support.lake import PREDICTIONS_TABLE, StagedLake, lake_settings, predictions
 from tests.support.stack import TestNames

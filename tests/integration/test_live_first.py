@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.s3_admin import create_bucket
 from app.demo.pictures import Picture
 from app.stack.local import LocalStack
+from app.systems.s3.admin import create_bucket
 from app.topics import BACKFILL, PREDICTIONS, TASKS
 from schemas.records import ImagePrediction, ImageTask
 from tests.support.eventually import eventually

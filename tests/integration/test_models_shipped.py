@@ -11,10 +11,11 @@ import pytest
 from app.inference.backbone import BRANCH_VALUES, INNER_VALUES, LAST_VALUES, read_branch
 from app.inference.embedding import QuantisedEmbedding, dequantise
 from app.inference.golden import cosine_similarity, golden_pictures, read_picture
+from app.inference.loading import load_registry
 from app.inference.manifest import artefact_path
+from app.inference.model_input import Floats, ModelInput
 from app.inference.preprocessing import normalise, prepare
 from app.inference.registry import InferenceOptions, Registry
-from app.inference.runtime import Floats, ModelInput
 from tests.support.devices import tolerance
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -24,7 +25,7 @@ NETWORK_VALUES = LAST_VALUES + INNER_VALUES + BRANCH_VALUES
 @pytest.fixture(scope="module")
 def registry(device: str) -> Registry:
     runtime = "onnx" if device == "cpu" else "auto"
-    return Registry.load(MODELS, None, InferenceOptions(runtime=runtime, device=device, threads=2))
+    return load_registry(MODELS, None, InferenceOptions(runtime=runtime, device=device, threads=2))
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +111,9 @@ def test_tensorflow_serves_the_network_behind_the_same_golden_check(inputs: list
     options = InferenceOptions(
         runtime="tensorflow", device=device, threads=2, disabled=("category", "quality", "text_gate")
     )
-    served = Registry.load(MODELS, None, options).network("nsfw")
+    served = load_registry(MODELS, None, options).network("nsfw")
     assert served.runtime == "keras"
-    reference = Registry.load(MODELS, None, replace(options, runtime="onnx", device="cpu")).network("nsfw")
+    reference = load_registry(MODELS, None, replace(options, runtime="onnx", device="cpu")).network("nsfw")
     ours, theirs = served.infer(inputs), reference.infer(inputs)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
     for left, right in zip(_network_part(ours.embeddings), _network_part(theirs.embeddings), strict=True):
@@ -140,7 +141,7 @@ def test_a_gpu_serves_the_network_behind_the_same_golden_check() -> None:
         pytest.skip("TensorFlow sees no GPU")
     for mixed in (False, True):
         options = InferenceOptions(device="gpu", mixed_precision=mixed)
-        registry = Registry.load(MODELS, None, options)
+        registry = load_registry(MODELS, None, options)
         assert registry.device != "CPU"
         assert registry.network("nsfw").runtime == "keras"
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from app.inference.backbone import TAP, read_branch
 from app.inference.efficientnet import HEAD_CHANNELS
+from app.inference.loading import load_registry
 from app.inference.manifest import read_manifest
 from app.inference.preprocessing import normalise, prepare
-from app.inference.registry import InferenceOptions, Registry
+from app.inference.registry import InferenceOptions
 from app.training.backbone import float_graph
 from app.training.branch import first_file, first_weights, train_branch
 from app.training.folder import packaged_photographs
@@ -86,7 +87,7 @@ def test_a_trained_category_head_loads_and_knows_its_classes(tree: Path, models:
         "report.png",
         "golden",
     }
-    registry = Registry.load(models, None, InferenceOptions(runtime="onnx", device="cpu", threads=2))
+    registry = load_registry(models, None, InferenceOptions(runtime="onnx", device="cpu", threads=2))
     assert registry.manifest("category").labels == ("chelsea", "coffee", "flower")
     measured = sightline("models", "evaluate", "--data", str(tree), "--models-dir", str(models), "--json")
     assert measured.returncode == 0, measured.stderr
@@ -132,7 +133,7 @@ def test_the_branch_verb_rebuilds_the_backbone(few: Path, tmp_path: Path) -> Non
     graph = float_graph(ours)
     onnx.checker.check_model(graph)
     assert [output.name for output in graph.graph.output] == ["outputs", "embedding"]
-    registry = Registry.load(tmp_path, None, InferenceOptions(runtime="onnx", device="cpu", threads=2))
+    registry = load_registry(tmp_path, None, InferenceOptions(runtime="onnx", device="cpu", threads=2))
     assert registry.manifest("nsfw").quality["validation_pictures"] == 1.0
 
 

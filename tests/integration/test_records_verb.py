@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import TopicScanner
-from app.services.dead_letters import LetterFilter, find_letters
+from app.dead_letters.dead_letters import LetterFilter, find_letters
 from app.settings import load_settings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TopicScanner
+from app.systems.registry.avro import Codec
 from app.topics import BACKFILL, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.adapters.kafka import KafkaProducer
-from app.adapters.s3_admin import StoreAccess
 from app.demo.pictures import Picture
 from app.stack.local import LocalStack
+from app.systems.kafka.client import KafkaProducer
+from app.systems.s3.admin import StoreAccess
 from app.topics import DEAD_LETTERS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.pictures import encoded, noise

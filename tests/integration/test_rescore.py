@@ -13,30 +13,30 @@ from typing import Any
 
 import pytest
 
-from app.adapters.avro import Codec
-from app.adapters.clock import SystemClock
-from app.adapters.kafka import KafkaProducer, TopicScanner
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.s3_admin import create_bucket
-from app.adapters.s3_put import Uploader
 from app.domain.filters import UploadFilter
 from app.domain.identity import image_key
 from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNER_KIND, RUNNING, Job, JobRequest, parse_time
 from app.domain.policy import past_of
 from app.errors import ConfigurationError, Fenced
 from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, ObjectRef
-from app.services.control_topic import read_control
-from app.services.rescore import RescoreRunner
-from app.services.rescore_begin import begin_job
-from app.services.rescore_jobs import RescoreParts, ask, find_job, write_control
-from app.services.rescore_plan import Planner
-from app.services.rescore_progress import Progress, status_of, with_signs
+from app.rescoring.begin import begin_job
+from app.rescoring.jobs import RescoreParts, ask, find_job, write_control
+from app.rescoring.plan import Planner
+from app.rescoring.progress import Progress, status_of, with_signs
+from app.rescoring.rescore import RescoreRunner
 from app.settings import ROOT, KafkaSettings, S3Settings, Secret
 from app.stack.local import LocalStack
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.kafka.control_topic import read_control
+from app.systems.registry.avro import Codec
+from app.systems.s3.admin import create_bucket
+from app.systems.s3.put import Uploader
 from app.topics import BACKFILL, FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask
 from tests.support.eventually import eventually
 from tests.support.ingest import WITHOUT_LAKE
+from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import EVENT_MS, flag_of, four_models, prediction, removal
 from tests.support.stack import TEST_PARTITIONS, TestNames
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.kafka import TopicScanner
-from app.adapters.kafka_follow import committed_offsets
-from app.adapters.s3_admin import StoreAccess
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.follow import committed_offsets
+from app.systems.s3.admin import StoreAccess
 from app.topics import PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction
 from tests.support.eventually import eventually

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_contents import MemoryContents
-from app.adapters.memory_objects import MemoryObjectStore
 from app.api.application import build_application
 from app.api.pictures import PictureParts
 from app.domain.filters import UploadFilter
 from app.inference.decoding.pool import DecodePool
-from app.services.admission import BodyRoom
-from app.services.previews import Previews
-from app.services.references import ReferencedObjects
-from app.services.scoring import Scoring
+from app.serving.admission import BodyRoom
+from app.serving.previews import Previews
+from app.serving.references import ReferencedObjects
+from app.serving.scoring import Scoring
 from app.settings import ROOT, Settings
+from app.systems.clock import SystemClock
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.eventually import eventually
+from tests.support.memory.contents import MemoryContents
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.pictures import encoded
 from tests.support.verbs import clean_environment
 

@@ -15,10 +15,6 @@ import pytest
 from aiobotocore.session import get_session
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from app.adapters.avro import SchemaVersion, released_schemas
-from app.adapters.kafka_admin import broker_answers, check_topics, create_topics, topic_partitions
-from app.adapters.registry import SchemaRegistry, check_registry, refuse_other_ids, register_all
-from app.adapters.s3_admin import StoreAccess
 from app.errors import StartupRefused
 from app.settings import ROOT
 from app.stack.local import KAFKA, REDIS, REGISTRY, LocalStack
@@ -26,6 +22,10 @@ from app.stack.ports import HOST
 from app.stack.processes import identify_process
 from app.stack.schema_lock import extend_lock
 from app.stack.state import load_state
+from app.systems.kafka.admin import broker_answers, check_topics, create_topics, topic_partitions
+from app.systems.registry.avro import SchemaVersion, released_schemas
+from app.systems.registry.client import SchemaRegistry, check_registry, refuse_other_ids, register_all
+from app.systems.s3.admin import StoreAccess
 from app.topics import CONTROL, TASKS, TOPICS, UPLOADS, TopicSpec
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS, TestNames

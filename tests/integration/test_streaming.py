@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.adapters.kafka_admin import delete_topics, topic_ids, topic_partitions
 from app.errors import StartupRefused
 from app.settings import ROOT, EngineSettings
 from app.stack.local import LocalStack
 from app.streaming.failstop import EXIT_CEILING
+from app.systems.kafka.admin import delete_topics, topic_ids, topic_partitions
 from app.topics import BACKFILL, CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.adapters.avro import Codec
 from app.settings import ROOT
 from app.stack.local import LocalStack
+from app.systems.registry.avro import Codec
 from app.topics import RETRIES_30S, TASKS
 from schemas.records import ImageTask
 from tests.support.eventually import eventually

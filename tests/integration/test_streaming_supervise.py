@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.cli.supervise import child_of_each_gpu, next_wait, worth_restarting
 from app.settings import ROOT, Settings, WorkerSettings, load_settings
 from app.streaming.failstop import EXIT_CEILING, EXIT_FAILED
+from app.verbs.supervise import child_of_each_gpu, next_wait, worth_restarting
 from tests.support.eventually import eventually
 
 CHILD = """
@@ -27,13 +27,13 @@ threading.Event().wait(60)
 """
 PARENT = """
 import sys
-from app.cli.supervise import Child, supervise
+from app.verbs.supervise import Child, supervise
 sys.exit(supervise([Child(("one",), "one")], command=lambda _: [sys.executable, "-c", sys.argv[2], sys.argv[1]]))
 """
 # Of two children the first to be started ends as it is told; the other one would stay.
 PAIR = """
 import sys
-from app.cli.supervise import Child, supervise
+from app.verbs.supervise import Child, supervise
 children = [Child(("one",), "one", {"CODE": sys.argv[2]}), Child(("two",), "two", {"CODE": ""})]
 child = "import os, sys, threading; c = os.environ['CODE']; sys.exit(int(c)) if c else threading.Event().wait(60)"
 sys.exit(supervise(children, int(sys.argv[1]), lambda _: [sys.executable, "-c", child]))

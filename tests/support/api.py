@@ -9,24 +9,24 @@ from typing import cast
 import httpx
 from fastapi import FastAPI
 
-from app.adapters.avro import Codec
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.memory_moderation import MemoryDecisionLog, MemoryQueue
-from app.adapters.memory_sessions import MemorySessions, MemoryUse
-from app.adapters.prometheus import PrometheusMeters
+from app.access.failed_sign_ins import FailedSignIns
+from app.access.keys import KeyRing
+from app.access.rates import Rates
 from app.api.live import LiveParts
 from app.api.parts import ApiParts
-from app.api.rates import Rates
-from app.api.sign_ins import FailedSignIns
 from app.domain.api_keys import ApiKey, Token, make_token, scopes_of
 from app.errors import BrokerUnavailable
+from app.moderation.decisions import Decisions
 from app.pipeline.index import ImageFacts
 from app.ports import Clock
-from app.services.api_keys import KeyRing
-from app.services.decisions import Decisions
 from app.settings import Settings
+from app.systems.prometheus import PrometheusMeters
+from app.systems.registry.avro import Codec
 from schemas.records import ModerationDecision
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.index import MemoryIndex
+from tests.support.memory.moderation import MemoryDecisionLog, MemoryQueue
+from tests.support.memory.sessions import MemorySessions, MemoryUse
 
 
 def memory_parts(settings: Settings | None = None, clock: Clock | None = None) -> ApiParts:

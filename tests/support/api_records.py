@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from app.adapters.s3_put import Uploader
 from app.api.parts import ApiParts
 from app.pipeline.index import ImageFacts
 from app.ports import IndexEntry
+from app.systems.s3.put import Uploader
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 from tests.support.outcomes import decision_of, flag_of, prediction, removal, task_of
 from tests.support.pictures import encoded, noise

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-from app.adapters.archive import ObjectArchive
-from app.adapters.archive_reader import ArchiveReader
-from app.adapters.kafka import TopicScanner
-from app.adapters.s3_admin import StoreAccess, create_bucket
-from app.adapters.s3_write import S3WriteStore
+from app.archive.partitions import ObjectArchive
+from app.archive.reader import ArchiveReader
+from app.archive.upkeep import ArchivedPartition, archived
 from app.domain.filters import place_of
 from app.ports import SourceRecord
-from app.services.archive import ArchivedPartition, archived
 from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TopicScanner
+from app.systems.s3.admin import StoreAccess, create_bucket
+from app.systems.s3.write import S3WriteStore
 from app.topics import PREDICTIONS
 from tests.support.eventually import eventually
 from tests.support.stack import TestNames

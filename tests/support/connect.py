@@ -15,15 +15,15 @@ import fastavro
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.adapters.avro import Codec
-from app.adapters.connect import ConnectClient
-from app.adapters.connect_config import connector_config, connector_name
-from app.adapters.iceberg import create_tables, load_table, open_catalog
-from app.adapters.kafka_admin import create_topics
 from app.domain.lake import LakeTable, table_named
 from app.errors import StartupRefused
+from app.lake.connect.client import ConnectClient
+from app.lake.connect.config import connector_config, connector_name
+from app.lake.iceberg.catalog import create_tables, load_table, open_catalog
 from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
+from app.systems.kafka.admin import create_topics
+from app.systems.registry.avro import Codec
 from app.topics import LAKE_TOPICS
 from schemas.records import ImagePrediction
 from tests.support.schema_examples import newest_example

@@ -21,15 +21,15 @@ from typing import Any, Final, Literal
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from playwright.async_api import Browser, Page
 
-from app.adapters.kafka_admin import delete_topics
-from app.adapters.s3_put import Uploader
 from app.domain.policy import Policy
 from app.errors import BrokerUnavailable
+from app.pipeline.policies import read_policy
 from app.ports import IndexEntry
-from app.services.policies import read_policy
 from app.settings import ROOT
 from app.stack.local import LocalStack
 from app.stack.ports import lease_port
+from app.systems.kafka.admin import delete_topics
+from app.systems.s3.put import Uploader
 from schemas.records import Record
 from tests.support.browser import Complaints, open_page
 from tests.support.eventually import eventually

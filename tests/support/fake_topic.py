@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from app.adapters.kafka import AtOffsets, AtTime, Bound
-from app.adapters.kafka_follow import Part, Since
 from app.errors import BrokerUnavailable
 from app.ports import SourceRecord
+from app.systems.kafka.client import AtOffsets, AtTime, Bound
+from app.systems.kafka.follow import Part, Since
 
 
 class FakeTopic:

@@ -10,15 +10,15 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import KafkaProducer, TopicScanner, group_offsets
 from app.domain import identity
 from app.domain.filters import UploadFilter
+from app.ledger.ledger import LedgerReader, Scope
+from app.ledger.sums import Ledger
 from app.pipeline.identify import IdentifyProcessor
 from app.ports import ListedObject, ObjectStore, Output, SourceRecord
-from app.services.ledger import LedgerReader, Scope
-from app.services.ledger_sums import Ledger
 from app.settings import KafkaSettings, S3Settings, Settings
+from app.systems.kafka.client import KafkaProducer, TopicScanner, group_offsets
+from app.systems.registry.avro import Codec
 from app.topics import PREDICTIONS, UPLOADS
 from schemas.records import ImagePrediction, ImageTask, Record
 from tests.support.manual_clock import ManualClock

@@ -19,13 +19,14 @@ from typing import Final
 import numpy as np
 
 from app import logs
-from app.bootstrap import Parts, run_worker
-from app.cli.supervise import Child, supervise
+from app.compose.bootstrap import Parts, run_worker
+from app.compose.processors import check_surroundings, score_with
 from app.inference.manifest import Kind
+from app.inference.model_input import ModelInput
 from app.inference.registry import Registry
-from app.inference.runtime import ModelInput, ModelOutput
-from app.processors import check_surroundings, score_with
+from app.inference.runtime import ModelOutput
 from app.settings import ROOT, load_settings
+from app.verbs.supervise import Child, supervise
 from tests.support.streaming import WorkerProcess
 from tests.support.toy_models import INPUT, ToyNetwork, manifest
 from tests.support.verbs import clean_environment

@@ -20,23 +20,23 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from app.adapters.avro import Codec
-from app.adapters.iceberg import create_tables, load_table, open_catalog
-from app.adapters.iceberg_commit import replace_files
-from app.adapters.iceberg_erasures import Erasures
-from app.adapters.iceberg_read import TableReader, moment
-from app.adapters.iceberg_rows import rows_of
-from app.adapters.iceberg_write import write_rows
-from app.adapters.kafka import TopicScanner, sink_offsets
-from app.adapters.s3_admin import create_bucket
-from app.adapters.s3_files import LakeFile, LakeStore
 from app.domain.lake import LakeTable, table_named
+from app.lake.iceberg.catalog import create_tables, load_table, open_catalog
+from app.lake.iceberg.commit import replace_files
+from app.lake.iceberg.erasures import Erasures
+from app.lake.iceberg.read import TableReader, moment
+from app.lake.iceberg.rows import rows_of
+from app.lake.iceberg.write import write_rows
+from app.lake.upkeep.compare import Comparer
+from app.lake.upkeep.sums import TableSums
+from app.lake.upkeep.verify import Limits, verify
 from app.ports import SourceRecord
-from app.services.lake_compare import Comparer
-from app.services.lake_sums import TableSums
-from app.services.lake_verify import Limits, verify
 from app.settings import KafkaSettings, LakeSettings, S3Settings, Secret, Settings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TopicScanner, sink_offsets
+from app.systems.registry.avro import Codec
+from app.systems.s3.admin import create_bucket
+from app.systems.s3.files import LakeFile, LakeStore
 from schemas.records import ImagePrediction, Record
 from tests.support.manual_clock import ManualClock
 from tests.support.schema_examples import newest_example

@@ -18,10 +18,10 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table, WriteTask
 
-from app.adapters.duck import Duck
-from app.adapters.iceberg import create_tables, iceberg_schema, load_table, open_catalog
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, TABLES, LakeTable, table_named
-from app.services.lake_sql import views_of
+from app.lake.iceberg.catalog import create_tables, iceberg_schema, load_table, open_catalog
+from app.lake.sql.duckdb_session import Duck
+from app.lake.sql.session import views_of
 from app.settings import LakeSettings, Settings, load_settings
 from schemas.records import Record
 

@@ -16,7 +16,6 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from app.adapters.avro import Codec
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
 from app.domain.identity import image_key
@@ -24,6 +23,7 @@ from app.domain.policy import Policy, flag_for
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
 from app.pipeline.moderate import policy_output
 from app.ports import SourceRecord
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED, PREDICTIONS, TASKS, UPLOADS
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, Region, Timings
 from tests.support.outcomes import CATEGORY_LABELS, prediction

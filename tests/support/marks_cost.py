@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.adapters.marks import open_marks
+from app.parking.marks import open_marks
 from app.streaming.ports import SourcePartition
 from app.streaming.suspects import Place, Suspects
 

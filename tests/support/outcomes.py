@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_moderation import MemoryQueue
 from app.domain import identity
 from app.domain.moderation import Verb, judged
 from app.pipeline.index import ImageFacts
 from app.ports import Index, ModerationQueue, SourceRecord
 from app.settings import ModerationSettings
+from app.systems.clock import SystemClock
 from schemas.records import (
     FlaggedImage,
     ImagePrediction,
@@ -25,6 +24,7 @@ from schemas.records import (
     RuleMatch,
     Timings,
 )
+from tests.support.memory.moderation import MemoryQueue
 
 MODERATION = ModerationSettings()
 EVENT_MS = 1_795_000_000_000

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from app.bootstrap import Wiring
+from app.compose.bootstrap import Wiring
 from app.ports import Claim, Completion, Output, Processor, SourceRecord, Tables, TableWrite
 from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter, ImagePrediction, Position, Timings

@@ -7,10 +7,10 @@ import json
 import sys
 import time
 
-from app.adapters.transactions import TransactionalProducers
 from app.settings import KafkaSettings
 from app.streaming.ports import SourcePartition
 from app.streaming.worker import resident_bytes
+from app.systems.kafka.transactions import TransactionalProducers
 from app.topics import BACKFILL, TASKS
 
 _IDLE_SECONDS = 20.0

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from app.adapters.avro import Codec
-from app.adapters.clock import SystemClock
-from app.adapters.kafka import KafkaProducer
+from app.access.key_records import KeyRequest, create_key
 from app.api.parts import ApiParts
 from app.api.serve import ApiServer, api_parts, api_server
 from app.domain.api_keys import SCOPES, Scope
-from app.services.api_key_records import KeyRequest, create_key
 from app.settings import Settings
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import KafkaProducer
+from app.systems.registry.avro import Codec
 from tests.support.eventually import eventually
 from tests.support.serving import serving
 

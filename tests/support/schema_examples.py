@@ -12,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from app.adapters.avro import SCHEMA_DIR, Codec, released_schemas
+from app.systems.registry.avro import SCHEMA_DIR, Codec, released_schemas
 from schemas.records import RECORDS, Record
 
 EXAMPLES_DIR = SCHEMA_DIR / "examples"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_contents import MemoryContents
-from app.adapters.memory_index import MemoryIndex
 from app.domain.policy import Policy, parse_policy
 from app.inference.engine import Engine
 from app.pipeline.contents import Contents
-from app.services.admission import Admission
-from app.services.score_content import ContentScorer
+from app.serving.admission import Admission
+from app.serving.score_content import ContentScorer
 from app.settings import Settings
+from app.systems.clock import SystemClock
 from tests.support.counted import CountedMeters
 from tests.support.decoding import InlineDecoding
+from tests.support.memory.contents import MemoryContents
+from tests.support.memory.index import MemoryIndex
 from tests.support.toy_models import ToyModels
 
 POLICY: Policy = parse_policy(

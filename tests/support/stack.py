@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.adapters.kafka_admin import delete_topics
-from app.adapters.s3_admin import StoreAccess
 from app.errors import BrokerUnavailable, StartupRefused
 from app.settings import ROOT
 from app.stack.local import LocalStack
 from app.stack.options import StackOptions
 from app.stack.processes import end_stale
+from app.systems.kafka.admin import delete_topics
+from app.systems.s3.admin import StoreAccess
 from app.topics import UPLOADS
 
 TEST_PARTITIONS = 4

@@ -19,8 +19,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.adapters.avro import Codec
 from app.settings import ROOT
+from app.systems.registry.avro import Codec
 from schemas.records import ImagePrediction
 
 ENTRY = "tests.support.worker_main"

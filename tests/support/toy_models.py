@@ -10,8 +10,9 @@ import numpy as np
 
 from app.inference.embedding import QuantisedEmbedding, dequantise, quantise
 from app.inference.manifest import Artefact, BatchLimits, Combine, Kind, ModelManifest, Reason, RunIf, Runtime
+from app.inference.model_input import Fit, ImageInput, ModelInput
 from app.inference.registry import Registry
-from app.inference.runtime import Fit, ImageInput, LoadedHead, LoadedNetwork, ModelInput, ModelOutput
+from app.inference.runtime import LoadedHead, LoadedNetwork, ModelOutput
 from schemas.records import Region
 
 INPUT = ImageInput(height=8, width=8, version="8-stretch", fit=Fit.STRETCH, resize_height=8, resize_width=8)

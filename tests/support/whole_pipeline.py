@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.adapters.avro import Codec
-from app.adapters.kafka import TopicScanner
-from app.adapters.redis import RedisIndex
-from app.adapters.s3_admin import StoreAccess
-from app.adapters.s3_put import Uploader
 from app.demo.pictures import Picture
 from app.ports import SourceRecord
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
+from app.systems.kafka.client import TopicScanner
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
+from app.systems.s3.admin import StoreAccess
+from app.systems.s3.put import Uploader
 from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction, Record
 from tests.support.stack import TestNames

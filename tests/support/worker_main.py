@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from app import logs
-from app.bootstrap import Parts, run_worker
+from app.compose.bootstrap import Parts, run_worker
 from app.settings import load_settings
 from app.streaming.ports import LaneProducer, LaneProducers, SourcePartition, WireOutput
 from tests.support.processors import echo

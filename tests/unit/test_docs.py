@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.api.application import openapi_page
+from app.documentation.pages import DOCS_DIR, generated_pages, stale_pages
 from app.metrics import METRICS
-from app.services.docs import DOCS_DIR, generated_pages, stale_pages
 from app.settings import setting_rows
 from app.topics import TOPICS
 

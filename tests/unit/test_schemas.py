@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from app.adapters.avro import SCHEMA_DIR, Codec, released_schemas
-from app.services.schema_check import SHAPES_FILE, schema_complaints, write_shapes
+from app.stack.schema_check import SHAPES_FILE, schema_complaints, write_shapes
+from app.systems.registry.avro import SCHEMA_DIR, Codec, released_schemas
 from schemas.evolution import breaks
 from schemas.records import RECORDS
 from tests.support.schema_examples import EXAMPLES_DIR, example_paths, example_record

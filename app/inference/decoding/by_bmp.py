@@ -16,7 +16,7 @@ import numpy as np
 from app.inference.decoding.by_skia import Raster, SkiaRefusal, still
 from app.inference.decoding.colour import from_profile
 from app.inference.decoding.pixels import picture, reduced, straight
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 _CORE_BYTES: Final = 12
 _INFO_BYTES: Final = 40

@@ -16,7 +16,7 @@ from app.inference.decoding.by_bmp import BmpHeader, read_header
 from app.inference.decoding.by_png import decode_still
 from app.inference.decoding.by_skia import Raster, SkiaRefusal, still
 from app.inference.decoding.pixels import reduced, straight
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 # The largest entry that icons have: 256 x 256 pixels of 32 bits, with its mask and header.
 _MAX_MISSING_BYTES: Final = 512 * 1024

@@ -13,7 +13,7 @@ from app.inference.decoding.by_skia import Raster
 from app.inference.decoding.colour import CodePoints, from_code_points
 from app.inference.decoding.pixels import picture, reduced, straight, without_empty_alpha
 from app.inference.decoding.selection import choose_frames
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 
 class JxlRefusal(Exception):

@@ -19,7 +19,7 @@ from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pictures import OverBudget
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 _NAMES: Final = {
     ImageFormat.JPEG: "JPEG",

@@ -20,7 +20,7 @@ from app.inference.decoding.hdr import DEFAULT_PEAK_NITS
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.png_checksum import wrong_adler
 from app.inference.decoding.selection import choose_frames
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks that say how the pixels of every frame are to be read.

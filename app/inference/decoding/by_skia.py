@@ -15,7 +15,7 @@ from app.domain.headers.layout import reduction
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.decoding.selection import choose_frames
 from app.inference.decoding.skia_library import load_skia
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 _SCALES: Final = {2: 0.5, 4: 0.25, 8: 0.125}
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 from app.inference.decoding import hdr
 from app.inference.decoding.pixels import picture
 from app.inference.decoding.skia_library import load_skia
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 # Code points of ITU-T H.273.
 PRIMARIES_709, PRIMARIES_2020, PRIMARIES_P3 = 1, 9, 12

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from app.inference.runtime import Floats, Pixels
+from app.inference.model_input import Floats, Pixels
 
 DEFAULT_PEAK_NITS: Final = 1000.0
 # Diffuse white of HDR pictures (ITU-R BT.2408).

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.domain.images import ImageHeader
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 Grant = Callable[[int], None]
 """Called with the upper bound of bytes that a decoder is about to allocate, before it allocates them.

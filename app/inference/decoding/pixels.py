@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 
 def reduced(pixels: Pixels, smallest_side: int) -> Pixels:

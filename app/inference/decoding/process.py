@@ -27,7 +27,7 @@ from app.inference.decoding.protocol import (
     read_answer,
     write_job,
 )
-from app.inference.runtime import ModelInput
+from app.inference.model_input import ModelInput
 from app.settings import ROOT
 
 logger = logging.getLogger(__name__)

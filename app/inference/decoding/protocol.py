@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from app.domain.images import ImageFormat, ImageHeader, Rejection, RejectReason
 from app.domain.renditions import DARK, WHITE
-from app.inference.runtime import Fit, ImageInput
+from app.inference.model_input import Fit, ImageInput
 from schemas.records import Rendition
 
 # Bytes that a child may allocate without asking: enough for an ordinary photograph.

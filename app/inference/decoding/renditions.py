@@ -10,7 +10,7 @@ import numpy as np
 from app.domain.images import Rejection, RejectReason
 from app.domain.renditions import DARK, WHITE, Box, quadrants, square_count, strip_squares
 from app.inference.decoding.pictures import DecodedImage
-from app.inference.runtime import Picture, Pixels
+from app.inference.model_input import Picture, Pixels
 from schemas.records import Rendition
 
 # A page in dark mode; black itself is what few pages show, and dark grey hides and shows the same pictures.

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from app.adapters.avro import Codec
 from app.errors import Poison
 from app.settings import ROOT
+from app.systems.registry.avro import Codec
 from schemas.records import RECORDS
 from tests.fuzz.engine import Answer, Broken, Check, Target
 from tests.fuzz.mutations import BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import Overloaded
-from app.services.admission import Admission, BodyRoom, Place
+from app.serving.admission import Admission, BodyRoom, Place
 from tests.support.manual_clock import HeldClock
 
 

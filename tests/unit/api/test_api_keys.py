@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.access.keys import KeyRing
 from app.domain.api_keys import SCOPES, ApiKey, key_body, key_of, make_token, parse_token, scopes_of
-from app.services.api_keys import KeyRing
 from tests.support.api import give_key, memory_parts
 from tests.support.manual_clock import ManualClock
 

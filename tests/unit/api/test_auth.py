@@ -13,16 +13,16 @@ import pytest_asyncio
 from fastapi import Depends, FastAPI
 from starlette.responses import Response
 
-from app.adapters.memory_sessions import MemorySessions
+from app.access.keys import KeyRing
 from app.api.answers import json_answer
 from app.api.application import build_application
-from app.api.auth import Caller, allow
+from app.api.guards.auth import Caller, allow
 from app.api.parts import ApiParts
 from app.domain.api_keys import SCOPES, Token
-from app.services.api_keys import KeyRing
 from app.settings import ApiSettings, Settings
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.sessions import MemorySessions
 
 CONSOLE = {"X-Sightline-Console": "1"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.api import problems, routes_decisions
 from app.domain.images import RejectReason
-from app.services.references import NO_SUCH_OBJECT, NOT_SERVED
+from app.serving.references import NO_SUCH_OBJECT, NOT_SERVED
 from app.settings import ROOT
 
 Told = set[tuple[str, str]]

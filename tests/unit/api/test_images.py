@@ -10,13 +10,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_index import MemoryIndex
 from app.api.application import build_application
 from app.api.parts import ApiParts
 from app.ports import IndexEntry
+from app.systems.clock import SystemClock
 from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
 from tests.support.api import bearer, client_of, give_key, memory_parts
+from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import decision_of, flag_of, prediction, removal, task_of
 
 PLACE = "/v1/images/images/shop/photo-0001.jpg"

@@ -17,14 +17,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from app import logs
-from app.adapters.prometheus import PrometheusMeters
 from app.api.answers import json_answer
 from app.api.application import ROUTERS, build_application
+from app.api.guards.security_headers import API_CSP, CONSOLE_CSP
 from app.api.parts import ApiParts
-from app.api.routes_score import router as score
-from app.api.security_headers import API_CSP, CONSOLE_CSP
+from app.api.routes.score import router as score
 from app.errors import BrokerUnavailable
 from app.settings import ApiSettings, Settings, WorkerSettings
+from app.systems.prometheus import PrometheusMeters
 from tests.support.api import bearer, client_of, give_key, memory_parts
 
 MIB = 1024 * 1024

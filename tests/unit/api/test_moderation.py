@@ -10,15 +10,15 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_moderation import MemoryDecisionLog
 from app.api.application import build_application
 from app.api.parts import ApiParts
+from app.moderation.decisions import Decisions
 from app.pipeline.index import ImageFacts
 from app.ports import IndexEntry
-from app.services.decisions import Decisions
 from schemas.records import FlaggedImage, ModerationDecision
 from tests.support.api import MemoryDecisionTopic, bearer, client_of, give_key, memory_parts
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.moderation import MemoryDecisionLog
 from tests.support.outcomes import flag_of, prediction
 
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from app.api.answers import json_answer
 from app.api.application import build_application
-from app.api.auth import Caller, allow
+from app.api.guards.auth import Caller, allow
 from app.api.paths import image_key
-from app.api.routes_system import router as system
+from app.api.routes.system import router as system
 from tests.support.api import client_of, memory_parts
 
 

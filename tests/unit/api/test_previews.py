@@ -12,9 +12,6 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from app.adapters.memory_contents import MemoryContents
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.memory_objects import MemoryObjectStore
 from app.api.application import build_application
 from app.api.pictures import PictureParts
 from app.api.problems import PROBLEM_JSON
@@ -22,16 +19,19 @@ from app.domain.filters import UploadFilter
 from app.domain.images import Rejection, RejectReason
 from app.errors import Overloaded, StoreUnavailable
 from app.ports import IndexEntry, ObjectMissing, ObjectRef
-from app.services.admission import BodyRoom
-from app.services.previews import Gone, Previews
-from app.services.references import ReferencedObjects
-from app.services.scoring import Scoring
+from app.serving.admission import BodyRoom
+from app.serving.previews import Gone, Previews
+from app.serving.references import ReferencedObjects
+from app.serving.scoring import Scoring
 from app.settings import ApiSettings, Settings
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
 from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.contents import MemoryContents
+from tests.support.memory.index import MemoryIndex
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.outcomes import prediction, removal
 from tests.support.pictures import corners, encoded, jpeg, noise, plain
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.adapters.memory_sessions import MemoryUse
-from app.api.rates import Rates
-from app.api.sign_ins import FailedSignIns
+from app.access.failed_sign_ins import FailedSignIns
+from app.access.rates import Rates
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.sessions import MemoryUse
 
 
 def let_in(rates: Rates, tries: int, rate: float | None = None, key: str = "key") -> int:

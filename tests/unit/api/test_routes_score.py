@@ -14,10 +14,6 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_contents import MemoryContents
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.memory_objects import MemoryObjectStore
 from app.api.application import build_application
 from app.api.parts import ApiParts
 from app.api.pictures import PictureParts
@@ -26,15 +22,19 @@ from app.domain.filters import UploadFilter
 from app.errors import ManifestError, ObjectUnavailable, StoreUnavailable
 from app.inference.registry import Registry
 from app.ports import ObjectMissing
-from app.services.admission import BodyRoom
-from app.services.previews import Previews
-from app.services.references import ReferencedObjects
-from app.services.scoring import Scoring
+from app.serving.admission import BodyRoom
+from app.serving.previews import Previews
+from app.serving.references import ReferencedObjects
+from app.serving.scoring import Scoring
 from app.settings import ApiSettings, S3Settings, Settings
+from app.systems.clock import SystemClock
 from tests.support.api import bearer, client_of, give_key, memory_parts
 from tests.support.counted import CountedMeters
 from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
+from tests.support.memory.contents import MemoryContents
+from tests.support.memory.index import MemoryIndex
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.score_api import POLICY
 from tests.support.toy_models import ToyModels

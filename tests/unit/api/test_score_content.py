@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_objects import MemoryObjectStore
-from app.cli.score import as_json
 from app.domain.contents import ContentRow
 from app.domain.images import Rejection, RejectReason
 from app.errors import DeadlineExceeded, Overloaded
 from app.ports import IndexEntry
-from app.services.score_content import ScoredContent
-from app.services.score_files import FileScorer, Source
+from app.scoring.files import FileScorer, Source
+from app.scoring.verb import as_json
+from app.serving.score_content import ScoredContent
 from tests.support.eventually import eventually
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.outcomes import prediction
 from tests.support.pictures import encoded, jpeg, noise, plain
 from tests.support.score_api import POLICY, ToyScorer

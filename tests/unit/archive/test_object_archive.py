@@ -6,14 +6,14 @@ from contextlib import aclosing
 
 import pytest
 
-from app.adapters.archive import ObjectArchive
-from app.adapters.archive_reader import ArchiveReader
-from app.adapters.memory_objects import MemoryObjectStore, PutFailure
+from app.archive.partitions import ObjectArchive
+from app.archive.reader import ArchiveReader
+from app.archive.upkeep import archived, replay
 from app.domain.archive import Chain, FileRange
 from app.errors import ArchiveBroken, StartupRefused, StoreUnavailable
 from app.ports import SourceRecord
-from app.services.archive import archived, replay
 from schemas.records import Position
+from tests.support.memory.objects import MemoryObjectStore, PutFailure
 
 TOPIC = "image.predictions.v1"
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest_asyncio
 
-from app.adapters.archive import ObjectArchive
-from app.adapters.archive_reader import ArchiveReader
-from app.adapters.memory_objects import MemoryObjectStore, PutFailure
-from app.adapters.prometheus import PrometheusMeters
+from app.archive.partitions import ObjectArchive
+from app.archive.reader import ArchiveReader
 from app.errors import StoreUnavailable
 from app.pipeline.archive import ArchiveProcessor
 from app.ports import Completion, SourceRecord
 from app.settings import ArchiveSettings
+from app.systems.prometheus import PrometheusMeters
 from tests.support.eventually import eventually
 from tests.support.manual_clock import HeldClock, LaneStatusLog
+from tests.support.memory.objects import MemoryObjectStore, PutFailure
 
 TOPIC = "image.predictions.v1"
 FULL = ArchiveSettings(file_records=10, file_bytes=100_000, file_seconds=300.0, in_flight=1_000)

@@ -13,7 +13,7 @@ from app.domain.images import ImageFormat, ImageHeader, Rejection, RejectReason
 from app.domain.renditions import STRIP_RATIO, Box, quadrants, square_count, strip_squares
 from app.inference.decoding.pictures import DecodedImage, Frame
 from app.inference.decoding.renditions import Shown, on_white, renditions_of
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 
 sides = st.integers(1, 3000)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from app.adapters.memory_objects import MemoryObjectStore
-from app.cli.score import as_json
 from app.domain.policy import parse_policy
 from app.errors import ObjectUnavailable
 from app.inference.engine import Engine
-from app.services.score_files import FileScore, FileScorer, sources
-from app.services.score_report import Report, ReportFacts, model_notes, thumbnail
+from app.scoring.files import FileScore, FileScorer, sources
+from app.scoring.report import Report, ReportFacts, model_notes, thumbnail
+from app.scoring.verb import as_json
 from app.settings import EngineSettings, Settings
 from tests.support.decoding import InlineDecoding
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.toy_models import ToyModels
 

@@ -12,7 +12,7 @@ from PIL import Image
 from app.domain.images import ImageLimits
 from app.inference.decoding.decoder import Decoder
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 from tests.support.files import chunk, png_with
 from tests.support.pictures import encoded, plain
 from tests.support.profiles import DISPLAY_P3, SRGB, SWAPPED, grey_profile, rgb_profile

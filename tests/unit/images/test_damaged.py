@@ -14,7 +14,7 @@ from PIL import Image
 from app.domain.images import ImageLimits, Rejection, RejectReason
 from app.inference.decoding.decoder import Decoder
 from app.inference.decoding.pictures import DecodedImage, DecodeOptions
-from app.inference.runtime import Pixels
+from app.inference.model_input import Pixels
 from tests.support.files import PNG_SIGNATURE, bmp, chunk, png_with
 from tests.support.pictures import encoded, noise, plain
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.memory_index import MemoryIndex
 from app.pipeline.index import IndexProcessor
 from app.ports import Completion
+from app.systems.registry.avro import Codec
 from schemas.records import DeadLetter
 from tests.support.eventually import eventually
 from tests.support.manual_clock import LaneStatusLog, ManualClock
+from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import facts_in, flag_of, prediction, removal, source_record
 
 CODEC = Codec()

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.jobs import SIGN_EVERY_SECONDS
 from app.errors import BrokerUnavailable
-from app.services.rescore_signs import signs_of_life
+from app.rescoring.signs import signs_of_life
 from tests.support.manual_clock import ManualClock
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from app.inference.model_input import Fit, ImageInput, Picture
 from app.inference.preprocessing import normalise, prepare
-from app.inference.runtime import Fit, ImageInput, Picture
 from app.inference.statistics import STATISTICS, picture_statistics
 from app.training.damage import DEFECTS, damaged
 from app.training.folder import packaged_photographs

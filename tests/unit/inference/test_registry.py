@@ -11,10 +11,11 @@ import yaml
 
 from app.errors import ManifestError
 from app.inference.embedding import dequantise
+from app.inference.loading import load_registry
 from app.inference.manifest import read_manifest
+from app.inference.model_input import Picture
 from app.inference.preprocessing import prepare
-from app.inference.registry import InferenceOptions, Registry, find_manifests, folders_without_manifest
-from app.inference.runtime import Picture
+from app.inference.registry import InferenceOptions, find_manifests, folders_without_manifest
 from app.training.folder import write_manifest
 from tests.unit.inference.folders import network_values, write_head, write_network
 
@@ -28,9 +29,9 @@ def solid(red: int, green: int, blue: int, height: int = 20, width: int = 30) ->
 
 def test_a_new_head_folder_is_loaded_and_scored_with_no_code_edited(tmp_path: Path) -> None:
     write_network(tmp_path)
-    assert Registry.load(tmp_path, None, OPTIONS).heads_of("mean") == ()
+    assert load_registry(tmp_path, None, OPTIONS).heads_of("mean") == ()
     write_head(tmp_path, "warm")
-    registry = Registry.load(tmp_path, None, OPTIONS)
+    registry = load_registry(tmp_path, None, OPTIONS)
     network, (head,) = registry.network("mean"), registry.heads_of("mean")
     assert network.manifest.input is not None
     inputs = [prepare(solid(*colour), network.manifest.input) for colour in ((255, 0, 0), (0, 0, 255))]
@@ -45,16 +46,16 @@ def test_a_new_head_folder_is_loaded_and_scored_with_no_code_edited(tmp_path: Pa
 def test_the_highest_version_runs_unless_another_is_active(tmp_path: Path) -> None:
     for version in ("2", "10"):
         write_network(tmp_path, version=version)
-    assert Registry.load(tmp_path, None, OPTIONS).manifest("mean").version == "10"
-    assert Registry.load(tmp_path, {"mean": "2"}, OPTIONS).manifest("mean").version == "2"
+    assert load_registry(tmp_path, None, OPTIONS).manifest("mean").version == "10"
+    assert load_registry(tmp_path, {"mean": "2"}, OPTIONS).manifest("mean").version == "2"
     with pytest.raises(ManifestError, match="mean@3 has no folder"):
-        Registry.load(tmp_path, {"mean": "3"}, OPTIONS)
+        load_registry(tmp_path, {"mean": "3"}, OPTIONS)
 
 
 def test_a_disabled_network_takes_its_heads_along(tmp_path: Path) -> None:
     write_network(tmp_path)
     write_head(tmp_path)
-    registry = Registry.load(tmp_path, None, InferenceOptions(runtime="onnx", device="cpu", disabled=("mean",)))
+    registry = load_registry(tmp_path, None, InferenceOptions(runtime="onnx", device="cpu", disabled=("mean",)))
     assert registry.manifests == ()
 
 
@@ -63,7 +64,7 @@ def test_cascades_come_after_what_they_wait_for(tmp_path: Path) -> None:
     write_head(tmp_path, "warm")
     run_if = {"model": "warm", "label": "warm", "op": ">=", "threshold": 0.5}
     write_network(tmp_path, "deep", kind="cascade", run_if=run_if)
-    registry = Registry.load(tmp_path, None, OPTIONS)
+    registry = load_registry(tmp_path, None, OPTIONS)
     assert [manifest.name for manifest in registry.manifests] == ["mean", "warm", "deep"]
     (cascade,) = registry.cascades()
     assert cascade.manifest.run_if is not None
@@ -111,20 +112,20 @@ def test_dependencies_that_are_absent_circular_or_misshapen_are_refused(tmp_path
     write_network(tmp_path / "a")
     write_head(tmp_path / "a", of="stranger@1")
     with pytest.raises(ManifestError, match="absent models"):
-        Registry.load(tmp_path / "a", None, OPTIONS)
+        load_registry(tmp_path / "a", None, OPTIONS)
     write_network(tmp_path / "b", embedding_dimensions=4)
     write_head(tmp_path / "b")
     with pytest.raises(ManifestError, match=r"embedding_dimensions: 3 is not the 4 of mean@1"):
-        Registry.load(tmp_path / "b", None, OPTIONS)
+        load_registry(tmp_path / "b", None, OPTIONS)
     write_network(tmp_path / "d")
     write_head(tmp_path / "d", of="mean@2")
     with pytest.raises(ManifestError, match=r"warm@1 was trained on mean@2, but mean@1 is active"):
-        Registry.load(tmp_path / "d", None, OPTIONS)
+        load_registry(tmp_path / "d", None, OPTIONS)
     write_network(tmp_path / "c")
     run_if = {"model": "mean", "label": "blue", "op": ">=", "threshold": 0.5}
     write_network(tmp_path / "c", "deep", kind="cascade", run_if=run_if)
     with pytest.raises(ManifestError, match="no label 'blue'"):
-        Registry.load(tmp_path / "c", None, OPTIONS)
+        load_registry(tmp_path / "c", None, OPTIONS)
 
 
 def test_a_model_whose_outputs_moved_does_not_start(tmp_path: Path) -> None:
@@ -134,10 +135,10 @@ def test_a_model_whose_outputs_moved_does_not_start(tmp_path: Path) -> None:
     rows[0]["scores"]["red"] -= 0.02
     path.write_text(json.dumps(rows))
     with pytest.raises(ManifestError, match=r"red is .* and may differ by 0\.01 on onnx"):
-        Registry.load(tmp_path, None, OPTIONS)
+        load_registry(tmp_path, None, OPTIONS)
     rows[0]["scores"]["red"] += 0.015
     path.write_text(json.dumps(rows))
-    Registry.load(tmp_path, None, OPTIONS)
+    load_registry(tmp_path, None, OPTIONS)
 
 
 def test_an_embedding_that_turned_does_not_start(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_an_embedding_that_turned_does_not_start(tmp_path: Path) -> None:
     rows[0]["embedding"], rows[1]["embedding"] = rows[1]["embedding"], rows[0]["embedding"]
     path.write_text(json.dumps(rows))
     with pytest.raises(ManifestError, match="cosine"):
-        Registry.load(tmp_path, None, OPTIONS)
+        load_registry(tmp_path, None, OPTIONS)
 
 
 def test_a_head_whose_outputs_moved_does_not_start(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_a_head_whose_outputs_moved_does_not_start(tmp_path: Path) -> None:
     rows[1]["scores"]["warm"] += 0.05
     path.write_text(json.dumps(rows))
     with pytest.raises(ManifestError, match="golden picture 2: warm"):
-        Registry.load(tmp_path, None, OPTIONS)
+        load_registry(tmp_path, None, OPTIONS)
 
 
 def test_a_changed_artefact_or_missing_golden_set_is_refused(tmp_path: Path) -> None:
@@ -166,11 +167,11 @@ def test_a_changed_artefact_or_missing_golden_set_is_refused(tmp_path: Path) -> 
     content = (folder / "mean.onnx").read_bytes()
     (folder / "mean.onnx").write_bytes(content + b" ")
     with pytest.raises(ManifestError, match="has sha256"):
-        Registry.load(tmp_path, None, OPTIONS)
+        load_registry(tmp_path, None, OPTIONS)
     (folder / "mean.onnx").write_bytes(content)
     (folder / "golden" / "expected.json").unlink()
     with pytest.raises(ManifestError, match="golden set"):
-        Registry.load(tmp_path, None, OPTIONS)
+        load_registry(tmp_path, None, OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_a_wrong_manifest_is_refused_with_its_key_and_reason(
     folder = write_network(tmp_path)
     write_manifest(folder, network_values(folder, **{key: value}))
     with pytest.raises(ManifestError) as error:
-        Registry.load(tmp_path, None, OPTIONS)
+        load_registry(tmp_path, None, OPTIONS)
     assert reason in str(error.value)
     assert "model.yaml" in str(error.value)
 
@@ -238,7 +239,7 @@ def test_pictures_of_several_shapes_keep_their_order(tmp_path: Path) -> None:
     values = network_values(folder)
     values["input"] |= {"fit": "aspect", "multiple": 4}
     write_manifest(folder, values)
-    network = Registry.load(tmp_path, None, OPTIONS).network("mean")
+    network = load_registry(tmp_path, None, OPTIONS).network("mean")
     assert network.manifest.input is not None
     pictures = [solid(level, 0, 0, *shape) for level, shape in ((10, (40, 20)), (90, (20, 40)), (170, (40, 20)))]
     inputs = [prepare(picture, network.manifest.input) for picture in pictures]

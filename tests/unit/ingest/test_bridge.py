@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from app.adapters.avro import Codec
-from app.adapters.memory_queue import MemoryQueue
-from app.adapters.prometheus import PrometheusMeters
+from app.bridge.bridge import MAX_BODY_BYTES, Bridge
 from app.errors import BrokerUnavailable
-from app.services.bridge import MAX_BODY_BYTES, Bridge
+from app.systems.prometheus import PrometheusMeters
+from app.systems.registry.avro import Codec
 from app.topics import DEAD_LETTERS, UPLOADS
 from schemas.records import DeadLetter, Position
 from tests.support.eventually import eventually
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.queue import MemoryQueue
 
 
 class Broker:

@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.avro import Codec
 from app.domain import identity
 from app.domain.events import Created, Ignored, Malformed, parse_message
 from app.domain.filters import UploadFilter
@@ -17,6 +16,7 @@ from app.domain.object_names import key_fault, reference_fault
 from app.pipeline.identify import IdentifyProcessor
 from app.ports import SourceRecord
 from app.settings import Settings
+from app.systems.registry.avro import Codec
 from app.topics import DEAD_LETTERS
 from schemas.records import DeadLetter
 from tests.support.manual_clock import ManualClock

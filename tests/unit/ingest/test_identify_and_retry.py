@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from app.adapters.avro import Codec
-from app.adapters.prometheus import PrometheusMeters
 from app.domain import identity, retries
 from app.domain.events import Created, parse_message
 from app.domain.filters import UploadFilter
@@ -18,6 +16,8 @@ from app.pipeline.identify import IdentifyProcessor, task_of
 from app.pipeline.retry import RetryProcessor
 from app.ports import SourceRecord
 from app.settings import LakeSettings, S3Settings, Settings
+from app.systems.prometheus import PrometheusMeters
+from app.systems.registry.avro import Codec
 from app.topics import BACKFILL, DEAD_LETTERS, REMOVED, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
 from schemas.records import DeadLetter, ImageRemoved, ImageTask, Position
 from tests.support.manual_clock import LaneStatusLog, ManualClock

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.adapters.duck import Duck
-from app.services.lake_answers import PAGE, answered, questions, with_answers
+from app.lake.sql.answers import PAGE, answered, questions, with_answers
+from app.lake.sql.duckdb_session import Duck
 from schemas.records import ImagePrediction
 from tests.support.lake_tables import lake_in_memory, rows_by_name
 from tests.support.lake_week import BLURRY, DAYS, TEXT, Week, made_week, value_of

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.services.lake_bits import PAGE_OFFSETS, OffsetBits, offsets_of
+from app.lake.upkeep.offset_sets import PAGE_OFFSETS, OffsetBits, offsets_of
 
 # Around the edges of bytes and pages, and far away.
 _OFFSET = st.one_of(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.iceberg import create_tables, load_table, newest_snapshot, open_catalog
 from app.domain.lake import TABLES
 from app.errors import LakeUnavailable
+from app.lake.iceberg.catalog import create_tables, load_table, newest_snapshot, open_catalog
 from app.settings import LakeSettings, Settings
 
 

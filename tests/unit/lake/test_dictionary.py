@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from app.adapters.iceberg import iceberg_schema
+from app.documentation.pages import generated_pages
 from app.domain.lake import TABLES
 from app.domain.lake_columns import TABLE_COLUMNS, VIEW_COLUMNS, VIEWS
-from app.services.docs import generated_pages
-from app.services.lake_dictionary import dictionary
-from app.services.lake_schema import table_columns
-from app.services.lake_sql import views_of
+from app.lake.iceberg.catalog import iceberg_schema
+from app.lake.sql.dictionary import dictionary
+from app.lake.sql.schema import table_columns
+from app.lake.sql.session import views_of
 from app.settings import InferenceSettings, load_settings
 from tests.support.lake_tables import lake_in_memory
 

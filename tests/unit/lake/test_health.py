@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from app.adapters.connect import ConnectorState, TaskState
-from app.adapters.prometheus import PrometheusMeters
 from app.domain.lake import TABLES, LakeTable
 from app.errors import BrokerUnavailable, LakeUnavailable
+from app.lake.connect.client import ConnectorState, TaskState
+from app.lake.connect.health import LakeSources, Watch, lake_health
 from app.ports import SourceRecord
-from app.services.lake_health import LakeSources, Watch, lake_health
+from app.systems.prometheus import PrometheusMeters
 from tests.support.manual_clock import ManualClock
 
 NOW_MS = 1_795_425_400_000

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from app.errors import QueryRefused
-from app.services.lake_output import aligned, write_csv, write_json
-from app.services.lake_plan import PlannedTable, files_read, plan_lines
-from app.services.lake_plot import plot
+from app.lake.sql.output import aligned, write_csv, write_json
+from app.lake.sql.plan import PlannedTable, files_read, plan_lines
+from app.lake.sql.plot import plot
 from tests.support.lake_tables import lake_in_memory, rows_by_name
 
 NAMES = ("name", "n", "at", "nested", "bytes", "none")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from app.inference.active import active_manifests
 from app.inference.manifest import ModelManifest
-from app.services.lake_dialects import DIALECTS
-from app.services.lake_labels import model_columns
-from app.services.lake_sql import tables_in, views_of
+from app.lake.sql.dialects import DIALECTS
+from app.lake.sql.labels import model_columns
+from app.lake.sql.session import tables_in, views_of
 from app.settings import InferenceSettings, load_settings
 from tests.support.lake_tables import lake_in_memory, rows_by_name
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.adapters.avro import Codec
-from app.adapters.memory_index import MemoryIndex
 from app.domain import identity
 from app.ports import IndexEntry
+from app.systems.registry.avro import Codec
 from schemas.records import (
     ContentEmbedding,
     FlaggedImage,
@@ -23,6 +22,7 @@ from schemas.records import (
     Record,
 )
 from tests.support.lake_tables import DAY_MS, Published, lake_in_memory, rows_by_name
+from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import CATEGORY_LABELS, EVENT_MS, flag_of, labelled, prediction, removal, scores
 from tests.support.schema_examples import newest_example
 

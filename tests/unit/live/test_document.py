@@ -9,10 +9,10 @@ import pytest
 from app.api.event_stream import server_event
 from app.api.openapi import DocumentedApi
 from app.api.problems import PROBLEM_JSON
-from app.api.routes_explain import router as explain
-from app.api.routes_models import router as models
-from app.api.routes_operations import router as operations
-from app.api.routes_stream import router as stream
+from app.api.routes.explain import router as explain
+from app.api.routes.models import router as models
+from app.api.routes.operations import router as operations
+from app.api.routes.stream import router as stream
 
 PATHS = {
     "/v1/stream/flagged": "text/event-stream",

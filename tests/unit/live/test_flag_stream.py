@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.adapters.avro import Codec
-from app.adapters.prometheus import PrometheusMeters
 from app.domain.positions import encode_positions
 from app.errors import BrokerUnavailable
-from app.services.flag_stream import QUEUE, FlagEvent, FlagHub, NotAnEventId, Subscription, TooManyStreams
-from app.services.following import Following
+from app.serving.flag_stream import QUEUE, FlagEvent, FlagHub, NotAnEventId, Subscription, TooManyStreams
+from app.serving.topic_watch import Following
+from app.systems.prometheus import PrometheusMeters
+from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 from tests.support.eventually import eventually
 from tests.support.fake_topic import FakeTopic

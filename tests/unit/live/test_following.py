@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-from app.services.following import Following
+from app.serving.topic_watch import Following
 from tests.support.eventually import eventually
 from tests.support.fake_topic import FakeTopic
 from tests.support.manual_clock import ManualClock

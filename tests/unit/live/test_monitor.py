@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.adapters.avro import Codec
-from app.services.monitor import IDLE_SECONDS, Monitor
-from app.services.window import WINDOW_SECONDS
+from app.serving.monitor import IDLE_SECONDS, Monitor
+from app.serving.sliding_window import WINDOW_SECONDS
+from app.systems.registry.avro import Codec
 from app.topics import PREDICTIONS
 from tests.support.eventually import eventually
 from tests.support.fake_topic import FakeTopic

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.adapters.prometheus import PrometheusMeters
 from app.metrics import Metric
+from app.systems.prometheus import PrometheusMeters
 
 
 @pytest.fixture

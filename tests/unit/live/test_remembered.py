@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.errors import BrokerUnavailable
-from app.services.remembered import Remembered
+from app.serving.ttl_cache import Remembered
 from tests.support.manual_clock import ManualClock
 
 

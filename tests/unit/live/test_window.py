@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from app.services.window import CELL_SECONDS, WINDOW_SECONDS, Window
+from app.serving.sliding_window import CELL_SECONDS, WINDOW_SECONDS, Window
 from tests.support.outcomes import flag_of, prediction, scores
 
 NOW_MS = 1_795_000_100_000

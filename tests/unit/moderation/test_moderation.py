@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from app.adapters.avro import Codec
 from app.domain.moderation import decision_id, is_publishable, judged, labels_of, waits, weight
 from app.pipeline.label import LabelProcessor
 from app.ports import Output
+from app.systems.registry.avro import Codec
 from schemas.records import DeadLetter, FlaggedImage, Label, RuleCondition, RuleMatch
 from tests.support.manual_clock import ManualClock
 from tests.support.outcomes import decision_of, flag_of, prediction, source_record

@@ -7,7 +7,7 @@ import pytest
 from app.domain.policy import parse_policy
 from app.errors import PolicyError
 from app.pipeline.moderate import policy_output
-from app.services.policies import PolicyArchive, known_labels, load_policy, read_policy
+from app.pipeline.policies import PolicyArchive, known_labels, load_policy, read_policy
 from app.settings import ROOT
 from schemas.records import ControlRecord
 

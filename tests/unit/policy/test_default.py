@@ -11,7 +11,7 @@ from app.domain.images import GoneReason, RejectReason
 from app.domain.policy import Subject, evaluate
 from app.domain.policy.rules import AllOf, AnyOf, Condition, ScoreTest
 from app.inference.registry import choose_active, find_manifests
-from app.services.policies import read_policy
+from app.pipeline.policies import read_policy
 from app.settings import ROOT
 
 

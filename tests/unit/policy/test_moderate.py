@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 
-from app.adapters.avro import Codec
 from app.domain.policy import parse_policy
 from app.pipeline.moderate import ModerateProcessor
 from app.ports import Output
 from app.settings import ROOT
+from app.systems.registry.avro import Codec
 from schemas.records import ControlRecord, DeadLetter, FlaggedImage
 from tests.support.manual_clock import ManualClock
 from tests.support.outcomes import prediction, scores, source_record

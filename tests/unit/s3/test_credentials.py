@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError, CredentialRetrievalError, MetadataRetrievalError
 
-from app.adapters.s3_credentials import ChainCredentials
-from app.adapters.sigv4 import AccessKeys
 from app.errors import StoreUnavailable
+from app.systems.s3.credentials import ChainCredentials
+from app.systems.s3.sigv4 import AccessKeys
 
 FROZEN = SimpleNamespace(access_key="key", secret_key="secret", token="token")
 KEYS = AccessKeys("key", "secret", "token")

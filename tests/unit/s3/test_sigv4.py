@@ -10,7 +10,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from app.adapters.sigv4 import AccessKeys, Signer, encoded_path
+from app.systems.s3.sigv4 import AccessKeys, Signer, encoded_path
 
 
 @pytest.mark.parametrize("key", ["plain.jpg", "a b+c/ü%2F.jpg", "!'()*~$&,;=:@", "a//b"])

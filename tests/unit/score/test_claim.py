@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.adapters.avro import Codec
 from app.domain.claims import StoredClaim, decide, row_key
 from app.pipeline.score import claim_of
+from app.systems.registry.avro import Codec
 from schemas.records import ImageTask, Position
 
 TASK = ImageTask(

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.avro import Codec
 from app.domain.contents import (
     WHOLE,
     ContentRow,
@@ -23,6 +22,7 @@ from app.domain.contents import (
     reason_codes,
     row_of,
 )
+from app.systems.registry.avro import Codec
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Region, Rendition
 from tests.support.outcomes import prediction
 from tests.support.schema_examples import EXAMPLES_DIR

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app.adapters.memory_objects import MemoryObjectStore
 from app.domain.contents import content_key
 from app.domain.images import Rejection
 from app.inference.engine import Engine, EngineScores
 from app.settings import Settings
 from schemas.records import ModelScores, Rendition
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.pictures import encoded, jpeg, plain
 from tests.support.toy_models import ToyModels
 from tests.unit.score.test_score_processor import Bench, embeddings, prediction, scores, task_of

@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app.adapters.avro import Codec
-from app.adapters.memory_index import MemoryIndex
-from app.adapters.memory_objects import MemoryObjectStore
 from app.domain import claims, identity
 from app.domain.filters import UploadFilter
 from app.domain.jobs import RUNNING, Job, JobCursor, JobRequest
@@ -24,8 +21,9 @@ from app.pipeline.contents import Contents
 from app.pipeline.identify import IdentifyProcessor
 from app.pipeline.score import ScoreProcessor, claim_of
 from app.ports import Completion, IndexEntry, ObjectMissing, ObjectRef, SourceRecord
-from app.services.rescore_plan import rescore_task
+from app.rescoring.plan import rescore_task
 from app.settings import EngineSettings, S3Settings, Settings
+from app.systems.registry.avro import Codec
 from app.topics import BACKFILL, DEAD_LETTERS, EMBEDDINGS, PREDICTIONS, RETRIES_1H, RETRIES_30S, TASKS
 from schemas.records import (
     ContentEmbedding,
@@ -38,6 +36,8 @@ from schemas.records import (
 )
 from tests.support.decoding import InlineDecoding
 from tests.support.eventually import eventually
+from tests.support.memory.index import MemoryIndex
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.pictures import jpeg
 from tests.support.toy_models import ToyModels
 from tests.unit.ingest.messages import message, versitygw

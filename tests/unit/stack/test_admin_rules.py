@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from app.adapters.avro import released_schemas
-from app.adapters.kafka_admin import layout_of
-from app.adapters.registry import RegisteredSchema, refuse_other_ids, subject_of
-from app.adapters.tables import table_specs
 from app.errors import StartupRefused
 from app.settings import TableSettings
+from app.systems.faust.tables import table_specs
+from app.systems.kafka.admin import layout_of
+from app.systems.registry.avro import released_schemas
+from app.systems.registry.client import RegisteredSchema, refuse_other_ids, subject_of
 from app.topics import CONTROL, DAY_MS, EMBEDDINGS_CHANGELOG, TASKS, TOPICS, spec_of, topics_of
 
 

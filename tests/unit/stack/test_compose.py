@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from app.adapters.connect_config import CONNECT_DIR, connector_configs, native_registry, worker_environment
+from app.lake.connect.config import CONNECT_DIR, connector_configs, native_registry, worker_environment
 from app.settings import ROOT, Settings, load_settings
 from app.stack import jars
 from app.stack.jars import read_lock

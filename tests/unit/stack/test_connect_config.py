@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from app.adapters.connect_config import CONNECT_DIR, connector_config, connector_configs
 from app.domain.lake import COORDINATES, TABLES, LakeTable
+from app.lake.connect.config import CONNECT_DIR, connector_config, connector_configs
 from app.settings import Settings, load_settings
 from app.topics import LAKE_TOPICS, topics_of
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.data_dir import ORIGIN_FILE, TablesOrigin, claim_home, tables_folder
 from app.errors import StartupRefused
 from app.settings import WorkerSettings
+from app.systems.faust.data_dir import ORIGIN_FILE, TablesOrigin, claim_home, tables_folder
 
 ORIGIN = TablesOrigin("cluster-1", "sightline.score", {"changelog-a": "id-1", "changelog-b": "id-2"})
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest_asyncio
 from faust.types import TP
 
-from app.adapters.data_dir import claim_home
-from app.adapters.faust_transport import FETCH_RECORDS, TOPIC_BUFFER, Consumer
-from app.bootstrap import faust_app
+from app.compose.bootstrap import faust_app
 from app.settings import Settings, WorkerSettings
 from app.streaming.ports import Opened, SourcePartition
+from app.systems.faust.data_dir import claim_home
+from app.systems.faust.transport import FETCH_RECORDS, TOPIC_BUFFER, Consumer
 
 SOURCE = SourcePartition("s3.uploads", 0)
 PARTITION = TP(*SOURCE)

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.adapters.clock import SystemClock
-from app.adapters.memory_streams import MemoryLog, MemorySource, MemoryTables
 from app.errors import DeadLetterCeiling, DeliveryGap, Fenced
 from app.inference.budget import Budget, Ticket
 from app.pipeline.dead_letters import GiveUp
@@ -25,8 +23,10 @@ from app.streaming.ports import Delivered, SourcePartition, WireOutput
 from app.streaming.pump import Pump
 from app.streaming.status import ContextStatus, LaneState
 from app.streaming.suspects import Suspects
+from app.systems.clock import SystemClock
 from app.topics import PREDICTIONS
 from tests.support.eventually import eventually
+from tests.support.memory.streams import MemoryLog, MemorySource, MemoryTables
 from tests.support.processors import prediction_of
 
 LIVE = SourcePartition("image.tasks.v1", 0)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.marks import MarksFile, open_marks
 from app.errors import StartupRefused
+from app.parking.marks import MarksFile, open_marks
 from app.settings import ROOT
 from app.streaming.ports import SourcePartition
 from app.streaming.suspects import NO_MARK, Place

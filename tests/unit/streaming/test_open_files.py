@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.adapters.open_files import allow_open_files, files_needed
 from app.errors import StartupRefused
 from app.settings import KafkaSettings, Settings, TableSettings
+from app.systems.faust.open_files import allow_open_files, files_needed
 
 
 @pytest.fixture

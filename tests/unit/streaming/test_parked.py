@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
-from app.adapters.avro import Codec
-from app.services.parked import PARKED_KIND
-from app.services.parked_records import ParkedRecords
+from app.parking.parked import PARKED_KIND
+from app.parking.records import ParkedRecords
+from app.systems.registry.avro import Codec
 from app.topics import CONTROL, TASKS
 from schemas.records import ControlRecord
 from tests.support.eventually import eventually

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import pytest
 
-# Overridden, or extended by super(), in app/adapters/faust_transport.py and app/adapters/tables.py; the last ones are
+# Overridden, or extended by super(), in transport.py and tables.py of app/systems/faust; the last ones are
 # relied on: what they do between the calls is why the overrides are safe.
 PINNED = {
     "faust.transport.consumer:Consumer._new_offset": "1d2c7ea89a7a",

@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from app.adapters.avro import Codec
 from app.errors import DeadLetterCeiling, Fenced, StoreUnavailable, TransactionFailed
 from app.ports import Claim, Completion, Output, SourceRecord
 from app.streaming.lane import MAX_OUTPUT_BYTES
 from app.streaming.ports import WireOutput
 from app.streaming.suspects import CRASHED_WORKER, CRASHES, NO_MARK, OUTPUT_TOO_LARGE, PARKED, Place, Suspects
+from app.systems.registry.avro import Codec
 from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter
 from tests.support.eventually import eventually

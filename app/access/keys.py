@@ -1,0 +1,166 @@
+"""The API keys that a process knows: read from `control.v1` at its start, then followed while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+from contextlib import aclosing
+from typing import Final
+
+from app.domain.api_keys import API_KEY_KIND, ApiKey, key_of, parse_token
+from app.errors import BrokerUnavailable, Poison, StartupRefused
+from app.ports import Clock, RecordCodec, SourceRecord
+from app.settings import KafkaSettings
+from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.control_topic import control_key, control_records
+from app.systems.kafka.follow import TopicFollower
+from app.topics import CONTROL
+from schemas.records import ControlRecord
+
+logger = logging.getLogger(__name__)
+_KEY_PREFIX: Final = control_key(API_KEY_KIND, "")
+# A new key works, and a revoked one ends, within this and the time of a fetch.
+_POLL_SECONDS: Final = 0.5
+# A quiet topic and a broker that is away look the same to a consumer, so the broker is asked.
+_ASK_SECONDS: Final = 2.0
+_AGAIN_SECONDS: Final = 1.0
+# Two questions and the wait for their answers.
+_DEAF_MS: Final = 15_000
+# What the secret of an unknown id is compared with: the answer takes as long as for a known one.
+_NO_SECRET: Final = hashlib.sha256(b"no key has this secret").hexdigest()
+
+
+class KeyRing:
+    """The latest record of each key. Reads are dictionary look-ups: safe on the path of every request."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._keys: dict[str, tuple[int, ApiKey | None]] = {}
+        # By the digest of the whole token, of tokens that were right: no more entries than keys.
+        self._right: dict[bytes, ApiKey] = {}
+        self._heard_ms: int | None = None
+        self.generation = 0
+        self.filled = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the keys were read at all; until then no token can be said to be wrong."""
+        return self.filled.is_set()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether new and revoked keys arrive here; what is known already counts in any case."""
+        return self._heard_ms is not None and self._clock.now_ms() - self._heard_ms < _DEAF_MS
+
+    @property
+    def heard_ms(self) -> int | None:
+        """When the broker was last heard; None for never."""
+        return self._heard_ms
+
+    def find(self, token: str) -> ApiKey | None:
+        """Return the key that `token` opens, None for a token that is unknown, wrong, expired or revoked."""
+        digest = hashlib.sha256(token.encode()).digest()
+        key = self._right.get(digest)
+        if key is None:
+            key = self._match(token)
+            if key is None:
+                return None
+            self._right[digest] = key
+        return key if key.valid_at(self._clock.now_ms()) else None
+
+    def valid(self, key_id: str) -> ApiKey | None:
+        """Return the key of this id, None where it is unknown, expired or revoked."""
+        _, key = self._keys.get(key_id, (0, None))
+        return key if key is not None and key.valid_at(self._clock.now_ms()) else None
+
+    def _match(self, token: str) -> ApiKey | None:
+        parts = parse_token(token)
+        if parts is None:
+            return None
+        _, key = self._keys.get(parts.key_id, (0, None))
+        right = hmac.compare_digest(parts.secret_sha256, _NO_SECRET if key is None else key.secret_sha256)
+        return key if right else None
+
+    def learn(self, key_id: str, key: ApiKey | None, offset: int) -> None:
+        """Take what the record at `offset` says of a key (None: it is gone), unless a later one is known."""
+        known = self._keys.get(key_id)
+        if known is not None and known[0] > offset:
+            return
+        self._keys[key_id] = (offset, key)
+        self._right.clear()
+        self.generation += 1
+
+    def replace(self, keys: dict[str, tuple[int, ApiKey | None]]) -> None:
+        """Take `keys`, each with its offset, for all there are."""
+        self._keys = keys
+        self._right.clear()
+        self.generation += 1
+        self.filled.set()
+
+    def hear(self) -> None:
+        """Note that the broker was heard."""
+        self._heard_ms = self._clock.now_ms()
+
+
+async def follow_keys(ring: KeyRing, settings: KafkaSettings, codec: RecordCodec, clock: Clock) -> None:
+    """Keep `ring` as `control.v1` has it, for ever. While the broker is away, the ring keeps what it knows."""
+    silent = False
+    while True:
+        try:
+            # Entered before the topic is read: what comes in between is seen twice instead of never.
+            async with TopicFollower(settings, (CONTROL,)) as follower:
+                ring.replace(await _all_keys(settings, codec))
+                ring.hear()
+                if silent:
+                    logger.info("API keys are followed again")
+                    silent = False
+                await _listen(ring, follower, codec, clock)
+        except (BrokerUnavailable, StartupRefused) as error:
+            if not silent:
+                logger.warning("API keys stay as they were known: %s", error)
+            silent = True
+            await clock.sleep(_AGAIN_SECONDS)
+
+
+async def _all_keys(settings: KafkaSettings, codec: RecordCodec) -> dict[str, tuple[int, ApiKey | None]]:
+    found: dict[str, tuple[int, ApiKey | None]] = {}
+    async with aclosing(control_records(TopicScanner(settings), codec, API_KEY_KIND)) as records:
+        async for source, control in records:
+            # One that cannot be read changes nothing: an older record of the key still stands.
+            key = key_of(control.name, control.body)
+            if key is not None:
+                found[control.name] = (source.offset, key)
+    return found
+
+
+async def _listen(ring: KeyRing, follower: TopicFollower, codec: RecordCodec, clock: Clock) -> None:
+    """Learn what comes. Raises BrokerUnavailable when the broker does not answer: what was missed must be read anew."""
+    asked = clock.monotonic()
+    while True:
+        records = await follower.poll(_POLL_SECONDS)
+        for record in records:
+            _learn(ring, record, codec)
+        if records:
+            ring.hear()
+        if clock.monotonic() - asked >= _ASK_SECONDS:
+            await follower.reach()
+            ring.hear()
+            asked = clock.monotonic()
+
+
+def _learn(ring: KeyRing, record: SourceRecord, codec: RecordCodec) -> None:
+    if record.key is None or not record.key.startswith(_KEY_PREFIX):
+        return
+    key_id = record.key.removeprefix(_KEY_PREFIX).decode(errors="replace")
+    if record.value is None:
+        ring.learn(key_id, None, record.offset)
+        return
+    try:
+        control = codec.decode_as(record.value, ControlRecord)
+    except Poison:
+        return
+    key = key_of(control.name, control.body)
+    if key is not None and control.kind == API_KEY_KIND:
+        ring.learn(control.name, key, record.offset)

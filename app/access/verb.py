@@ -1,0 +1,160 @@
+"""`./sightline api keys create|ls|revoke`: who may use the query service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.domain.api_keys import SCOPES, ApiKey, Scope, scopes_of
+from app.errors import ConfigurationError
+from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import KafkaProducer, TopicScanner
+    from app.systems.registry.avro import Codec
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each key) instead of text.")]
+_WRITER = "cli"
+_NAME_LETTERS = 100
+
+
+def keys_verb() -> typer.Typer:
+    """Return the verb, for app/api/verb.py to attach below its own."""
+    keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+    keys.command("create")(_create)
+    keys.command("ls")(_ls)
+    keys.command("revoke")(_revoke)
+    return keys
+
+
+def _create(
+    name: Annotated[str, typer.Option(help="Whose key it is; decisions made with it carry this name.")],
+    scope: Annotated[list[str], typer.Option(help=f"What it may: {', '.join(SCOPES)}. Repeat it for several.")],
+    days: Annotated[
+        float | None, typer.Option(min=0.001, max=36_500, help="It expires after so many days; without: never.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=1_000_000, help="Requests a second, instead of SIGHTLINE_API_RATE_PER_SECOND."),
+    ] = None,
+    json_output: _Json = False,
+) -> None:
+    """Make a key and print it, once: only its hash is kept. Running services take it within two seconds."""
+    asyncio.run(_created(name.strip(), _scopes(scope), days, rate, json_output))
+
+
+def _scopes(words: list[str]) -> frozenset[Scope]:
+    try:
+        return scopes_of(words)
+    except ValueError as error:
+        raise ConfigurationError(f"--scope: {error}") from error
+
+
+async def _created(
+    name: str, scopes: frozenset[Scope], days: float | None, rate: float | None, json_output: bool
+) -> None:
+    from app.access.key_records import KeyRequest, create_key
+
+    if not name or len(name) > _NAME_LETTERS or not name.isprintable():
+        raise ConfigurationError(f"--name must be 1 to {_NAME_LETTERS} printable letters")
+    async with _parts() as parts:
+        request = KeyRequest(name, scopes, days, rate)
+        token, key = await create_key(parts.producer, parts.codec, parts.clock, request, _WRITER)
+    if json_output:
+        typer.echo(json.dumps({**_plain(key), "key": token.text()}))
+        return
+    # The key alone on standard output, so that a script can take it from there.
+    typer.echo(token.text())
+    typer.echo(f"{_line(key)}\nKeep it: it is shown this once and cannot be shown again.", err=True)
+
+
+def _ls(json_output: _Json = False) -> None:
+    """List all keys, also expired and revoked ones; never their secrets."""
+    asyncio.run(_listed(json_output))
+
+
+async def _listed(json_output: bool) -> None:
+    from app.access.key_records import read_keys
+
+    async with _parts() as parts:
+        keys = await read_keys(parts.scanner, parts.codec)
+    for key in keys.values():
+        typer.echo(json.dumps(_plain(key)) if json_output else _line(key))
+    if not keys:
+        typer.echo("no API keys; make one with `./sightline api keys create`", err=True)
+
+
+def _revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `ls` shows: the middle of the key.")],
+    json_output: _Json = False,
+) -> None:
+    """End a key for good, and every console session that it opened. Running services refuse it within two seconds."""
+    asyncio.run(_revoked(key_id, json_output))
+
+
+async def _revoked(key_id: str, json_output: bool) -> None:
+    from app.access.key_records import revoke_key
+
+    async with _parts() as parts:
+        key = await revoke_key(parts.scanner, parts.producer, parts.codec, parts.clock, key_id, _WRITER)
+    typer.echo(json.dumps(_plain(key)) if json_output else _line(key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    producer: KafkaProducer
+    scanner: TopicScanner
+    codec: Codec
+    clock: SystemClock
+
+
+@asynccontextmanager
+async def _parts() -> AsyncIterator[_Parts]:
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import KafkaProducer, TopicScanner
+    from app.systems.registry.avro import Codec
+
+    settings = load_settings(os.environ)
+    producer = KafkaProducer(settings.kafka)
+    try:
+        yield _Parts(producer, TopicScanner(settings.kafka), Codec(), SystemClock())
+    finally:
+        await producer.close()
+
+
+def _plain(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "state": key.state_at(_now_ms()),
+        "created_ms": key.created_ms,
+        "expires_ms": key.expires_ms,
+        "rate_per_second": key.rate_per_second,
+    }
+
+
+def _line(key: ApiKey) -> str:
+    expires = "never expires" if key.expires_ms is None else f"expires {_day(key.expires_ms)}"
+    rate = "" if key.rate_per_second is None else f", {key.rate_per_second:g}/s"
+    state = key.state_at(_now_ms())
+    return (
+        f"{key.id}  {state:8}{key.name}: {', '.join(sorted(key.scopes))}; made {_day(key.created_ms)}, {expires}{rate}"
+    )
+
+
+def _day(unix_ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(unix_ms / 1000))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,1 @@
+"""What stands before the routes: authentication, rates, sign-ins, headers of security."""

@@ -1,0 +1,1 @@
+"""The routes of the query service, one file for each group of paths."""

@@ -1,0 +1,107 @@
+"""GET /v1/images/{bucket}/{key}/explain: the whole story of one image."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from app.api.answers import json_answer
+from app.api.documents import SWITCH, TEXT, answer, guarded, listed, problem, record
+from app.api.guards.auth import Caller, allow
+from app.api.parts import ApiParts, parts_of
+from app.api.paths import image_key
+from app.api.problems import Problem
+from app.errors import BrokerUnavailable, StartupRefused
+from app.explain.explain import ExplainParts, Story, explain
+from app.explain.story import story_as_json
+from app.settings import ROOT
+from app.systems.kafka.client import TopicScanner
+
+router = APIRouter()
+_DAYS: Final = 30.0
+_BUSY_SECONDS: Final = 5
+# Beyond `api.explain_seconds`, which bounds the reading: connecting, and what is looked up by position.
+_MARGIN_SECONDS: Final = 10.0
+_ANY: Final[dict[str, Any]] = {"type": ["object", "null"]}
+_ANYTHING: Final[dict[str, Any]] = {}
+_STORY: Final = record(
+    place=TEXT,
+    known=SWITCH,
+    removed=_ANY,
+    outcome=_ANY,
+    flag=_ANY,
+    policy=_ANY,
+    rules=listed({"type": "object"}),
+    event={**_ANYTHING, "description": "what the bucket's notifier said, where the topic still holds it"},
+    task=_ANY,
+    history=listed({"type": "object"}),
+    flags=listed({"type": "object"}),
+    removals=listed({"type": "object"}),
+    dead_letters=listed({"type": "object"}),
+    notes=listed(TEXT, "what could not be read, and why"),
+)
+
+
+@router.get(
+    "/v1/images/{bucket}/{key}/explain",
+    tags=["images"],
+    summary="The whole story of one image",
+    response_model=None,
+    responses=guarded(
+        "read",
+        {
+            200: answer("what `./sightline explain --json` prints", _STORY),
+            400: problem("`invalid_key`: the path names no possible key"),
+            404: problem("`unknown_image`: nothing is known of this image"),
+            429: problem("`busy`: two stories are being read already; `rate_limited`"),
+        },
+    ),
+)
+async def explain_image(
+    request: Request,
+    _: Annotated[Caller, Depends(allow("read"))],
+    image: Annotated[tuple[str, str], Depends(image_key)],
+) -> Response:
+    """Event, task, outcome, rules as they were then, history: read from the index and from the topics.
+
+    Takes seconds on large topics; after `SIGHTLINE_API_EXPLAIN_SECONDS` it tells what it has found, with a note.
+    """
+    parts = parts_of(request)
+    if parts.live.explaining.locked():
+        headers = {"Retry-After": str(_BUSY_SECONDS)}
+        raise Problem(429, "busy", "as many stories as may be read at once are being read", headers=headers)
+    async with parts.live.explaining:
+        story = await _story(parts, *image)
+    if not story.known:
+        if story.notes:
+            # Not found in what could be read is not unknown.
+            raise BrokerUnavailable("; ".join(story.notes))
+        raise Problem(404, "unknown_image", f"nothing is known of s3://{image[0]}/{image[1]}")
+    return json_answer(story_as_json(story), headers={"Cache-Control": "private, no-cache"})
+
+
+async def _story(parts: ApiParts, bucket: str, key: str) -> Story:
+    settings = parts.settings
+    try:
+        async with (
+            asyncio.timeout(settings.api.explain_seconds + _MARGIN_SECONDS),
+            TopicScanner(settings.kafka) as scanner,
+        ):
+            told = ExplainParts(
+                scanner=scanner,
+                index=parts.index,
+                codec=parts.codec,
+                clock=parts.clock,
+                policies_dir=ROOT / "policies",
+                policy_path=settings.policy.path,
+                days=_DAYS,
+                scan_seconds=settings.api.explain_seconds,
+            )
+            return await explain(told, bucket, key)
+    except StartupRefused as error:
+        raise BrokerUnavailable(str(error)) from error
+    except TimeoutError as error:
+        raise BrokerUnavailable("the topics could not be read in time") from error

@@ -1,0 +1,166 @@
+"""`./sightline archive`: what lies in the archive of raw records, whether it is whole, and reading it again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.errors import ConfigurationError
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.archive.partitions import ObjectArchive
+    from app.archive.upkeep import ArchivedPartition, Comparison
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_Topic = Annotated[str, typer.Option("--topic", help="One topic only, such as image.predictions.v1.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    archive = typer.Typer(
+        no_args_is_help=True,
+        help="The archive of raw records that the agent `archive` writes: Parquet files on S3, one for each range.",
+    )
+    archive.command("ls")(_ls)
+    archive.command("verify")(_verify)
+    archive.command("replay")(_replay)
+    cli.add_typer(archive, name="archive")
+
+
+def _ls(topic: _Topic = "", json_output: _Json = False) -> None:
+    """Print what is archived of each partition. Exit code 1 on a hole or an overlap.
+
+    A hole is a range that no file covers, or whose records were gone from the topic before they were archived. Where
+    the archive begins is none. Asks the store for each file, some thousand a second.
+    """
+    held = asyncio.run(_held(load_settings(os.environ), topic))
+    if json_output:
+        typer.echo(json.dumps({"partitions": [asdict(each) for each in held]}))
+    else:
+        for each in held:
+            typer.echo(
+                f"{each.topic}/{each.partition}: offsets {each.start} to {each.end}, {each.records} records in "
+                f"{each.files} files, {each.size_bytes} bytes"
+            )
+            for fault in each.faults:
+                typer.echo(f"  {fault.kind}: offsets {fault.start} to {fault.end}")
+        if not held:
+            typer.echo("nothing is archived")
+    raise typer.Exit(1 if any(each.faults for each in held) else 0)
+
+
+def _verify(topic: _Topic = "", json_output: _Json = False) -> None:
+    """Compare the archive with the topics where they still hold the records: the same bytes at every offset.
+
+    Exit code 1 on any difference, hole or overlap. Reads both, each record once.
+    """
+    held, found = asyncio.run(_compare(load_settings(os.environ), topic))
+    good = all(each.agrees for each in found) and not any(each.faults for each in held)
+    if json_output:
+        typer.echo(json.dumps({"agrees": good, "topics": [asdict(each) for each in found]}))
+    else:
+        for each in found:
+            typer.echo(
+                f"{each.topic}: {each.compared} records compared, missing={each.missing} different={each.different} "
+                f"foreign={each.foreign}"
+            )
+            for kind, positions in each.examples.items():
+                typer.echo(f"  {kind}: {', '.join(str(position) for position in positions)}")
+        for partition in held:
+            for fault in partition.faults:
+                typer.echo(
+                    f"  {partition.topic}/{partition.partition}: {fault.kind}, offsets {fault.start} to {fault.end}"
+                )
+    raise typer.Exit(0 if good else 1)
+
+
+def _replay(
+    topic: Annotated[str, typer.Option("--topic", help="The archived topic.")],
+    to: Annotated[str, typer.Option("--to", help="The topic to publish to; it must exist and be none of ours.")],
+    since: Annotated[
+        str, typer.Option(help="Only records published since this time (2026-11-23T09:15, UTC) or since 2h ago.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Only records published before this time.")] = "",
+    json_output: _Json = False,
+) -> None:
+    """Publish archived records to another topic: same keys, same bytes, at least once each.
+
+    Order holds within a key if the topic has as many partitions as the archived one had.
+    """
+    from app.systems.clock import SystemClock
+    from app.topics import TOPICS
+    from app.verbs.times import moment_ms
+
+    if to in {spec.name for spec in TOPICS}:
+        raise ConfigurationError(f"--to {to}: the pipeline reads that topic and would take every record for a new one")
+    now_ms = SystemClock().now_ms()
+    since_ms = moment_ms(since, "--since", now_ms) if since else None
+    until_ms = moment_ms(until, "--until", now_ms) if until else None
+    sent = asyncio.run(_publish(load_settings(os.environ), topic, to, since_ms, until_ms))
+    typer.echo(json.dumps({"published": sent}) if json_output else f"{sent} records published to {to}")
+
+
+@asynccontextmanager
+async def _archive(settings: Settings) -> AsyncIterator[ObjectArchive]:
+    from app.archive.partitions import ObjectArchive
+    from app.domain.filters import place_of
+    from app.systems.s3.write import S3WriteStore
+
+    store = S3WriteStore(settings.s3)
+    try:
+        yield ObjectArchive(store, *place_of(settings.lake.archive))
+    finally:
+        await store.close()
+
+
+def _topics(topic: str) -> tuple[str, ...]:
+    """Return the topics to look at: all that may be archived, or the one that was named."""
+    from app.domain.archive import ARCHIVABLE
+
+    if topic and topic not in ARCHIVABLE:
+        raise ConfigurationError(f"--topic {topic}: archived are {', '.join(ARCHIVABLE)}")
+    return (topic,) if topic else ARCHIVABLE
+
+
+async def _held(settings: Settings, topic: str) -> list[ArchivedPartition]:
+    from app.archive.upkeep import archived
+
+    async with _archive(settings) as archive:
+        return await archived(archive, _topics(topic), settings.kafka.prefix)
+
+
+async def _compare(settings: Settings, topic: str) -> tuple[list[ArchivedPartition], list[Comparison]]:
+    from app.archive.reader import ArchiveReader
+    from app.archive.upkeep import archived, verify
+    from app.systems.kafka.client import TopicScanner
+
+    prefix = settings.kafka.prefix
+    async with _archive(settings) as archive, TopicScanner(settings.kafka) as scanner:
+        held = await archived(archive, _topics(topic), prefix)
+        topics = sorted({each.topic for each in held})
+        return held, [await verify(ArchiveReader(archive, prefix), scanner, held, name) for name in topics]
+
+
+async def _publish(settings: Settings, topic: str, to: str, since_ms: int | None, until_ms: int | None) -> int:
+    from contextlib import aclosing
+
+    from app.archive.reader import ArchiveReader
+    from app.archive.upkeep import replay
+    from app.systems.kafka.client import KafkaProducer
+
+    producer = KafkaProducer(settings.kafka)
+    try:
+        async with _archive(settings) as archive:
+            reader = ArchiveReader(archive, settings.kafka.prefix)
+            async with aclosing(reader.read(*_topics(topic), since_ms=since_ms, until_ms=until_ms)) as records:
+                return await replay(records, producer, to)
+    finally:
+        await producer.close()

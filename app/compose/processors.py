@@ -1,0 +1,201 @@
+"""The processors of the agents, wired from Settings; heavy libraries load only where an agent needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from agents import AGENTS
+from app.compose.bootstrap import Parts, ProcessorFactory, Wiring
+from app.errors import ConfigurationError
+from app.metrics import Meters
+from app.ports import Processor
+from app.settings import Settings
+from app.systems.kafka.admin import check_topics, topic_ids
+from app.systems.registry.client import check_registry
+from app.topics import topics_of
+
+if TYPE_CHECKING:
+    from app.inference.registry import Registry
+    from app.pipeline.contents import Contents
+
+logger = logging.getLogger(__name__)
+
+
+def production_parts(agent: str) -> Parts:
+    """Return what the worker of `agent` is made of. Raises ConfigurationError for a name that is no agent."""
+    return Parts(processor=_factory(agent), check=check_surroundings)
+
+
+async def check_surroundings(settings: Settings) -> None:
+    """Return when broker, topics and registry are as they must be. Raises StartupRefused or Retryable, one sentence."""
+    kafka = settings.kafka
+    await check_topics(kafka.bootstrap, topics_of(settings.tables), partitions=kafka.partitions, prefix=kafka.prefix)
+    if settings.registry.url:
+        await check_registry(settings.registry.url)
+
+
+def _factory(agent: str) -> ProcessorFactory:
+    match agent:
+        case "identify":
+            return _identify
+        case "score":
+            return _score
+        case "retry":
+            return _retry
+        case "moderate":
+            return _moderate
+        case "label":
+            return _label
+        case "index":
+            return _index
+        case "archive":
+            return _archive
+        case _:
+            raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
+
+
+@asynccontextmanager
+async def _identify(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.domain.filters import UploadFilter
+    from app.pipeline.identify import IdentifyProcessor
+
+    yield IdentifyProcessor(UploadFilter.of(wiring.settings), wiring.clock, wiring.meters)
+
+
+@asynccontextmanager
+async def _retry(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.pipeline.retry import RetryProcessor
+
+    yield RetryProcessor(wiring.codec, wiring.clock, wiring.status)
+
+
+@asynccontextmanager
+async def _moderate(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.pipeline.moderate import ModerateProcessor
+    from app.pipeline.policies import load_policy
+
+    policy = load_policy(wiring.settings.policy.path, wiring.settings.inference.models_dir)
+    yield ModerateProcessor(wiring.codec, policy, wiring.clock, wiring.worker_id)
+
+
+@asynccontextmanager
+async def _label(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.pipeline.label import LabelProcessor
+
+    yield LabelProcessor(wiring.codec, wiring.clock)
+
+
+@asynccontextmanager
+async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.moderation.redis_queue import RedisQueue
+    from app.pipeline.index import ImageFacts, IndexProcessor
+    from app.systems.redis.index import RedisIndex
+
+    settings = wiring.settings
+    index = RedisIndex(settings.redis, wiring.codec)
+    queue = RedisQueue(settings.redis, settings.moderation, wiring.clock)
+    try:
+        facts = ImageFacts(index, queue, settings.moderation.actions)
+        yield IndexProcessor(wiring.codec, facts, wiring.clock, wiring.status)
+    finally:
+        await queue.close()
+        await index.close()
+
+
+@asynccontextmanager
+async def _archive(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.archive.partitions import ObjectArchive
+    from app.domain.filters import place_of
+    from app.pipeline.archive import ArchiveProcessor
+    from app.systems.s3.write import S3WriteStore
+
+    settings = wiring.settings
+    kafka, (bucket, prefix) = settings.kafka, place_of(settings.lake.archive)
+    _, ids = await topic_ids(kafka.bootstrap, (kafka.prefix + topic for topic in settings.archive.topics))
+    store = S3WriteStore(settings.s3)
+    try:
+        archive = ObjectArchive(store, bucket, prefix, ids)
+        await archive.check()
+        yield ArchiveProcessor(archive, settings.archive, wiring.clock, wiring.status, wiring.meters, kafka.prefix)
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _score(wiring: Wiring) -> AsyncIterator[Processor]:
+    from app.inference.active import load_active
+
+    registry = await asyncio.to_thread(load_active, wiring.settings.inference)
+    names = ", ".join(f"{manifest.name}@{manifest.version}" for manifest in registry.manifests)
+    logger.info("models on %s: %s", registry.device, names)
+    async with score_with(registry, wiring) as processor:
+        yield processor
+
+
+@asynccontextmanager
+async def score_with(registry: Registry, wiring: Wiring) -> AsyncIterator[Processor]:
+    """Yield the processor of the score agent with these models."""
+    from app.inference.engine import Engine
+    from app.pipeline.contents import Contents
+    from app.pipeline.policies import load_policy
+    from app.pipeline.score import ScoreProcessor
+    from app.systems.s3.objects import S3ObjectStore
+
+    settings = wiring.settings
+    if wiring.tables is None:
+        raise ConfigurationError("the score agent needs its tables")
+    policy = load_policy(settings.policy.path, settings.inference.models_dir)
+    engine = Engine(registry, settings.limits, settings.inference, settings.engine)
+    engine.decoding.start()
+    contents = Contents(engine)
+    wiring.probes.append(_EngineProbe(contents, wiring.meters))
+    store = S3ObjectStore(settings.s3)
+    try:
+        yield ScoreProcessor(
+            codec=wiring.codec,
+            store=store,
+            contents=contents,
+            tables=wiring.tables,
+            status=wiring.status,
+            clock=wiring.clock,
+            policy=policy,
+            settings=settings,
+            worker=wiring.worker_id,
+            release=wiring.release,
+        )
+    finally:
+        await store.close()
+        await engine.close()
+
+
+class _EngineProbe:
+    """Brings the engine's own counts into the metrics."""
+
+    def __init__(self, contents: Contents, meters: Meters) -> None:
+        self._contents = contents
+        self._meters = meters
+        self._counted: dict[tuple[str, str], float] = {}
+
+    def __call__(self) -> None:
+        counts, device = self._contents.counts, self._contents.engine.counts
+        for answer in ("computed", "joined", "promoted"):
+            self._up_to("sightline_contents_total", getattr(counts, answer), answer=answer)
+        for queue, batches in device.batches.items():
+            self._up_to("sightline_batches_total", batches, queue=queue)
+        for queue, members in device.members.items():
+            self._up_to("sightline_batch_members_total", members, queue=queue)
+        self._up_to("sightline_device_busy_seconds_total", device.busy_seconds)
+        children = self._contents.engine.decoding.counts
+        for what in ("started", "crashed", "timed_out"):
+            self._up_to("sightline_decoder_processes_total", getattr(children, what), what=what)
+        for queue, waiting in self._contents.engine.waiting().items():
+            self._meters.gauge("sightline_engine_waiting", waiting, queue=queue)
+
+    def _up_to(self, name: str, total: float, **labels: str) -> None:
+        key = (name, "".join(labels.values()))
+        self._meters.count(name, total - self._counted.get(key, 0), **labels)
+        self._counted[key] = total

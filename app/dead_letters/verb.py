@@ -1,0 +1,238 @@
+"""`./sightline dead-letters ls|show|redrive`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.dead_letters.dead_letters import FoundLetter, LetterFilter, Redrive
+
+_Agent = Annotated[
+    str, typer.Option(help="Only letters of this agent: identify, score, retry, moderate, label, index, bridge.")
+]
+_Kind = Annotated[
+    str,
+    typer.Option(
+        help="Only this kind: poison (cannot be read), used_up (all attempts failed), crashed_worker (in hand at three "
+        "crashes), parked (by hand) or output_too_large."
+    ),
+]
+_Reason = Annotated[str, typer.Option(help="Only this reason code.")]
+_Bucket = Annotated[str, typer.Option(help="Only letters of this bucket.")]
+_Since = Annotated[str, typer.Option(help="Only letters since this time (2026-11-23T09:15, UTC) or since 2h ago.")]
+_Limit = Annotated[int, typer.Option(min=1, help="At most so many letters.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    group = typer.Typer(no_args_is_help=True, help="Records that could not be handled: list, show, send round again.")
+    group.command("ls")(_ls)
+    group.command("show")(_show)
+    group.command("redrive")(_redrive)
+    cli.add_typer(group, name="dead-letters")
+
+
+def _ls(
+    agent: _Agent = "",
+    kind: _Kind = "",
+    reason: _Reason = "",
+    bucket: _Bucket = "",
+    since: _Since = "",
+    limit: _Limit = 100,
+    every: Annotated[bool, typer.Option("--all", help="Also letters that were redriven.")] = False,
+    json_output: _Json = False,
+) -> None:
+    """List dead letters that are open: not redriven yet."""
+    import asyncio
+
+    found, more = asyncio.run(_find(_filter(agent, kind, reason, bucket, since, open_only=not every), limit))
+    if json_output:
+        for one in found:
+            typer.echo(json.dumps(one.summary()))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("letter", "agent", "reason", "attempts", "object", "source", "at (UTC)", "state")
+    for one in found:
+        letter = one.letter
+        place = f"{letter.bucket or ''}/{letter.object_key or ''}".strip("/")
+        source = f"{letter.source.topic}/{letter.source.partition}/{letter.source.offset}"
+        source += f" part {letter.part}" if letter.part >= 0 else ""
+        state = "open" if one.open else f"redriven {one.redriven_times}×"
+        table.add_row(
+            letter.letter_id,
+            letter.agent,
+            letter.reason,
+            str(letter.attempts),
+            place,
+            source,
+            _utc(letter.dead_at_ms),
+            state,
+        )
+    console = Console(soft_wrap=not os.isatty(1))
+    console.print(table)
+    console.print(f"{len(found)} dead letters" + (" and more: raise --limit" if more else ""))
+
+
+def _show(
+    letter_id: Annotated[str, typer.Argument(help="The letter's id, or its beginning.")],
+    json_output: _Json = False,
+) -> None:
+    """Show one letter whole: where it came from, why, and its original bytes. Exit code 1 when there is none."""
+    import asyncio
+
+    from app.dead_letters.dead_letters import LetterFilter
+
+    found, more = asyncio.run(_find(LetterFilter(letter_id=letter_id, open_only=False), 1))
+    if not found or more:
+        typer.echo(f"{'several letters begin' if more else 'no letter begins'} with {letter_id!r}", err=True)
+        raise typer.Exit(1)
+    shown = found[0].summary() | {"source_key": _text(found[0].letter.key), "value": _value(found[0])}
+    if json_output:
+        typer.echo(json.dumps(shown))
+        return
+    for name, value in shown.items():
+        typer.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _redrive(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of letters, or their beginnings.")] = None,
+    agent: _Agent = "",
+    kind: _Kind = "",
+    reason: _Reason = "",
+    bucket: _Bucket = "",
+    since: _Since = "",
+    limit: _Limit = 1000,
+    every: Annotated[bool, typer.Option("--all", help="All that the filters admit, without naming letters.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also letters that were redriven before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    json_output: _Json = False,
+) -> None:
+    """Send letters round again: their original bytes go to the topic that they came from, and they count as closed.
+
+    A task of score goes with one attempt more, so that it takes its upload over. Record and mark are one transaction.
+    Name letters, or give filters, or --all. Exit code 1 when a letter was refused.
+    """
+    import asyncio
+
+    from app.dead_letters.dead_letters import LetterFilter
+    from app.errors import ConfigurationError
+
+    if not letter_ids and not (every or agent or kind or reason or bucket or since):
+        raise ConfigurationError("redrive what? name letters, give a filter such as --reason, or --all")
+    wanted = (
+        [LetterFilter(letter_id=name, open_only=False) for name in letter_ids]
+        if letter_ids
+        else [_filter(agent, kind, reason, bucket, since, open_only=not again)]
+    )
+    done = asyncio.run(_run_redrive(wanted, limit, again=again, dry_run=dry_run))
+    for one in done:
+        if json_output:
+            typer.echo(
+                json.dumps({"letter_id": one.letter_id, "topic": one.topic or None, "refused": one.refused or None})
+            )
+        elif one.refused:
+            typer.echo(f"{one.letter_id}: refused: {one.refused}", err=True)
+    sent = sum(not one.refused for one in done)
+    if not json_output:
+        typer.echo(f"{sent} {'would be redriven' if dry_run else 'redriven'}, {len(done) - sent} refused")
+    raise typer.Exit(0 if sent == len(done) else 1)
+
+
+async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, dry_run: bool) -> list[Redrive]:
+    import getpass
+    import socket
+
+    from app.dead_letters.dead_letters import TRANSACTIONAL_ID, Redrive, Redriver
+    from app.errors import ConfigurationError
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import TopicScanner, TransactionalProducer
+    from app.systems.registry.avro import Codec
+
+    letters = []
+    for one in wanted:
+        found, more = await _find(one, 1 if one.letter_id else limit)
+        if one.letter_id and (more or not found):
+            raise ConfigurationError(
+                f"{'several letters begin' if more else 'no letter begins'} with {one.letter_id!r}"
+            )
+        letters += found
+    if dry_run:
+        refused = "was redriven before; --again sends it once more"
+        return [Redrive(found.letter.letter_id, "", "" if found.open or again else refused) for found in letters]
+    kafka = load_settings(os.environ).kafka
+    operator = f"{getpass.getuser()}@{socket.gethostname()}"
+    async with TransactionalProducer(kafka, TRANSACTIONAL_ID) as producer:
+        redriver = Redriver(producer, TopicScanner(kafka), Codec(), SystemClock(), operator)
+        return await redriver.redrive([found.letter for found in letters], again=again)
+
+
+async def _find(wanted: LetterFilter, limit: int) -> tuple[list[FoundLetter], bool]:
+    """Return at most `limit` letters and whether there are more."""
+    from contextlib import aclosing
+
+    from app.dead_letters.dead_letters import find_letters
+    from app.systems.kafka.client import TopicScanner
+    from app.systems.registry.avro import Codec
+
+    found: list[FoundLetter] = []
+    async with aclosing(find_letters(TopicScanner(load_settings(os.environ).kafka), Codec(), wanted)) as letters:
+        async for one in letters:
+            if len(found) == limit:
+                return found, True
+            found.append(one)
+    return found, False
+
+
+def _filter(agent: str, kind: str, reason: str, bucket: str, since: str, *, open_only: bool) -> LetterFilter:
+    from app.dead_letters.dead_letters import LetterFilter
+    from app.systems.clock import SystemClock
+    from app.verbs.times import moment_ms
+
+    return LetterFilter(
+        agent=agent or None,
+        kind=kind or None,
+        reason=reason or None,
+        bucket=bucket or None,
+        since_ms=moment_ms(since, "--since", SystemClock().now_ms()) if since else None,
+        open_only=open_only,
+    )
+
+
+def _value(found: FoundLetter) -> Any:
+    """Return the original bytes for people: one of our records as its fields, text as text, else base64."""
+    import dataclasses
+
+    from app.errors import Poison
+    from app.systems.registry.avro import Codec
+
+    value = found.letter.value
+    try:
+        return {"record": type(record := Codec().decode(value)).__name__, **dataclasses.asdict(record)}
+    except Poison:
+        return _text(value)
+
+
+def _text(value: bytes | None) -> Any:
+    import base64
+
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _utc(unix_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,133 @@
+"""`./sightline index get|rebuild`: the latest outcome per image."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import time
+from typing import Annotated, Any
+
+import typer
+
+from app.settings import Settings, load_settings
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    index = typer.Typer(no_args_is_help=True, help="The index of latest outcomes (Redis): look one up, rebuild it.")
+    index.command("get")(_get)
+    index.command("rebuild")(_rebuild)
+    cli.add_typer(index, name="index")
+
+
+def _get(
+    place: Annotated[str, typer.Argument(help="s3://bucket/key, or sha256:DIGEST for the latest outcome of bytes.")],
+    json_output: _Json = False,
+) -> None:
+    """Print the latest outcome and flag of one image. Exit code 1 when the index knows nothing of it."""
+    found = asyncio.run(_read(load_settings(os.environ), place))
+    if found is None:
+        typer.echo(json.dumps({"known": False}) if json_output else f"{place}: nothing known")
+        raise typer.Exit(1)
+    if json_output:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(_words(place, found))
+
+
+async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
+    from app.domain.jobs import parse_image
+    from app.systems.redis.index import RedisIndex
+    from app.systems.registry.avro import Codec
+    from app.verbs.record_json import plain_flag, plain_prediction
+
+    index = RedisIndex(settings.redis, Codec())
+    try:
+        if place.startswith("sha256:"):
+            outcome = await index.content(place.removeprefix("sha256:").lower())
+            return None if outcome is None else {"known": True, "prediction": plain_prediction(outcome)}
+        found = await index.image(*parse_image(place))
+    finally:
+        await index.close()
+    if found is None:
+        return None
+    return {
+        "known": True,
+        "removed_at_ms": found.removed_at_ms,
+        "prediction": None if found.prediction is None else plain_prediction(found.prediction),
+        "flag": None if found.flag is None else plain_flag(found.flag),
+        "decision": None if found.decision is None else dataclasses.asdict(found.decision),
+        "pending": None if found.pending is None else dataclasses.asdict(found.pending),
+    }
+
+
+def _words(place: str, found: dict[str, Any]) -> str:
+    prediction, flag = found["prediction"], found.get("flag")
+    pending, decision = found.get("pending"), found.get("decision")
+    under_way = f"upload {pending['upload_id']} is under way" if pending else ""
+    if prediction is None and found.get("removed_at_ms") is None:
+        return f"{place}: {under_way}"
+    if prediction is None:
+        return f"{place}: removed (event time {found['removed_at_ms']} ms)"
+    reason = f" ({prediction['reason']})" if prediction["reason"] else ""
+    lines = [f"{place}: {prediction['outcome']}{reason}, sha256 {prediction['sha256'] or 'unknown'}"]
+    for model, labels in prediction["scores"].items():
+        version = prediction["model_versions"][model]
+        scores = ", ".join(f"{label} {value:.3f}" for label, value in labels.items())
+        lines.append(f"  {model} {version}: {scores}")
+    if flag is not None:
+        lines.append(f"  {flag['state']}: {flag['action']} by policy {flag['policy']} {flag['policy_version']}")
+        lines.extend(f"    {rule['rule']}: {rule['explanation']}" for rule in flag["rules"])
+    if decision is not None:
+        reason = f" ({decision['reason']})" if decision["reason"] else ""
+        lines.append(f"  decided by {decision['moderator']}: {decision['decision']}{reason}")
+    if under_way:
+        lines.append(f"  a later {under_way}")
+    return "\n".join(lines)
+
+
+def _rebuild(json_output: _Json = False) -> None:
+    """Fill Redis from the topics: removals, outcomes, decisions, flags. Safe beside running workers and to repeat."""
+    began = time.monotonic()
+    stored = asyncio.run(_fill(load_settings(os.environ), json_output))
+    seconds = time.monotonic() - began
+    if json_output:
+        typer.echo(json.dumps({"stored": stored, "seconds": round(seconds, 2)}))
+    else:
+        total = sum(stored.values())
+        typer.echo(f"{total} records stored in {seconds:.1f} s ({total / max(seconds, 0.001):.0f}/s): {stored}")
+
+
+async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from app.index.rebuild import RebuildProgress, rebuild
+    from app.moderation.redis_queue import RedisQueue
+    from app.pipeline.index import ImageFacts
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import TopicScanner
+    from app.systems.redis.index import RedisIndex
+    from app.systems.registry.avro import Codec
+
+    codec, clock = Codec(), SystemClock()
+    index = RedisIndex(settings.redis, codec)
+    queue = RedisQueue(settings.redis, settings.moderation, clock)
+    facts = ImageFacts(index, queue, settings.moderation.actions)
+    with Progress(console=Console(stderr=True), disable=quiet) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: RebuildProgress) -> None:
+            if progress.topic not in tasks:
+                tasks[progress.topic] = bar.add_task(progress.topic, total=progress.expected)
+            bar.update(tasks[progress.topic], completed=progress.stored)
+
+        try:
+            return await rebuild(TopicScanner(settings.kafka), codec, facts, clock, report)
+        finally:
+            await queue.close()
+            await index.close()

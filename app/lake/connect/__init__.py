@@ -1,0 +1,1 @@
+"""Kafka Connect: configuration of the sink, its REST client, its health."""

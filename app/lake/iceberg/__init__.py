@@ -1,0 +1,1 @@
+"""Iceberg tables: catalog, snapshots, data files. The only package that imports pyiceberg."""

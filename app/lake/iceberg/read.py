@@ -1,0 +1,196 @@
+"""Reading an Iceberg table in bounded memory: its files, some columns of their rows, and what the sink says of itself.
+
+One file after the other, some thousand rows at a time. Everything here blocks; foreign errors become LakeUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
+from pyiceberg.io.pyarrow import ArrowScan, _to_requested_schema, pyarrow_to_schema
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema, prune_columns
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from pyiceberg.types import ListType, MapType
+
+from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, LakeTable
+from app.errors import LakeUnavailable
+from app.lake.iceberg.catalog import lake_errors, load_table
+from app.settings import Settings
+
+# What the sink writes into the summary of each snapshot of its own: kafka.connect.offsets.<control topic>.<group>,
+# commit-id, task-id, valid-through-ts. Its coordinator looks for the offsets from the current snapshot back through
+# the parents, and leaves out what lies before them; where the chain ends it has its consumer group's offsets alone.
+SINK_PREFIX: Final = "kafka.connect."
+SINK_OFFSETS: Final = "kafka.connect.offsets."
+SINK_COMMIT: Final = "kafka.connect.commit-id"
+VALID_THROUGH: Final = "kafka.connect.valid-through-ts"
+# 8,192 rows of some 2 KB are 16 MB of Arrow; a reader holds one such batch and one row group's compressed bytes.
+BATCH_ROWS: Final = 8_192
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One data file: where, how large, how many rows, of which UTC day (ISO)."""
+
+    path: str
+    size_bytes: int
+    rows: int
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """When the table was last committed to, and what the sink says of itself in its newest snapshots.
+
+    `valid_through_ms`: every record published before then is in the table. The sink leaves it out of a commit in which
+    some partition had nothing; so it may be absent, or have been said some commits ago.
+    """
+
+    snapshot_ms: int | None
+    sink_snapshot_ms: int | None
+    valid_through_ms: int | None
+
+
+class TableReader:
+    """One table as it was when it was last opened. Not thread-safe."""
+
+    def __init__(self, catalog: Catalog, settings: Settings, row: LakeTable) -> None:
+        self._catalog, self._settings, self.row = catalog, settings, row
+        self._table: Table | None = None
+
+    def open(self) -> bool:
+        """Look at the table as it is; False when the catalog has none. Raises LakeUnavailable."""
+        self._table = load_table(self._catalog, self._settings, self.row)
+        return self._table is not None
+
+    def require(self) -> Self:
+        """Look at the table as it is; LakeUnavailable when the catalog has none.
+
+        For whatever must not take a table that the catalog has lost for an empty one.
+        """
+        if not self.open():
+            raise LakeUnavailable(
+                f"the catalog has no table {self.row.name}; `./sightline lake register` attaches the one that lies in "
+                "the warehouse"
+            )
+        return self
+
+    @property
+    def table(self) -> Table:
+        """The table of pyiceberg, for the other adapters. Only after `open` found it."""
+        assert self._table is not None, "open the table first"
+        return self._table
+
+    def progress(self) -> Progress:
+        """Return how far the sink says it is."""
+        metadata = self.table.metadata
+        current = metadata.current_snapshot()
+        commit: str | None = None
+        sink_ms: int | None = None
+        valid: str | None = None
+        for snapshot in ancestors_of(current, metadata):
+            found = sink_properties(snapshot)
+            if not found:
+                continue
+            # Snapshots of ours repeat the sink's words: its own commit is the oldest that says them.
+            same = commit is None or found.get(SINK_COMMIT) == commit
+            if same:
+                commit, sink_ms = found.get(SINK_COMMIT), snapshot.timestamp_ms
+            valid = valid or found.get(VALID_THROUGH)
+            if valid is not None and not same:
+                break
+        return Progress(
+            None if current is None else current.timestamp_ms,
+            sink_ms,
+            None if valid is None else int(datetime.fromisoformat(valid).timestamp() * 1000),
+        )
+
+    def files(self) -> list[StoredFile]:
+        """Return all data files of the table."""
+        return [stored_file(task.file) for task in self.tasks()]
+
+    def tasks(self, matching: BooleanExpression | None = None) -> list[FileScanTask]:
+        """Return the data files in which rows may match, by partition and bounds; all without `matching`."""
+        with lake_errors(f"reading the manifests of {self.row.name}"):
+            scan = self.table.scan(row_filter=AlwaysTrue() if matching is None else matching)
+            return [task for task in scan.plan_files() if isinstance(task, FileScanTask)]
+
+    def coordinates(self) -> Iterator[tuple[Any, Any]]:
+        """Yield partitions and offsets of all rows as two arrays of integers; a row without them has -1."""
+        for task in self.tasks():
+            for batch in self.batches(task, (KAFKA_PARTITION, KAFKA_OFFSET)):
+                yield tuple(
+                    batch.column(name).fill_null(-1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+                    for name in (KAFKA_PARTITION, KAFKA_OFFSET)
+                )
+
+    def batches(self, task: FileScanTask, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yield the rows of a file as record batches in the table's schema of today, or some top-level columns."""
+        table = self.table
+        schema = table.schema() if columns is None else table.schema().select(*columns)
+        with lake_errors(f"reading {task.file.file_path}"):
+            if task.delete_files:
+                # Rows that another engine deleted. Rare; pyiceberg applies that, with the whole file in memory.
+                yield from ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
+            else:
+                yield from _parquet_batches(table, task.file.file_path, schema)
+
+
+def _parquet_batches(table: Table, path: str, schema: Schema) -> Iterator[Any]:
+    with table.io.new_input(path).open() as opened, pq.ParquetFile(opened) as parquet:
+        written = pyarrow_to_schema(
+            parquet.schema_arrow, table.metadata.name_mapping(), downcast_ns_timestamp_to_us=True
+        )
+        # A file from before a column was added lacks it.
+        wanted = {number for number in schema.field_ids if not isinstance(schema.find_type(number), ListType | MapType)}
+        found = prune_columns(written, wanted, select_full_types=False)
+        names = [field.name for field in found.fields]
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
+            if not batch.num_rows:
+                continue
+            yield _to_requested_schema(
+                schema, found, batch, downcast_ns_timestamp_to_us=True, allow_timestamp_tz_mismatch=True
+            )
+
+
+def equal(column: str, value: str) -> BooleanExpression:
+    """Return the condition that a column has a value."""
+    # The class takes them by position, which its generated signature does not know.
+    make: Any = EqualTo
+    found: BooleanExpression = make(column, value)
+    return found
+
+
+def sink_properties(snapshot: Snapshot) -> dict[str, str]:
+    """Return what the sink wrote into the summary of this snapshot (or was copied there); empty where it wrote none."""
+    summary = snapshot.summary
+    if summary is None:
+        return {}
+    found = {name: str(value) for name, value in summary.additional_properties.items() if name.startswith(SINK_PREFIX)}
+    return found if any(name.startswith(SINK_OFFSETS) for name in found) else {}
+
+
+def stored_file(file: DataFile) -> StoredFile:
+    """Return what people want to know of a data file."""
+    return StoredFile(file.file_path, file.file_size_in_bytes, file.record_count, day_of(file))
+
+
+def day_of(file: DataFile) -> str:
+    """Return the UTC day that a file's partition is of, as ISO; empty where it has none."""
+    number = file.partition[0] if len(file.partition) else None
+    return "" if number is None else (_EPOCH + timedelta(days=int(number))).isoformat()
+
+
+def moment(unix_ms: int) -> str:
+    """Return a moment as people read it."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

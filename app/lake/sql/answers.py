@@ -1,0 +1,55 @@
+"""The questions of docs/analytics.md: each block of SQL, and the block of text below it that holds its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from app.lake.sql.duckdb_session import Duck
+from app.lake.sql.output import aligned
+from app.settings import ROOT
+
+PAGE: Final = ROOT / "docs" / "analytics.md"
+# An answer on the page is to be looked at, not to be read through.
+MOST_ROWS: Final = 12
+_BLOCKS: Final = re.compile(
+    r"^## (?P<title>.+?)\n(?P<before>.*?)^```sql\n(?P<sql>.*?)^```\n\n^```text\n(?P<text>.*?)^```$", re.M | re.S
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question: its heading, its query, and the answer that stands on the page."""
+
+    title: str
+    sql: str
+    answer: str
+
+
+def questions(page: str) -> tuple[Question, ...]:
+    """Return the questions of a page in their order."""
+    return tuple(Question(found["title"], found["sql"], found["text"]) for found in _BLOCKS.finditer(page))
+
+
+def with_answers(page: str, answers: Mapping[str, str]) -> str:
+    """Return the page with other answers, by title; what has none there keeps its own."""
+
+    def renewed(found: re.Match[str]) -> str:
+        start, end = found.start("text") - found.start(), found.end("text") - found.start()
+        whole = found[0]
+        return f"{whole[:start]}{answers.get(found['title'], found['text'])}{whole[end:]}"
+
+    return _BLOCKS.sub(renewed, page)
+
+
+def answered(duck: Duck, question: Question) -> str:
+    """Run a question's query and return its answer as the page shows it. Raises QueryRefused, LakeUnavailable."""
+    answer = duck.query(question.sql)
+    rows = list(answer.rows())
+    lines = aligned([column.name for column in answer.columns], list(islice(rows, MOST_ROWS)))
+    if len(rows) > MOST_ROWS:
+        lines.append(f"… {len(rows)} rows in all")
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,1 @@
+"""Upkeep of the lake: verify against the topics, repair, compact, erase, remove orphaned files."""

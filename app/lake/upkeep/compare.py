@@ -1,0 +1,195 @@
+"""Reads a topic and its table into sets of offsets: the ground of `lake verify` and `lake repair`.
+
+The topic is read committed from its low watermark to an end that is fixed at the start; the table is read afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from app.lake.iceberg.erasures import Erasures
+from app.lake.iceberg.read import Progress, TableReader
+from app.lake.upkeep.offset_sets import OffsetBits, Offsets, offsets_of
+from app.lake.upkeep.sums import PartitionSets, PartitionSums
+from app.systems.kafka.client import AtOffsets, TopicScanner
+
+# Of a connector and its topic: what it would read next, by partition.
+SinkOffsets = Callable[[str, str], Awaitable[Mapping[int, int]]]
+_AT_ONCE = 65_536
+_NO_PROGRESS = Progress(None, None, None)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One topic and one table. `sets` by partition; `strays` are rows of partitions that the topic does not have."""
+
+    sets: dict[int, PartitionSets]
+    progress: Progress = _NO_PROGRESS
+    exists: bool = True
+    strays: int = 0
+    # Of the records that are not recent, and of all of them: when the newest was published.
+    newest_settled_ms: int | None = None
+    newest_ms: int | None = None
+    foreign: dict[int, int] = field(default_factory=dict)
+    newer: dict[int, int] = field(default_factory=dict)
+
+
+class Comparer:
+    """Compares one table with its topic. Not safe to share between tasks."""
+
+    def __init__(
+        self, scanner: TopicScanner, sink_offsets: SinkOffsets, reader: TableReader, erasures: Erasures
+    ) -> None:
+        self._scanner, self._sink_offsets = scanner, sink_offsets
+        self._reader, self._erasures = reader, erasures
+        self._row = reader.row
+
+    async def topic(self, now_ms: int, recent_ms: int) -> Comparison:
+        """Return the records; a record younger than `recent_ms` is recent. Raises as TopicScanner, LakeUnavailable."""
+        exists = await asyncio.to_thread(self._reader.open)
+        found = Comparison({}, exists=exists)
+        if exists:
+            found.progress = await asyncio.to_thread(self._reader.progress)
+        await self._committed(found)
+        topic = self._row.topic
+        low, end = await self._scanner.starts(topic), await self._scanner.ends(topic)
+        for number in low:
+            sets = found.sets.setdefault(number, PartitionSets(low[number], end[number]))
+            sets.low, sets.end = low[number], end[number]
+        valid_ms = found.progress.valid_through_ms
+        pending = {number: _Pending(found.sets[number]) for number in low}
+        async with aclosing(self._scanner.scan(topic, AtOffsets(low), AtOffsets(end))) as records:
+            async for record in records:
+                if record.value is None:
+                    # The sink makes no row of a record without a value.
+                    continue
+                published_ms = record.timestamp_ms
+                recent = now_ms - published_ms < recent_ms
+                found.newest_ms = max(found.newest_ms or 0, published_ms)
+                if not recent:
+                    found.newest_settled_ms = max(found.newest_settled_ms or 0, published_ms)
+                beyond = valid_ms is not None and published_ms >= valid_ms
+                pending[record.partition].take(record.offset, recent=recent, beyond=beyond)
+        for each in pending.values():
+            each.flush()
+        # Retention may have dropped a segment while it was read.
+        for number, start in (await self._scanner.starts(topic)).items():
+            sets = found.sets[number]
+            if start > sets.low:
+                sets.low = start
+                sets.records = sets.records.between(start, sets.end)
+        if valid_ms is None:
+            # Nothing is known to be complete. The same set, not one more of its size.
+            for sets in found.sets.values():
+                sets.beyond = sets.records
+        return found
+
+    async def table(self, found: Comparison) -> None:
+        """Read the rows into a comparison, in place of those that were read into it before. Raises LakeUnavailable."""
+        found.exists = await asyncio.to_thread(self._reader.open)
+        await self._committed(found)
+        # What the topic has gained meanwhile: a row beyond it came from nowhere.
+        ends = await self._scanner.ends(self._row.topic)
+        await asyncio.to_thread(self._read_rows, found)
+        later = await self._scanner.ends(self._row.topic)
+        for number, sets in found.sets.items():
+            beyond_end = sets.rows.between(max(sets.end, later.get(number, ends.get(number, sets.end))), 1 << 62)
+            known = sets.records.joined(sets.erased)
+            found.foreign[number] = len(sets.rows.between(sets.low, sets.end).minus(known)) + len(beyond_end)
+            found.newer[number] = len(sets.rows.between(sets.end, 1 << 62)) - len(beyond_end)
+
+    def _read_rows(self, found: Comparison) -> None:
+        for sets in found.sets.values():
+            sets.rows, sets.doubled, sets.erased = OffsetBits(), OffsetBits(), OffsetBits()
+            sets.doubles = 0
+        found.strays = 0
+        if found.exists:
+            found.progress = self._reader.progress()
+            for number, offsets in _by_partition(self._reader.coordinates()):
+                if number not in found.sets:
+                    found.strays += len(offsets)
+                    continue
+                inside = offsets[offsets >= 0]
+                found.strays += len(offsets) - len(inside)
+                sets = found.sets[number]
+                again = sets.rows.add(inside)
+                sets.doubles += len(again)
+                sets.doubled.add(again)
+        for number, offsets in _by_partition(self._erasures.of(self._row.name)):
+            if number in found.sets:
+                found.sets[number].erased.add(offsets)
+
+    async def _committed(self, found: Comparison) -> None:
+        for number, offset in (await self._sink_offsets(self._row.connector, self._row.topic)).items():
+            found.sets.setdefault(number, PartitionSets(0, 0)).committed = offset
+
+
+class _Pending:
+    """Offsets on their way into the sets of one partition, some thousand at a time."""
+
+    def __init__(self, sets: PartitionSets) -> None:
+        self._sets = sets
+        self._records: list[int] = []
+        self._recent: list[int] = []
+        self._beyond: list[int] = []
+
+    def take(self, offset: int, *, recent: bool, beyond: bool) -> None:
+        """Note one record."""
+        self._records.append(offset)
+        if recent:
+            self._recent.append(offset)
+        if beyond:
+            self._beyond.append(offset)
+        if len(self._records) >= _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what was noted into the sets."""
+        for pending, bits in (
+            (self._records, self._sets.records),
+            (self._recent, self._sets.recent),
+            (self._beyond, self._sets.beyond),
+        ):
+            bits.add(offsets_of(pending))
+            pending.clear()
+
+
+def partition_sums(found: Comparison) -> tuple[PartitionSums, ...]:
+    """Return the counts of each partition."""
+    sums = []
+    for number, sets in sorted(found.sets.items()):
+        absent = sets.absent()
+        waiting = sets.waiting(absent)
+        window = sets.rows.between(sets.low, sets.end)
+        older = sets.rows.between(0, sets.low)
+        doubles, foreign = sets.doubles, found.foreign.get(number, 0)
+        # Of what is there twice, one row is the one that belongs there.
+        surplus = len(sets.rows) - len(window) - len(older) - found.newer.get(number, 0)
+        sums.append(
+            PartitionSums(
+                number,
+                records=len(sets.records),
+                rows=len(window) + doubles + surplus,
+                missing=len(absent.minus(waiting)),
+                extra=doubles + foreign,
+                waiting=len(waiting),
+                erased=len(sets.records.both(sets.erased).minus(sets.rows)),
+                older=len(older),
+            )
+        )
+    return tuple(sums)
+
+
+def _by_partition(pairs: Iterator[tuple[Offsets, Offsets]]) -> Iterator[tuple[int, Offsets]]:
+    for partitions, offsets in pairs:
+        if not len(partitions):
+            continue
+        first = int(partitions[0])
+        if (partitions == first).all():
+            yield first, offsets
+            continue
+        for number in sorted({int(number) for number in partitions}):
+            yield number, offsets[partitions == number]

@@ -1,0 +1,25 @@
+"""Attaching tables again after the catalog was lost: the files are the table, the catalog only points at them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from app.domain.lake import LakeTable
+from app.lake.iceberg.references import METADATA_ENDING
+from app.lake.iceberg.register import attach, newest_whole, table_folder
+from app.settings import Settings
+from app.systems.s3.files import LakeStore
+
+
+async def register(catalog: Any, settings: Settings, row: LakeTable, store: LakeStore, *, replace: bool) -> str | None:
+    """Attach one table by its newest metadata file and return what was done, in words; None where it has no files.
+
+    Raises LakeUnavailable, StoreUnavailable.
+    """
+    folder = table_folder(settings, row) + "metadata/"
+    paths = [file.path async for file in store.list(folder) if file.path.endswith(METADATA_ENDING)]
+    found = await asyncio.to_thread(newest_whole, catalog, paths)
+    if found is None:
+        return None
+    return await asyncio.to_thread(lambda: attach(catalog, settings, row, *found, replace=replace))

@@ -1,0 +1,115 @@
+"""Repair of a table from its topic: rows that are missing are brought, of rows that are there twice one stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION
+from app.errors import LakeUnavailable
+from app.lake.iceberg.commit import Beside
+from app.lake.iceberg.read import TableReader
+from app.lake.iceberg.remove import Chosen, Mask, choose, remove_rows
+from app.lake.iceberg.rows import RowAppender
+from app.lake.upkeep.compare import Comparer
+from app.lake.upkeep.offset_sets import OffsetBits, offsets_of
+from app.lake.upkeep.verify import Limits
+from app.ports import Clock, SourceRecord
+from app.systems.kafka.client import AtOffsets, TopicScanner
+from app.systems.registry.avro import Codec
+
+# Decoded records are some 10 KB each in Python: 200 MB at a time.
+_AT_ONCE: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was done to one table. `late` records should have a row, and the sink has not said that they have."""
+
+    table: str
+    appended: int
+    removed: int
+    late: int
+
+
+async def repair(
+    comparer: Comparer,
+    reader: TableReader,
+    scanner: TopicScanner,
+    codec: Codec,
+    clock: Clock,
+    limits: Limits,
+    *,
+    prefix: str,
+    force: bool,
+) -> Repaired:
+    """Bring what is missing and take out what is there twice, and return how many rows that were.
+
+    Missing is what the sink says that it has committed: offsets below those of its group, published before the moment
+    up to which it calls itself complete. `force` takes every record without a row; only for a connector that does not
+    run, as it may be about to commit the same. Rows that came meanwhile from elsewhere make it fail, with nothing
+    appended. Raises BrokerUnavailable, StartupRefused, LakeUnavailable, Poison.
+    """
+    found = await comparer.topic(clock.now_ms(), limits.behind_ms)
+    await comparer.table(found)
+    if not found.exists:
+        raise LakeUnavailable(
+            f"the catalog has no table {reader.row.name}; `./sightline lake register` attaches the one that lies in "
+            "the warehouse, `./sightline lake up` makes an empty one"
+        )
+    absent = {number: sets.absent() for number, sets in found.sets.items()}
+    wanted = absent if force else {number: found.sets[number].settled(bits) for number, bits in absent.items()}
+    appender = RowAppender(reader.table, codec, prefix)
+    await _bring(reader.row.topic, wanted, scanner, appender)
+    appended = appender.rows
+    await asyncio.to_thread(appender.commit, Beside.NOBODY if force else Beside.SINK)
+    doubled = {number: sets.doubled for number, sets in found.sets.items() if len(sets.doubled)}
+    removed = await asyncio.to_thread(_single, reader, doubled) if doubled else 0
+    late = sum(len(bits.minus(found.sets[number].waiting(bits), wanted[number])) for number, bits in absent.items())
+    return Repaired(reader.row.name, appended, removed, late)
+
+
+async def _bring(topic: str, wanted: Mapping[int, OffsetBits], scanner: TopicScanner, appender: RowAppender) -> None:
+    first = {number: bits.first(1)[0] for number, bits in wanted.items() if len(bits)}
+    if not first:
+        return
+    last = {number: bits.last() + 1 for number, bits in wanted.items() if len(bits)}
+    records: list[SourceRecord] = []
+    try:
+        async with aclosing(
+            scanner.scan(topic, AtOffsets(first), AtOffsets({**await scanner.starts(topic), **last}))
+        ) as found:
+            async for record in found:
+                if record.partition in last and wanted[record.partition].contains(offsets_of((record.offset,)))[0]:
+                    records.append(record)
+                if len(records) >= _AT_ONCE:
+                    await asyncio.to_thread(appender.write, records)
+                    records = []
+        await asyncio.to_thread(appender.write, records)
+    except BaseException:
+        await asyncio.to_thread(appender.abandon)
+        raise
+
+
+def _single(reader: TableReader, doubled: Mapping[int, OffsetBits]) -> int:
+    def look() -> list[Chosen]:
+        seen = {number: OffsetBits() for number in doubled}
+
+        def beyond_the_first(batch: Any) -> Mask:
+            partitions = batch.column(KAFKA_PARTITION).fill_null(-1).to_numpy(zero_copy_only=False)
+            offsets = batch.column(KAFKA_OFFSET).fill_null(-1).to_numpy(zero_copy_only=False)
+            mask = np.zeros(len(offsets), np.bool_)
+            for number, bits in doubled.items():
+                here = np.flatnonzero((partitions == number) & (offsets >= 0))
+                for index in here[bits.contains(offsets[here])]:
+                    mask[index] = len(seen[number].add(offsets[index : index + 1])) > 0
+            return mask
+
+        return choose(reader, (), beyond_the_first)
+
+    return len(remove_rows(reader, look))

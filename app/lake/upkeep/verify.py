@@ -1,0 +1,134 @@
+"""The check of the lake: is each record of a topic one row of its table, and does the sink keep up?"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from app.lake.iceberg.read import TableReader, moment
+from app.lake.upkeep.compare import Comparer, Comparison, partition_sums
+from app.lake.upkeep.orphans import Bounds, find_rubbish
+from app.lake.upkeep.sums import TableSums
+from app.ports import Clock
+from app.settings import LakeSettings
+from app.systems.s3.files import LakeStore
+
+_PAUSE_SECONDS: Final = 2.0
+_HOUR_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a table counts as behind, and which files as orphans or small."""
+
+    behind_ms: int
+    rubbish: Bounds
+    small_bytes: int
+
+    @classmethod
+    def of(cls, settings: LakeSettings) -> Limits:
+        """Return the limits that the settings set."""
+        behind_ms = int(settings.behind_seconds * 1000)
+        return cls(behind_ms, Bounds(int(settings.orphan_hours * _HOUR_MS), behind_ms), settings.target_file_bytes // 4)
+
+
+async def verify(
+    comparer: Comparer, reader: TableReader, store: LakeStore, clock: Clock, limits: Limits, *, wait_seconds: float
+) -> TableSums:
+    """Return the count of one table; while records wait for their rows, look again until `wait_seconds` are over.
+
+    The topic is read once, up to the end that it has at the start. After the wait what still waits is missing. Raises
+    BrokerUnavailable, StartupRefused, LakeUnavailable, StoreUnavailable.
+    """
+    deadline = clock.monotonic() + wait_seconds
+    found = await comparer.topic(clock.now_ms(), limits.behind_ms)
+    while True:
+        await comparer.table(found)
+        absent = sum(len(sets.absent()) for sets in found.sets.values())
+        if not absent or clock.monotonic() >= deadline:
+            break
+        await clock.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - clock.monotonic())))
+    return await _sums(found, reader, store, clock, limits, waited=wait_seconds > 0)
+
+
+async def _sums(
+    found: Comparison, reader: TableReader, store: LakeStore, clock: Clock, limits: Limits, *, waited: bool
+) -> TableSums:
+    row = reader.row
+    parts = partition_sums(found)
+    missing, waiting = sum(part.missing for part in parts), sum(part.waiting for part in parts)
+    faults: list[str] = []
+    notes: list[str] = []
+    if waited or not found.exists:
+        missing, waiting = missing + waiting, 0
+    if not found.exists:
+        if missing:
+            faults.append(
+                "the catalog has no such table, and its topic has records: `./sightline lake register` attaches the "
+                "table again that lies in the warehouse, `./sightline lake up` makes an empty one"
+            )
+    else:
+        faults += _stale(found, row.connector, clock.now_ms(), limits)
+    if missing and found.exists:
+        notes.append("`./sightline lake repair` brings what is missing from the topic, as long as the topic holds it")
+    doubles = sum(sets.doubles for sets in found.sets.values())
+    foreign = sum(found.foreign.values()) + found.strays
+    if doubles:
+        notes.append(f"{doubles} rows are there twice; `./sightline lake repair` leaves one of each")
+    if foreign:
+        notes.append(f"{foreign} rows have coordinates that the topic never had: written by hand, or of another topic")
+    orphans, small = await _files(reader, store, clock, limits) if found.exists else (0, {})
+    if orphans:
+        faults.append(f"{orphans} files belong to no snapshot; `./sightline lake gc` deletes them")
+    return TableSums(
+        row.name,
+        row.topic,
+        records=sum(part.records for part in parts),
+        rows=sum(part.rows for part in parts) + found.strays,
+        missing=missing,
+        doubles=doubles,
+        foreign=foreign,
+        waiting=waiting,
+        erased=sum(part.erased for part in parts),
+        older=sum(part.older for part in parts),
+        faults=tuple(faults),
+        notes=tuple(notes),
+        orphans=orphans,
+        small_files=small,
+        partitions=parts,
+    )
+
+
+def _stale(found: Comparison, row: str, now_ms: int, limits: Limits) -> list[str]:
+    """Return what says that the sink stands still while there are records for it that it should have by now."""
+    faults = []
+    newest, progress = found.newest_settled_ms, found.progress
+    late = sum(len(sets.waiting(sets.absent()).minus(sets.recent)) for sets in found.sets.values())
+    limit = f"{limits.behind_ms / 1000:g} s"
+    if late:
+        faults.append(f"{late} records wait longer than {limit} for the sink: look at the tasks of connector {row}")
+    if newest is None:
+        return faults
+    if progress.snapshot_ms is None or (
+        progress.snapshot_ms < newest and now_ms - progress.snapshot_ms > limits.behind_ms
+    ):
+        when = "never" if progress.snapshot_ms is None else f"last at {moment(progress.snapshot_ms)}"
+        faults.append(f"committed {when}, longer ago than {limit}, and the topic has records since")
+    valid = progress.valid_through_ms
+    if valid is not None and valid < newest and now_ms - valid > limits.behind_ms and late:
+        faults.append(f"the sink says that it is complete up to {moment(valid)} only, longer ago than {limit}")
+    return faults
+
+
+async def _files(reader: TableReader, store: LakeStore, clock: Clock, limits: Limits) -> tuple[int, dict[str, int]]:
+    """Return how many files no snapshot refers to, and how many of the data files of each day are small."""
+    rubbish = await find_rubbish(reader, store, clock, limits.rubbish)
+    small: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for stored in await asyncio.to_thread(reader.files):
+        counts[stored.day] = counts.get(stored.day, 0) + 1
+        if stored.size_bytes < limits.small_bytes:
+            small[stored.day] = small.get(stored.day, 0) + 1
+    # The last file of a day may be as small as it likes.
+    return len(rubbish.files), {day: count for day, count in small.items() if counts[day] > 1}

@@ -1,0 +1,149 @@
+"""`./sightline lake up|status|watch|connectors`: Kafka Connect and its connectors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.lake.verbs.options import JsonOption, tables_named
+from app.settings import Settings, load_settings
+from app.verbs.wait_option import patiently
+
+if TYPE_CHECKING:
+    from app.lake.connect.health import LakeSources
+
+
+def attach(lake: typer.Typer) -> None:
+    """Add the verbs."""
+    lake.command("up")(_up)
+    lake.command("status")(_status)
+    lake.command("watch")(_watch)
+    lake.command("connectors")(_connectors)
+
+
+def _up(
+    wait: Annotated[float, typer.Option(help="Seconds to wait for servers that do not answer yet.")] = 0.0,
+    before_connect: Annotated[
+        bool, typer.Option("--before-connect", help="Only what Connect itself needs: its topics, and the tables.")
+    ] = False,
+) -> None:
+    """Create the lake's topics and tables, and give Kafka Connect (SIGHTLINE_LAKE_CONNECT_URL) its connectors.
+
+    What exists is checked and left alone, so it may be run again and again. Connect needs its topics before its start.
+    """
+    from app.lake.connect import setup as lake_setup
+
+    settings = load_settings(os.environ)
+
+    async def up() -> None:
+        await lake_setup.prepare(settings, print)
+        if not before_connect:
+            await lake_setup.apply_connectors(settings, print)
+
+    asyncio.run(patiently(up, wait))
+
+
+@asynccontextmanager
+async def _sources(settings: Settings) -> AsyncIterator[LakeSources]:
+    from app.lake.connect.client import ConnectClient
+    from app.lake.connect.config import connector_name
+    from app.lake.connect.health import LakeSources
+    from app.lake.iceberg.catalog import newest_snapshot, open_catalog
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import AtTime, TopicScanner
+
+    catalog = open_catalog(settings)
+    async with ConnectClient(settings.lake.connect_url) as connect, TopicScanner(settings.kafka) as scanner:
+        yield LakeSources(
+            connect,
+            lambda table: connector_name(settings, table),
+            lambda table: asyncio.to_thread(newest_snapshot, catalog, settings, table),
+            lambda topic, since_ms: scanner.scan(topic, AtTime(since_ms)),
+            SystemClock(),
+        )
+
+
+def _status(
+    json_output: JsonOption = False,
+) -> None:
+    """Print each table with its connector: whether it runs, rows, age of the snapshot, how far it is behind.
+
+    Exit code 1 when a connector does not run or records wait longer than three commits.
+    """
+    from app.lake.connect.health import TableHealth, lake_health
+
+    settings = load_settings(os.environ)
+    limit = settings.lake.behind_seconds
+
+    async def look() -> tuple[TableHealth, ...]:
+        async with _sources(settings) as sources:
+            return await lake_health(sources)
+
+    found = asyncio.run(look())
+    well = all(health.well(limit) for health in found)
+    if json_output:
+        print(json.dumps({"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in found]}))
+    else:
+        print(f"{'table':<12} {'connector':<9} {'rows':>10} {'snapshot':>10} {'behind':>8}")
+        for health in found:
+            age = "none" if health.snapshot_age_seconds is None else f"{health.snapshot_age_seconds:.0f} s"
+            rows = "?" if health.rows is None else health.rows
+            print(f"{health.table:<12} {health.state:<9} {rows:>10} {age:>10} {health.behind_seconds:>6.0f} s")
+            if health.why:
+                print(f"    {health.why}")
+    raise typer.Exit(0 if well else 1)
+
+
+def _watch(
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 15.0,
+) -> None:
+    """Look at connectors and tables until SIGTERM or Ctrl-C: start failed tasks again, and serve /metrics.
+
+    Connect never restarts a failed task itself. /metrics and /healthz are on SIGHTLINE_WORKER_HTTP_PORT.
+    """
+    settings = load_settings(os.environ)
+    asyncio.run(_run_watch(settings, every))
+
+
+async def _run_watch(settings: Settings, every: float) -> None:
+    import logging
+    import signal
+
+    from app.lake.connect.health import Watch
+    from app.systems.http_health import HealthServer
+    from app.systems.prometheus import PrometheusMeters
+
+    logging.basicConfig(
+        level=settings.worker.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    meters = PrometheusMeters()
+    async with _sources(settings) as sources:
+        watch = Watch(sources, meters, limit_seconds=settings.lake.behind_seconds, every_seconds=every)
+        health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, watch.shown)
+        await health.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, watch.stop)
+        logging.getLogger("lake").info(
+            "watching %s; http://%s:%d/metrics", settings.lake.connect_url, settings.worker.http_host, health.port
+        )
+        try:
+            await watch.run()
+        finally:
+            await health.stop()
+
+
+def _connectors(
+    table: Annotated[str, typer.Argument(help="Only this table's.")] = "",
+) -> None:
+    """Print each connector's configuration as `lake up` applies it: common, its own, the overlays and the settings."""
+    from app.lake.connect.config import connector_config
+
+    settings = load_settings(os.environ)
+    print(json.dumps({row.name: connector_config(settings, row) for row in tables_named(table)}, indent=1))

@@ -1,0 +1,86 @@
+"""`./sightline lake gc`: files that no snapshot refers to, and uploads that were never ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.domain.lake import LakeTable
+from app.errors import ConfigurationError
+from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.lake.upkeep.orphans import Rubbish
+
+_HOUR_MS = 3_600_000
+
+
+def attach(lake: typer.Typer) -> None:
+    """Add the verb."""
+    lake.command("gc")(_gc)
+
+
+def _gc(
+    table: TableOption = "",
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", min=0, help="Hours; SIGHTLINE_LAKE_ORPHAN_HOURS when left out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Delete what lies in a table's folder and belongs to no snapshot of it, and end forgotten multipart uploads.
+
+    What is young stays, and what the sink may yet commit. Refuses a table that cannot be read wholly, and a folder in
+    which another table's metadata lie.
+    """
+    settings = load_settings(os.environ)
+    hours = settings.lake.orphan_hours if older_than is None else older_than
+    found = asyncio.run(_run(settings, tables_named(table), hours, dry_run))
+    if json_output:
+        typer.echo(
+            json.dumps(
+                {
+                    name: {"files": len(one.files), "bytes": one.size_bytes, "uploads": len(one.uploads)}
+                    for name, one in found.items()
+                }
+            )
+        )
+        return
+    for name, one in found.items():
+        for file in one.files[:20] if dry_run else ():
+            typer.echo(f"  {file.path}")
+        typer.echo(
+            f"{name}: {len(one.files)} files ({one.size_bytes / 1e6:.1f} MB) and {len(one.uploads)} half uploads "
+            f"{'would go' if dry_run else 'deleted'}"
+        )
+
+
+async def _run(settings: Settings, tables: tuple[LakeTable, ...], hours: float, dry_run: bool) -> dict[str, Rubbish]:
+    from app.lake.iceberg.catalog import open_catalog
+    from app.lake.iceberg.read import TableReader
+    from app.lake.upkeep.orphans import Bounds, find_rubbish, remove
+    from app.lake.upkeep.verify import Limits
+    from app.systems.clock import SystemClock
+    from app.systems.s3.files import LakeStore
+
+    commit_ms = Limits.of(settings.lake).behind_ms
+    if hours * _HOUR_MS < commit_ms:
+        raise ConfigurationError(
+            f"files younger than {commit_ms / _HOUR_MS:.2f} hours (three commits and a timeout) may belong to a commit "
+            "that is under way; give --older-than or SIGHTLINE_LAKE_ORPHAN_HOURS more than that"
+        )
+    bounds = Bounds(int(hours * _HOUR_MS), commit_ms)
+    catalog = await asyncio.to_thread(open_catalog, settings)
+    found = {}
+    async with LakeStore(settings.s3) as store:
+        for row in tables:
+            rubbish = await find_rubbish(TableReader(catalog, settings, row), store, SystemClock(), bounds)
+            if not dry_run:
+                await remove(rubbish, store)
+            found[row.name] = rubbish
+    return found

@@ -1,0 +1,108 @@
+"""`./sightline lake repair` and `lake register`: a table that lost rows, a catalog that lost its tables."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.domain.lake import LakeTable
+from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.lake.upkeep.repair import Repaired
+
+
+def attach(lake: typer.Typer) -> None:
+    """Add the verbs."""
+    lake.command("repair")(_repair)
+    lake.command("register")(_register)
+
+
+def _repair(
+    table: TableOption = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Every record without a row. Only while the connector does not run.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Bring the rows that `lake verify` calls missing from the topics, and leave one of each that is there twice.
+
+    Only what the sink has committed by its own word counts: the rest may be merely late, and exit code 1 says that some
+    of it is later than it should be. Erased rows stay erased. Safe to repeat.
+    """
+    done = asyncio.run(_run(load_settings(os.environ), tables_named(table), force))
+    if json_output:
+        typer.echo(json.dumps([dataclasses.asdict(each) for each in done]))
+    else:
+        for each in done:
+            typer.echo(
+                f"{each.table}: {each.appended} rows brought, {each.removed} doubles taken out, {each.late} late"
+            )
+        if any(each.late for each in done):
+            typer.echo(
+                "late: the sink has not said that it committed these; wait for it, or stop the connector, wait for "
+                "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS and give --force"
+            )
+    raise typer.Exit(1 if any(each.late for each in done) else 0)
+
+
+def _register(
+    table: TableOption = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where the catalog has a table that was made anew; its files stay.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Attach the tables that lie in the warehouse to a catalog that lost them, by their newest metadata files."""
+    done = asyncio.run(_attached(load_settings(os.environ), table, replace))
+    if json_output:
+        typer.echo(json.dumps(done))
+        return
+    for name, words in done.items():
+        typer.echo(f"{name}: {words or 'no files in the warehouse'}")
+
+
+async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -> list[Repaired]:
+    from functools import partial
+
+    from app.lake.iceberg.catalog import open_catalog
+    from app.lake.iceberg.erasures import Erasures
+    from app.lake.iceberg.read import TableReader
+    from app.lake.upkeep.compare import Comparer
+    from app.lake.upkeep.repair import repair
+    from app.lake.upkeep.verify import Limits
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import TopicScanner, sink_offsets
+    from app.systems.registry.avro import Codec
+
+    catalog = await asyncio.to_thread(open_catalog, settings)
+    committed = partial(sink_offsets, settings.kafka)
+    done = []
+    async with TopicScanner(settings.kafka) as scanner:
+        for row in tables:
+            reader = TableReader(catalog, settings, row)
+            comparer = Comparer(scanner, committed, reader, Erasures(catalog, settings))
+            limits = Limits.of(settings.lake)
+            prefix = settings.kafka.prefix
+            done.append(
+                await repair(comparer, reader, scanner, Codec(), SystemClock(), limits, prefix=prefix, force=force)
+            )
+    return done
+
+
+async def _attached(settings: Settings, table: str, replace: bool) -> dict[str, str | None]:
+    from app.lake.iceberg.catalog import open_catalog
+    from app.lake.iceberg.erasures import ERASURES
+    from app.lake.upkeep.register import register
+    from app.systems.s3.files import LakeStore
+
+    catalog = await asyncio.to_thread(open_catalog, settings)
+    rows = (*tables_named(table), *(() if table else (ERASURES,)))
+    async with LakeStore(settings.s3) as store:
+        return {row.name: await register(catalog, settings, row, store, replace=replace) for row in rows}

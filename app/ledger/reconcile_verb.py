@@ -1,0 +1,131 @@
+"""`./sightline reconcile s3://bucket/prefix`: objects that no notification told of."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.ledger.reconcile import Counts, Place
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    cli.command("reconcile")(_reconcile)
+
+
+def _reconcile(
+    place: Annotated[str, typer.Argument(help="s3://bucket or s3://bucket/prefix.")],
+    older_than: Annotated[
+        str, typer.Option(help="Only objects older than this: a notification may take a minute. At least 1m.")
+    ] = "10m",
+    within: Annotated[
+        str, typer.Option(help="Only objects younger than this, because outcomes are kept for 30d at most.")
+    ] = "7d",
+    yes: Annotated[bool, typer.Option("--yes", help="Enqueue what is missing; without it nothing is changed.")] = False,
+    rate: Annotated[str, typer.Option(help="Enqueue at most so many a second, such as 50/s.")] = "",
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List a bucket and find objects without an outcome, a dead letter or a task in flight; with --yes enqueue them.
+
+    They go to the backfill lane. A late notification of the same upload is then a repeat. Costs about 50 MB for a
+    million outcomes in the time looked at, whatever the bucket holds. May be ended and started again at any time.
+    """
+    import asyncio
+
+    from app.errors import ConfigurationError
+    from app.ledger.reconcile import Place
+    from app.verbs.times import bucket_and_prefix, duration_seconds
+
+    bucket, prefix = bucket_and_prefix(place)
+    older_seconds = duration_seconds(older_than, "--older-than")
+    within_seconds = duration_seconds(within, "--within")
+    if older_seconds < 60:
+        raise ConfigurationError("--older-than must be at least 1m: younger objects may still be notified")
+    if not older_seconds < within_seconds <= 30 * 86_400:
+        raise ConfigurationError("--within must lie between --older-than and 30d, the time for which outcomes are kept")
+    per_second = _rate(rate)
+    where = Place(bucket, prefix, int(older_seconds * 1000), int(within_seconds * 1000))
+    counts = asyncio.run(_run(load_settings(os.environ), where, per_second, enqueue=yes))
+    if json_output:
+        import dataclasses
+
+        typer.echo(json.dumps(dataclasses.asdict(counts)))
+        return
+    for example in counts.examples:
+        typer.echo(f"missing: {example}")
+    typer.echo(
+        f"listed={counts.listed} accounted={counts.accounted} missing={counts.missing} enqueued={counts.enqueued} "
+        f"too_young={counts.too_young} too_old={counts.too_old} filtered={counts.filtered}"
+    )
+    if counts.missing and not yes:
+        typer.echo("nothing was changed; --yes enqueues what is missing")
+
+
+def _rate(text: str) -> float | None:
+    from app.errors import ConfigurationError
+
+    if not text:
+        return None
+    try:
+        rate = float(text.removesuffix("/s"))
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e9:
+        raise ConfigurationError(f"--rate {text!r}: give a number of tasks a second, such as 50/s")
+    return rate
+
+
+async def _run(settings: Settings, place: Place, rate_per_second: float | None, *, enqueue: bool) -> Counts:
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from app.domain.filters import UploadFilter
+    from app.ledger.reconcile import ReconcileParts, reconcile
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import AtTime, KafkaProducer, TopicScanner, group_offsets
+    from app.systems.registry.avro import Codec
+    from app.systems.s3.objects import S3ObjectStore
+    from app.topics import PREDICTIONS
+
+    clock = SystemClock()
+    store = S3ObjectStore(settings.s3)
+    producer = KafkaProducer(settings.kafka, "sightline.reconcile") if enqueue else None
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    try:
+        async with TopicScanner(settings.kafka) as scanner:
+            outcomes = await scanner.count(PREDICTIONS, AtTime(clock.now_ms() - place.within_ms))
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+                scanning = bar.add_task("outcomes scanned", total=outcomes)
+                listing = bar.add_task("objects listed", total=None)
+
+                def report(counts: Counts, phase: str) -> None:
+                    if phase == "scanning":
+                        bar.update(scanning, completed=counts.outcomes_scanned)
+                    else:
+                        bar.update(scanning, completed=outcomes)
+                        said = f"objects listed, {counts.missing} missing, {counts.enqueued} enqueued"
+                        bar.update(listing, completed=counts.listed, description=said)
+
+                parts = ReconcileParts(
+                    scanner,
+                    partial(group_offsets, settings.kafka),
+                    Codec(),
+                    clock,
+                    UploadFilter.of(settings),
+                    store,
+                    producer,
+                )
+                return await reconcile(parts, place, rate_per_second=rate_per_second, report=report)
+    finally:
+        if producer is not None:
+            await producer.close()
+        await store.close()

@@ -1,0 +1,131 @@
+"""Which decisions were made lately, and how many today, in Redis.
+
+<prefix>m:<decision id>               "<ms>,<ms>\\t<request digest>\\t" and, once it is published, the record
+<prefix>decided:<day>                 hash: moderator, tab, kind → how many (UTC days)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from app.domain.moderation import SKIP
+from app.ports import ClaimedDecision, Clock
+from app.settings import RedisSettings
+from app.systems.redis.client import connect, redis_errors
+from app.topics import DAY_MS
+from schemas.records import ModerationDecision
+
+# A client that repeats a request a week later asks for something new.
+_CLAIM_MS: Final = 7 * DAY_MS
+_COUNTS_MS: Final = 3 * DAY_MS
+
+# KEYS: claim, counts of the day. ARGV: record, time to live, name of the count, name of the one taken off, time to live
+# of the counts, head for a claim that was lost.
+_MADE: Final = """
+local held = redis.call('GET', KEYS[1])
+local head = ARGV[6]
+if held then
+  local first = string.find(held, '\\t', 1, true)
+  local stop = string.find(held, '\\t', first + 1, true)
+  if #held > stop then return 0 end
+  head = held
+end
+redis.call('SET', KEYS[1], head .. ARGV[1], 'PX', ARGV[2])
+if ARGV[3] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[3], 1) end
+if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[4], -1) end
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+return 1
+"""
+# Redis 6 cannot set only where nothing is and tell what is there by one command.
+# KEYS: claim. ARGV: head for a new one, time to live, now, how old a claim without a record is taken over. A head is
+# "<since>,<last taken at>\t<request digest>\t". Returns what is held, and whether it is the caller's now.
+_CLAIM: Final = """
+local held = redis.call('GET', KEYS[1])
+if not held then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return {ARGV[1], 'new'}
+end
+local comma, tab = string.find(held, ',', 1, true), string.find(held, '\\t', 1, true)
+local taken = tonumber(string.sub(held, comma + 1, tab - 1))
+local unmade = #held == string.find(held, '\\t', tab + 1, true)
+if unmade and tonumber(ARGV[3]) - taken >= tonumber(ARGV[4]) then
+  redis.call('SET', KEYS[1], string.sub(held, 1, comma) .. ARGV[3] .. string.sub(held, tab), 'PX', ARGV[2])
+  return {held, 'taken'}
+end
+return {held, ''}
+"""
+_ABANDON: Final = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, -1) == '\\t' then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
+
+class RedisDecisionLog:
+    """The `DecisionLog` on a Redis server."""
+
+    def __init__(self, settings: RedisSettings, clock: Clock) -> None:
+        self._redis: Any = connect(settings)
+        self._prefix = settings.prefix
+        self._clock = clock
+        self._claim = self._redis.register_script(_CLAIM)
+        self._made = self._redis.register_script(_MADE)
+        self._abandon = self._redis.register_script(_ABANDON)
+
+    def _name(self, decision_id: str) -> str:
+        return f"{self._prefix}m:{decision_id}"
+
+    def _day(self) -> str:
+        day = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).strftime("%Y%m%d")
+        return f"{self._prefix}decided:{day}"
+
+    async def claim(self, decision_id: str, request: str, takeover_ms: int) -> ClaimedDecision:
+        """See `DecisionLog`."""
+        now, digest = self._clock.now_ms(), hashlib.sha256(request.encode()).hexdigest()
+        with redis_errors(self._redis):
+            held, how = await self._claim(
+                keys=[self._name(decision_id)], args=[f"{now},{now}\t{digest}\t", _CLAIM_MS, now, takeover_ms]
+            )
+        times, made_with, wire = held.split(b"\t", 2)
+        same = request if made_with.decode() == digest else ""
+        return ClaimedDecision(how == b"new", how == b"taken", same, int(times.split(b",")[0]), wire or None)
+
+    async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
+        """See `DecisionLog`."""
+        undo = decision.decision == SKIP and decision.reverses is not None
+        counted = "" if undo else f"{decision.moderator}\t{decision.decision}"
+        off = f"{decision.moderator}\t{reversed_kind}" if reversed_kind else ""
+        with redis_errors(self._redis):
+            await self._made(
+                keys=[self._name(decision.decision_id), self._day()],
+                args=[
+                    wire,
+                    _CLAIM_MS,
+                    counted,
+                    off,
+                    _COUNTS_MS,
+                    f"{self._clock.now_ms()},{self._clock.now_ms()}\t\t",
+                ],
+            )
+
+    async def abandon(self, decision_id: str) -> None:
+        """See `DecisionLog`."""
+        with redis_errors(self._redis):
+            await self._abandon(keys=[self._name(decision_id)])
+
+    async def today(self) -> Mapping[tuple[str, str], int]:
+        """See `DecisionLog`."""
+        with redis_errors(self._redis):
+            found = await self._redis.hgetall(self._day())
+        counts: dict[tuple[str, str], int] = {}
+        for name, count in found.items():
+            moderator, _, kind = name.decode().rpartition("\t")
+            counts[moderator, kind] = int(count)
+        return counts
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._redis.aclose()

@@ -1,0 +1,110 @@
+"""`./sightline records park|unpark|ls`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.parking.parked import Park, Parking
+
+_Topic = Annotated[str, typer.Argument(help="The topic, without a prefix (docs/topics.md).")]
+_Partition = Annotated[int, typer.Argument(min=0, help="The partition.")]
+_Offset = Annotated[int, typer.Argument(min=0, help="The offset of the record.")]
+_Agent = Annotated[str, typer.Option(help="The agent that parks it, where more than one reads the topic.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the verb."""
+    group = typer.Typer(no_args_is_help=True, help="Park single records by hand, so that their agent passes them by.")
+    group.command("park")(_park)
+    group.command("unpark")(_unpark)
+    group.command("ls")(_ls)
+    cli.add_typer(group, name="records")
+
+
+def _park(
+    topic: _Topic, partition: _Partition, offset: _Offset, agent: _Agent = "", json_output: _Json = False
+) -> None:
+    """Park one offset: its agent makes a dead letter of the record, with its bytes, and does not handle it.
+
+    A running worker knows within some seconds, a worker that starts before its first record. A record that is in hand
+    already is not interrupted. Exit code 2 when the agent has passed the offset.
+    """
+    import asyncio
+
+    async def run() -> Park:
+        async with _parking() as parking:
+            return await parking.park(topic, partition, offset, agent)
+
+    park = asyncio.run(run())
+    if json_output:
+        typer.echo(json.dumps(park.summary()))
+    else:
+        typer.echo(f"{park.agent} parks {topic}/{partition}/{offset} as dead letter {park.letter_id}")
+
+
+def _unpark(
+    topic: _Topic, partition: _Partition, offset: _Offset, agent: _Agent = "", json_output: _Json = False
+) -> None:
+    """Take a park back: the record is handled when its agent reaches it.
+
+    When the agent has passed the offset, the record is a dead letter: redrive it. Exit code 1 then; 2 when the offset
+    is not parked.
+    """
+    import asyncio
+
+    async def run() -> tuple[Park, bool]:
+        async with _parking() as parking:
+            return await parking.unpark(topic, partition, offset, agent)
+
+    park, passed = asyncio.run(run())
+    if json_output:
+        typer.echo(json.dumps(park.summary() | {"passed": passed}))
+    elif passed:
+        typer.echo(
+            f"{park.agent} has passed {topic}/{partition}/{offset}; the record is a dead letter: "
+            f"./sightline dead-letters redrive {park.letter_id}"
+        )
+    else:
+        typer.echo(f"{park.agent} will handle {topic}/{partition}/{offset}")
+    raise typer.Exit(1 if passed else 0)
+
+
+def _ls(json_output: _Json = False) -> None:
+    """List the parks that were not taken back, and whether their agent has passed them."""
+    import asyncio
+
+    async def run() -> list[tuple[Park, bool]]:
+        async with _parking() as parking:
+            return await parking.ls()
+
+    for park, passed in asyncio.run(run()):
+        if json_output:
+            typer.echo(json.dumps(park.summary() | {"passed": passed}))
+        else:
+            state = f"passed, dead letter {park.letter_id}" if passed else "waiting"
+            typer.echo(f"{park.topic}/{park.partition}/{park.offset}  {park.agent}  by {park.by}  {state}")
+
+
+@asynccontextmanager
+async def _parking() -> AsyncIterator[Parking]:
+    import getpass
+    import socket
+
+    from app.parking.parked import Parking
+    from app.systems.clock import SystemClock
+    from app.systems.kafka.client import TopicScanner
+    from app.systems.registry.avro import Codec
+
+    kafka = load_settings(os.environ).kafka
+    async with TopicScanner(kafka) as scanner:
+        yield Parking(kafka, scanner, Codec(), SystemClock(), f"{getpass.getuser()}@{socket.gethostname()}")

@@ -1,1 +1,0 @@
-"""What runs beside the stream: bridge, reconcile, audit, rescore, dead letters, explain."""

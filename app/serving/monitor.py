@@ -1,0 +1,105 @@
+"""Following what the pipeline publishes, for the figures of the last minutes; only while somebody looks at them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
+
+from app.errors import Poison
+from app.ports import Clock, SourceRecord
+from app.serving.sliding_window import WINDOW_SECONDS, Window
+from app.serving.topic_watch import Following, OpenFollower
+from app.systems.kafka.client import AtTime
+from app.systems.kafka.follow import Since
+from app.topics import FLAGGED, PREDICTIONS
+
+logger = logging.getLogger(__name__)
+WATCHED: Final = (PREDICTIONS, FLAGGED)
+IDLE_SECONDS: Final = 120.0
+# The first question waits for the minutes that lie behind; at 500 records a second these take some seconds.
+_FIRST_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 1.0
+# Decoding one takes some 40 microseconds, so other requests wait 4 ms at most.
+_CHUNK: Final = 100
+
+# The name and the fields of a record, as Codec.fields tells them; raises Poison.
+Fields = Callable[[bytes | None], tuple[str, Mapping[str, Any]]]
+
+
+class Monitor:
+    """The figures of the last five minutes, of all workers together. Started by `asked`, ended when nobody asks."""
+
+    def __init__(self, open_follower: OpenFollower, fields: Fields, clock: Clock) -> None:
+        self._open = open_follower
+        self._fields = fields
+        self._clock = clock
+        self._tasks: asyncio.TaskGroup | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._following: Following | None = None
+        self._settled = asyncio.Event()
+        self._asked_at = 0.0
+        self.window = Window()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be ready for questions meanwhile. An unexpected error in following ends the body."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                self._tasks = None
+                if self._task is not None:
+                    self._task.cancel()
+
+    def follows(self) -> bool:
+        """Whether the topics are being read."""
+        return self._task is not None and not self._task.done()
+
+    async def asked(self) -> str:
+        """Have the window ready as far as it can be in some seconds; return what is missing, "" for nothing."""
+        self._asked_at = self._clock.monotonic()
+        if not self.follows() and self._tasks is not None:
+            self.window = Window()
+            self._settled = asyncio.Event()
+            self._following = Following(self._open, self._clock, self._since())
+            self._task = self._tasks.create_task(self._follow(self._following))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self._settled.wait()
+        if self._following is None or self._following.away:
+            away = "the service ends" if self._following is None else self._following.away
+            return f"what is published cannot be read: {away}"
+        if not self._following.caught_up:
+            return "the last five minutes are still being read; ask again for all of them"
+        return ""
+
+    def _since(self) -> Since:
+        return AtTime(self._clock.now_ms() - WINDOW_SECONDS * 1000)
+
+    async def _follow(self, following: Following) -> None:
+        async with aclosing(following.batches(_POLL_SECONDS)) as batches:
+            async for batch in batches:
+                for first in range(0, len(batch), _CHUNK):
+                    self._count(batch[first : first + _CHUNK])
+                    await asyncio.sleep(0)
+                if following.caught_up or following.away:
+                    self._settled.set()
+                if self._clock.monotonic() - self._asked_at > IDLE_SECONDS:
+                    return
+
+    def _count(self, records: list[SourceRecord]) -> None:
+        now_ms = self._clock.now_ms()
+        for record in records:
+            try:
+                name, fields = self._fields(record.value)
+            except Poison:
+                continue
+            if name == "ImagePrediction":
+                self.window.prediction(fields, record.timestamp_ms, now_ms)
+            elif name == "FlaggedImage":
+                self.window.flag(fields, record.timestamp_ms, now_ms)

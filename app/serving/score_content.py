@@ -1,0 +1,273 @@
+"""One content scored while its caller waits: the engine of the stream, and everything that spares its work.
+
+Known scores (this process's, then the shared cache's) → equal bytes in flight → admission → the missing models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from app.domain.contents import ContentRow, merged, reason_codes
+from app.domain.images import Rejection
+from app.domain.outcomes import REJECTED, SCORED
+from app.domain.policy import Policy, Subject, Verdict, evaluate, may_be_published, published
+from app.errors import DeadlineExceeded, IndexUnavailable, Overloaded
+from app.inference.budget import Ticket
+from app.inference.engine import EngineTimings
+from app.metrics import Meters
+from app.pipeline.contents import Computed, Contents, sha256_of
+from app.ports import Clock, ContentCache
+from app.serving.admission import Admission, Place
+from schemas.records import ModelScores, Rendition, RuleMatch
+
+# An answer of the cache takes a millisecond. One that takes longer than this costs more than it spares.
+_CACHE_SECONDS: Final = 0.25
+# After a failure nobody asks the cache for so long; else each caller in turn would wait for it.
+_CACHE_REST_SECONDS: Final = 2.0
+# Rows on their way to the cache; what comes on top is not kept, which costs work at the next request.
+_MOST_PUTS: Final = 64
+# Answers as known contents get them, some 4 KB each: applying the policy costs more than finding one.
+_KEPT_ANSWERS: Final = 4096
+_NO_TIMINGS: Final = EngineTimings(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredContent:
+    """Scores and policy verdict of one content. `cached`: nothing was computed for this caller.
+
+    `publishable` is false without a policy: nobody said then that the picture is not blocked.
+    """
+
+    sha256: str
+    cached: bool
+    format: str
+    width: int
+    height: int
+    frames: int
+    truncated: bool
+    renditions: tuple[Rendition, ...]
+    size_bytes: int
+    scores: tuple[ModelScores, ...]
+    reasons: tuple[str, ...]
+    publishable: bool
+    action: str
+    rules: tuple[RuleMatch, ...]
+    timings: EngineTimings
+    total_ms: int
+
+
+class ContentScorer:
+    """Scores contents for concurrent callers. Belongs to one event loop; `close` before its engine is closed."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        cache: ContentCache,
+        admission: Admission,
+        *,
+        policy: Policy | None,
+        clock: Clock,
+        meters: Meters,
+    ) -> None:
+        self._contents = contents
+        self._cache = cache
+        self._admission = admission
+        self._policy = policy
+        self._clock = clock
+        self._meters = meters
+        self._cache_rests_until = float("-inf")
+        self._puts: set[asyncio.Task[None]] = set()
+        self._answers: OrderedDict[str, ScoredContent] = OrderedDict()
+        registry = contents.engine.registry
+        self._active = {one.name: (one.version, registry.preprocessing_version(one.name)) for one in registry.manifests}
+        self._thresholds = {(one.name, label): at for one in registry.manifests for label, at in one.thresholds.items()}
+        self._codes = {(one.name, label): why.code for one in registry.manifests for label, why in one.reasons.items()}
+
+    async def score(self, body: bytes, *, deadline: float | None = None) -> ScoredContent | Rejection:
+        """Return the scores of every active model, or why the content is no picture of ours.
+
+        `deadline` is a moment of the clock's `monotonic`. Raises Overloaded at once where it cannot be met or too much
+        is in hand, DeadlineExceeded when it passes; the work is then given up unless others wait for the same bytes.
+        Known contents are answered whatever is in hand. Cancellable.
+        """
+        began = self._clock.monotonic()
+        left = None if deadline is None else max(0.0, deadline - began)
+        answer = "failed"
+        try:
+            async with asyncio.timeout(left) as limit:
+                found, answer = await self._score(body, deadline, began)
+                return found
+        except Overloaded:
+            answer = "refused"
+            raise
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            answer = "deadline"
+            raise DeadlineExceeded("the deadline passed before the picture was scored") from error
+        finally:
+            self._meters.count("sightline_api_scores_total", answer=answer)
+            self._meters.observe("sightline_api_score_seconds", self._clock.monotonic() - began)
+            self._meters.gauge("sightline_api_score_in_flight", self._admission.in_hand)
+
+    def judge(self, rejection: Rejection) -> Verdict | None:
+        """Return what the policy says of a rejected content; None without a policy."""
+        return self._verdict(Subject(REJECTED, rejection.reason.value, ()))
+
+    async def close(self) -> None:
+        """Let go of what is on its way to the cache; the cache itself stays open."""
+        for put in self._puts:
+            put.cancel()
+        await asyncio.gather(*self._puts, return_exceptions=True)
+
+    async def _score(self, body: bytes, deadline: float | None, began: float) -> tuple[ScoredContent | Rejection, str]:
+        sha256 = await sha256_of(body)
+        kept = self._answers.get(sha256)
+        if kept is not None:
+            self._answers.move_to_end(sha256)
+            return replace(kept, total_ms=self._since_ms(began)), "cached"
+        row = await self._known_row(sha256)
+        known = self._known_scores(row)
+        missing = frozenset(self._active) - set(known)
+        if row is not None and not missing:
+            answer = self._scored(sha256, body, row, known, _NO_TIMINGS, began)
+            self._keep(answer)
+            return answer, "cached"
+        computed, joined = await self._compute(sha256, body, missing, known, deadline)
+        if isinstance(computed, Rejection):
+            return computed, "rejected"
+        full = merged(row, computed.row)
+        fresh = frozenset(one.model for one in computed.row.scores)
+        found = {
+            name: replace(one, cached=joined or name not in fresh) for name, one in self._known_scores(full).items()
+        }
+        if not joined:
+            self._put(sha256, full)
+        timings = _NO_TIMINGS if joined else computed.timings
+        return self._scored(sha256, body, full, found, timings, began), "joined" if joined else "computed"
+
+    async def _compute(
+        self,
+        sha256: str,
+        body: bytes,
+        missing: frozenset[str],
+        known: Mapping[str, ModelScores],
+        deadline: float | None,
+    ) -> tuple[Computed | Rejection, bool]:
+        # Who joins costs nothing. Nothing is awaited between this question and `compute`.
+        place: Place | None = None
+        if not self._contents.is_under_way(sha256, missing):
+            place = self._admission.enter(None if deadline is None else deadline - self._clock.monotonic())
+        recent = self._contents.recent(sha256)
+        computed, joined = await self._contents.compute(
+            sha256,
+            body,
+            wanted=missing,
+            known=known,
+            embeddings=recent.embeddings if recent is not None else {},
+            ticket=Ticket(),
+            force=False,
+            freed=place.leave if place is not None else _nothing,
+        )
+        if not joined and not isinstance(computed, Rejection):
+            self._admission.finished()
+        return computed, joined
+
+    def _scored(
+        self,
+        sha256: str,
+        body: bytes,
+        row: ContentRow,
+        found: Mapping[str, ModelScores],
+        timings: EngineTimings,
+        began: float,
+    ) -> ScoredContent:
+        scores = tuple(found[name] for name in self._active if name in found)
+        verdict = self._verdict(Subject(SCORED, "", scores, row.frames, row.truncated, row.renditions))
+        return ScoredContent(
+            sha256=sha256,
+            cached=all(one.cached for one in scores),
+            format=row.format,
+            width=row.width,
+            height=row.height,
+            frames=row.frames,
+            truncated=row.truncated,
+            renditions=row.renditions,
+            size_bytes=len(body),
+            scores=scores,
+            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=row.truncated),
+            publishable=verdict is not None and may_be_published(SCORED, verdict.action),
+            action=verdict.action if verdict is not None else "",
+            rules=verdict.matches if verdict is not None else (),
+            timings=timings,
+            total_ms=self._since_ms(began),
+        )
+
+    def _keep(self, answer: ScoredContent) -> None:
+        # Models and policy are those of the start, so an answer holds as long as the process lives.
+        self._answers[answer.sha256] = answer
+        if len(self._answers) > _KEPT_ANSWERS:
+            self._answers.popitem(last=False)
+
+    def _since_ms(self, began: float) -> int:
+        return round((self._clock.monotonic() - began) * 1000)
+
+    def _verdict(self, subject: Subject) -> Verdict | None:
+        if self._policy is None:
+            return None
+        verdict = evaluate(self._policy, subject)
+        return replace(verdict, matches=published(verdict))
+
+    # --- what is known ---
+
+    def _known_scores(self, row: ContentRow | None) -> dict[str, ModelScores]:
+        if row is None:
+            return {}
+        found = {name: row.find(name, *version) for name, version in self._active.items()}
+        return {name: scores for name, scores in found.items() if scores is not None}
+
+    async def _known_row(self, sha256: str) -> ContentRow | None:
+        recent = self._contents.recent(sha256)
+        if recent is not None:
+            return recent.row
+        if self._clock.monotonic() < self._cache_rests_until:
+            return None
+        try:
+            async with asyncio.timeout(_CACHE_SECONDS):
+                row = await self._cache.get(sha256)
+        except (IndexUnavailable, TimeoutError):
+            self._cache_failed("get")
+            return None
+        if row is not None:
+            self._contents.learn(sha256, row)
+        return row
+
+    def _put(self, sha256: str, row: ContentRow) -> None:
+        """Send a row to the cache while its caller has the answer already."""
+        if self._clock.monotonic() < self._cache_rests_until:
+            return
+        if len(self._puts) >= _MOST_PUTS:
+            self._cache_failed("put")
+            return
+        put = asyncio.create_task(self._put_now(sha256, row))
+        self._puts.add(put)
+        put.add_done_callback(self._puts.discard)
+
+    async def _put_now(self, sha256: str, row: ContentRow) -> None:
+        try:
+            async with asyncio.timeout(_CACHE_SECONDS):
+                await self._cache.put(sha256, row)
+        except (IndexUnavailable, TimeoutError):
+            self._cache_failed("put")
+
+    def _cache_failed(self, what: str) -> None:
+        self._cache_rests_until = self._clock.monotonic() + _CACHE_REST_SECONDS
+        self._meters.count("sightline_api_cache_failures_total", what=what)
+
+
+def _nothing() -> None:
+    """What is freed where nothing was held."""

@@ -1,0 +1,97 @@
+"""Following topics for as long as a process lives: through outages, from where it had come."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+from app.errors import BrokerUnavailable, StartupRefused
+from app.ports import Clock, SourceRecord
+from app.systems.kafka.follow import Part, Since
+
+logger = logging.getLogger(__name__)
+_AGAIN_SECONDS: Final = 1.0
+# A consumer that gives nothing for so long is replaced: nothing can be missed by it, and a deaf one ends like that.
+_QUIET_SECONDS: Final = 300.0
+
+
+class Follower(Protocol):
+    """See TopicFollower."""
+
+    @property
+    def begins(self) -> Mapping[Part, int]:
+        """The offset in each partition at which following began."""
+        ...
+
+    async def poll(self, wait_seconds: float) -> list[SourceRecord]:
+        """Return what is new. Raises BrokerUnavailable."""
+        ...
+
+    async def caught_up(self) -> bool:
+        """Whether all was given that was there when following began."""
+        ...
+
+    async def reach(self) -> None:
+        """Return when the broker answers. Raises BrokerUnavailable."""
+        ...
+
+
+OpenFollower = Callable[[Since], AbstractAsyncContextManager[Follower]]
+
+
+class Following:
+    """Every record once, in the order of its partition, whatever the broker does meanwhile.
+
+    `positions` are the next offsets, of all records that were taken; `away` says why nothing can be read, "" while it
+    can. `caught_up`: all was taken that was there at the first connecting.
+    """
+
+    def __init__(self, open_follower: OpenFollower, clock: Clock, since: Since = None) -> None:
+        self._open = open_follower
+        self._clock = clock
+        self._since = since
+        self.positions: dict[Part, int] = {}
+        self.away = "not connected yet"
+        self.caught_up = False
+        self._told = False
+        self._follower: Follower | None = None
+
+    async def batches(self, wait_seconds: float) -> AsyncGenerator[list[SourceRecord], None]:
+        """Yield what is new, for ever. A batch counts as taken when the next one is asked for.
+
+        An empty one comes after each try to connect, which `away` tells the result of, and when nothing came for
+        `wait_seconds`. Close the iterator (`aclosing`).
+        """
+        while True:
+            try:
+                async with self._open(self.positions or self._since) as follower:
+                    self._follower = follower
+                    self.positions = dict(follower.begins)
+                    if self._told:
+                        logger.info("following again: %s", ", ".join(sorted({topic for topic, _ in self.positions})))
+                    self._told, self.away = False, ""
+                    self.caught_up = self.caught_up or await follower.caught_up()
+                    yield []
+                    heard_at = self._clock.monotonic()
+                    while self._clock.monotonic() - heard_at < _QUIET_SECONDS:
+                        batch = await follower.poll(wait_seconds)
+                        self.caught_up = self.caught_up or await follower.caught_up()
+                        yield batch
+                        for record in batch:
+                            self.positions[record.topic, record.partition] = record.offset + 1
+                        if batch:
+                            heard_at = self._clock.monotonic()
+            except (BrokerUnavailable, StartupRefused) as error:
+                if not self._told:
+                    logger.warning("cannot follow: %s", error)
+                self._told, self.away, self._follower = True, str(error), None
+                yield []
+                await self._clock.sleep(_AGAIN_SECONDS)
+
+    async def reach(self) -> None:
+        """Return when the broker answers over the connection that is there. Raises BrokerUnavailable."""
+        if self._follower is None:
+            raise BrokerUnavailable(self.away)
+        await self._follower.reach()

@@ -1,0 +1,1 @@
+"""Faust: transport, tables in RocksDB, the data folder of a worker."""

@@ -1,0 +1,1 @@
+"""Kafka: reading, publishing, transactions, administration. The only package, beside Faust's, that imports aiokafka."""

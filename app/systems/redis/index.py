@@ -1,0 +1,259 @@
+"""The index in Redis (or Valkey): one string per image, per flagged image, per decision and per content.
+
+A value is one header line (the fact's standing, tab-separated) and the record exactly as it was on its topic, so
+whoever reads the topics can read it. Comparing and setting is one Lua script per fact, atomic in the server, which
+also tells `app/systems/redis/watch.py` of the change.
+Keys of one image share a hash tag, so the scripts hold on a cluster's shard, too.
+
+    <prefix>i:{<bucket>/<key>}            latest outcome, or the tombstone of a removal
+    <prefix>f:{<bucket>/<key>}            latest flag
+    <prefix>o:{…}, <prefix>g:{…}          the same two, of what came by the other reading of its event's key
+    <prefix>v:{<bucket>/<key>}@<version>  tombstone of one version of a versioned object
+    <prefix>p:{<bucket>/<key>}            upload whose outcome is still to come: the header line alone
+    <prefix>e:{<bucket>/<key>}            latest decision of a person
+    <prefix>h:{…}, <prefix>d:{…}          earlier outcomes and all decisions, sorted sets by time, the newest some
+    <prefix>c:{<sha256>}                  latest outcome of these bytes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from redis.exceptions import NoScriptError
+
+from app.domain.standing import (
+    Standing,
+    comes_after,
+    content_standing,
+    other_counts,
+    removes_one_version,
+    same_upload,
+    standing_of,
+)
+from app.errors import IndexUnavailable, Poison
+from app.ports import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload, RecordCodec
+from app.settings import RedisSettings
+from app.systems.redis.client import connect, redis_errors
+from app.systems.redis.index_reads import ReadsTogether
+from app.systems.redis.index_scripts import PUT, PUT_OUTCOME, PUT_PENDING, REMOVE
+from app.systems.redis.watch import changes_channel
+from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
+
+_R = TypeVar("_R")
+_MS_PER_HOUR: Final = 3_600_000
+# Letters of the keys of outcome and flag: by the first reading of the event's key, and by the other.
+_FIRST: Final = ("i", "f")
+_OTHER: Final = ("o", "g")
+_KEYS_OF_IMAGE: Final = 6
+# Longer than all retries of an upload and a day's outage; what is a dead letter by then is no longer under way.
+_PENDING_TTL_MS: Final = 48 * _MS_PER_HOUR
+# Answers of the scripts: stored, or stored where the image has a flag; also a flag that was not stored counts.
+_ALWAYS: Final = 0
+_HAS_FLAG: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Scripts:
+    """Digests of the scripts that the server holds."""
+
+    put: str
+    outcome: str
+    pending: str
+    remove: str
+
+
+class RedisIndex:
+    """The `Index` on a Redis server. Entries of one `apply` travel in one round trip, and so do questions that are
+    asked at the same time."""
+
+    def __init__(self, settings: RedisSettings, codec: RecordCodec) -> None:
+        self._codec = codec
+        self._prefix = settings.prefix
+        self._image_ttl_ms = round(settings.image_days * 24 * _MS_PER_HOUR)
+        self._content_ttl_ms = round(settings.content_days * 24 * _MS_PER_HOUR)
+        self._tombstone_ttl_ms = round(settings.tombstone_hours * _MS_PER_HOUR)
+        self._history = settings.history
+        self._redis: Any = connect(settings)
+        self._scripts: _Scripts | None = None
+        self._reads = ReadsTogether(self._redis)
+
+    async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
+        """Apply `entries` in one round trip; see `Index`."""
+        try:
+            return await self._apply(entries)
+        except IndexUnavailable as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+        # The server was restarted, or its scripts were flushed. What was applied before may be applied again.
+        self._scripts = None
+        return await self._apply(entries)
+
+    async def _apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
+        with redis_errors(self._redis):
+            if self._scripts is None:
+                self._scripts = _Scripts(
+                    *[await self._redis.script_load(text) for text in (PUT, PUT_OUTCOME, PUT_PENDING, REMOVE)]
+                )
+            pipe = self._redis.pipeline(transaction=False)
+            owners: list[tuple[Image, int] | None] = []
+            for entry in entries:
+                self._queue(pipe, owners, entry, self._scripts)
+            answers = await pipe.execute()
+        pairs = zip(owners, answers, strict=True)
+        return tuple(dict.fromkeys(owner[0] for owner, answer in pairs if owner is not None and answer >= owner[1]))
+
+    def _queue(self, pipe: Any, owners: list[tuple[Image, int] | None], entry: IndexEntry, scripts: _Scripts) -> None:
+        """Queue what `entry` asks for; `owners` gets one for each command: the image whose flag may be another one
+        where the answer is at least so much, or None."""
+        record = entry.record
+        image = f"{{{record.bucket}/{record.key}}}"
+        key = partial(self._key, image)
+        tombstone = f"{key('v')}@{record.version_id or ''}"
+        channel = changes_channel(self._prefix, record.bucket, record.key)
+        standing = standing_of(record)
+        header = _header(standing)
+        outcome, flag = (key(letter) for letter in (_OTHER if standing.other_reading else _FIRST))
+        owner = (record.bucket, record.key)
+        match record:
+            case ImagePrediction():
+                wire = self._codec.encode(dataclasses.replace(record, previous=())) if record.previous else entry.wire
+                keys = (outcome, tombstone, flag, key("h"), key("p"))
+                pipe.evalsha(scripts.outcome, 5, *keys, header + wire, self._image_ttl_ms, channel, self._history)
+                owners.append((owner, _HAS_FLAG))
+                if record.sha256:
+                    value = _header(content_standing(record)) + wire
+                    content = f"{self._prefix}c:{{{record.sha256}}}"
+                    pipe.evalsha(scripts.put, 2, content, content, value, self._content_ttl_ms, "")
+                    owners.append(None)
+            case FlaggedImage():
+                pipe.evalsha(scripts.put, 2, flag, tombstone, header + entry.wire, self._image_ttl_ms, channel)
+                owners.append((owner, _ALWAYS))
+            case ModerationDecision():
+                decision = key("e")
+                value = header + entry.wire
+                pipe.evalsha(scripts.put, 2, decision, tombstone, value, self._image_ttl_ms, channel)
+                pipe.zadd(key("d"), {entry.wire: record.decided_at_ms})
+                pipe.zremrangebyrank(key("d"), 0, -1 - self._history)
+                owners += [(owner, _ALWAYS), None, None]
+                if self._image_ttl_ms:
+                    pipe.pexpire(key("d"), self._image_ttl_ms)
+                    owners.append(None)
+            case ImageTask():
+                outcomes = (key(_FIRST[0]), key(_OTHER[0]))
+                pipe.evalsha(scripts.pending, 4, key("p"), *outcomes, tombstone, header, _PENDING_TTL_MS, channel)
+                owners.append(None)
+            case ImageRemoved():
+                one_version = removes_one_version(record)
+                # A version's id belongs to one object, by whatever reading its outcome came.
+                for letters in (_FIRST, _OTHER) if one_version else (_OTHER if standing.other_reading else _FIRST,):
+                    places = (key(letters[0]), tombstone, key(letters[1]), key("h"), key("p"))
+                    ttl, one = self._tombstone_ttl_ms, "1" if one_version else "0"
+                    pipe.evalsha(scripts.remove, 5, *places, header, ttl, channel, self._history, one)
+                    owners.append((owner, _HAS_FLAG))
+
+    def _key(self, image: str, letter: str) -> str:
+        return f"{self._prefix}{letter}:{image}"
+
+    async def image(self, bucket: str, key: str) -> IndexedImage | None:
+        """Return what is known of bucket/key; see `Index`."""
+        return self._image(bucket, key, await self._reads.read(self._image_keys(bucket, key)))
+
+    async def images(self, images: Sequence[Image]) -> Sequence[IndexedImage | None]:
+        """Return what is known of each; see `Index`."""
+        keys = [name for bucket, key in images for name in self._image_keys(bucket, key)]
+        values = await self._reads.read(keys) if keys else []
+        rows = zip(*[iter(values)] * _KEYS_OF_IMAGE, strict=True)
+        return [self._image(bucket, key, row) for (bucket, key), row in zip(images, rows, strict=True)]
+
+    def _image_keys(self, bucket: str, key: str) -> list[str]:
+        image = f"{{{bucket}/{key}}}"
+        return [f"{self._prefix}{letter}:{image}" for letter in (*_FIRST, *_OTHER, "p", "e")]
+
+    def _image(self, bucket: str, key: str, row: Sequence[bytes | None]) -> IndexedImage | None:
+        stored, flag_value, other, other_flag, pending_value, decision_value = row
+        first = None if stored is None else _split(stored)[0]
+        if other is not None and other_counts(first, dataclasses.replace(_split(other)[0], other_reading=True)):
+            stored, flag_value = other, other_flag
+        pending, awaited = None, None
+        if pending_value is not None:
+            awaited = _split(pending_value)[0]
+            pending = PendingUpload(awaited.id, awaited.decided_at_ms)
+        if stored is None:
+            return None if pending is None else IndexedImage(bucket, key, None, None, None, None, pending)
+        standing, wire = _split(stored)
+        if awaited is not None and not comes_after(awaited, standing):
+            pending = None
+        if standing.removal:
+            return IndexedImage(bucket, key, None, None, standing.event_time_ms, None, pending)
+        prediction = self._decode(wire, ImagePrediction)
+        flag = self._of_same_upload(flag_value, standing, FlaggedImage)
+        decision = self._of_same_upload(decision_value, standing, ModerationDecision)
+        return IndexedImage(bucket, key, prediction, flag, None, decision, pending)
+
+    def _of_same_upload(self, value: bytes | None, standing: Standing, record: type[_R]) -> _R | None:
+        if value is None:
+            return None
+        found, wire = _split(value)
+        return self._decode(wire, record) if same_upload(found, standing) else None
+
+    async def history(self, bucket: str, key: str) -> ImageHistory:
+        """Return what is kept; see `Index`."""
+        name = partial(self._key, f"{{{bucket}/{key}}}")
+        with redis_errors(self._redis):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrevrange(name("h"), 0, -1)
+            pipe.zrevrange(name("d"), 0, -1)
+            pipe.mget(name(_FIRST[0]), name(_OTHER[0]))
+            kept, decided, latest = await pipe.execute()
+        split = [_split(value) for value in (*latest, *kept) if value is not None]
+        outcomes = {
+            (standing.id, standing.decided_at_ms): self._decode(wire, ImagePrediction)
+            for standing, wire in split
+            if not standing.removal
+        }
+        return ImageHistory(
+            tuple(sorted(outcomes.values(), key=lambda one: one.scored_at_ms, reverse=True)),
+            tuple(self._decode(wire, ModerationDecision) for wire in decided),
+        )
+
+    async def content(self, sha256: str) -> ImagePrediction | None:
+        """Return the latest outcome of these bytes; see `Index`."""
+        (stored,) = await self._reads.read([f"{self._prefix}c:{{{sha256}}}"])
+        return None if stored is None else self._decode(_split(stored)[1], ImagePrediction)
+
+    def _decode(self, wire: bytes, record: type[_R]) -> _R:
+        try:
+            return self._codec.decode_as(wire, record)
+        except Poison as poison:
+            raise IndexUnavailable(f"the index holds a value that is not ours ({poison}); rebuild it") from poison
+
+    async def close(self) -> None:
+        """Release connections."""
+        self._reads.close()
+        await self._redis.aclose()
+
+
+def _header(standing: Standing) -> bytes:
+    fields = (
+        "1" if standing.removal else "0",
+        standing.dialect,
+        standing.order_key,
+        str(standing.event_time_ms),
+        str(standing.decided_at_ms),
+        standing.id,
+        standing.version_id,
+    )
+    # An event may name anything a version; a separator inside a field must not break the line.
+    return ("\t".join(field.replace("\t", " ").replace("\n", " ") for field in fields) + "\n").encode()
+
+
+def _split(value: bytes) -> tuple[Standing, bytes]:
+    # By which reading it came says the key that the value lies under.
+    line, _, wire = value.partition(b"\n")
+    removal, dialect, order_key, event_time, decided_at, identity, version = line.decode().split("\t")
+    standing = Standing(removal == "1", dialect, order_key, int(event_time), int(decided_at), identity, version)
+    return standing, wire

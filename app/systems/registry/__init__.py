@@ -1,0 +1,1 @@
+"""Schema registry and Avro: bytes from records, records from bytes."""

@@ -1,0 +1,1 @@
+"""S3: read and write objects, signed requests, credentials, health of stores."""
