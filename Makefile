@@ -29,7 +29,7 @@ test-fault: .venv/.dev ## the tests that kill, freeze and cut
 	$(PY) -m pytest tests/fault
 
 test-browser: .venv/.dev ## the console in a real browser (Chromium), and the API fuzzed by its own document
-	$(PY) -m pytest tests/browser tests/integration/test_api_fuzz.py
+	$(PY) -m pytest tests/browser tests/integration/api/test_fuzz.py
 
 screenshots: .venv/.dev ## takes the pictures in docs/screenshots again, by the tests that they show
 	SCREENSHOTS=docs/screenshots REQUIRE_SERVICES=1 $(PY) -m pytest tests/browser/test_screenshots.py

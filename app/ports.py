@@ -1,6 +1,7 @@
 """What the core needs from outside, as Protocols whose docstrings are contracts.
 
-Adapters implement them; app/adapters/memory.py holds their twins for tests; tests/contract runs one suite on both.
+Adapters in app/systems and in the features implement them. tests/support/memory holds in-memory implementations;
+tests/contract runs one suite on both.
 """
 
 from __future__ import annotations

@@ -6,4 +6,4 @@ from hypothesis import settings
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
-pytest_plugins = ("tests.support.devices", "tests.support.stack", "tests.support.connect")
+pytest_plugins = ("tests.support.devices", "tests.support.stack", "tests.support.lake.connect")

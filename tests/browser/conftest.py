@@ -9,8 +9,8 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from app.stack.local import LocalStack
-from tests.support.browser import running_browser
-from tests.support.console import Console, running_console
+from tests.support.api.browser import running_browser
+from tests.support.api.console import Console, running_console
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

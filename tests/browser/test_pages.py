@@ -8,11 +8,11 @@ from typing import Literal
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.support.browser import PHONE
-from tests.support.console import Console
+from tests.support.api.browser import PHONE
+from tests.support.api.console import Console
+from tests.support.api.page_audit import contrast, structure, tab_through
 from tests.support.eventually import eventually
 from tests.support.marketplace import BLOCKED, BROKEN, FLAGGED_IMAGES, NOTIFIED, REVIEWED, traffic
-from tests.support.page_audit import contrast, structure, tab_through
 
 pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 TOO_WIDE = """(width) => [...document.querySelectorAll("body *")]

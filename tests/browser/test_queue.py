@@ -13,7 +13,7 @@ from playwright.async_api import Page, expect
 from app.stack.local import REDIS, LocalStack
 from app.topics import DECISIONS, LABELS
 from schemas.records import Label, ModerationDecision
-from tests.support.console import Console, Who
+from tests.support.api.console import Console, Who
 from tests.support.eventually import eventually
 from tests.support.marketplace import FLAGGED_IMAGES, ODD_KEYS, listings
 

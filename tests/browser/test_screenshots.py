@@ -12,8 +12,8 @@ from PIL import Image
 from playwright.async_api import FilePayload, Page, expect
 
 from tests.browser.test_pages import address, filled
-from tests.support.browser import PHONE
-from tests.support.console import Console, Who, pictures_folder
+from tests.support.api.browser import PHONE
+from tests.support.api.console import Console, Who, pictures_folder
 from tests.support.eventually import eventually
 from tests.support.marketplace import offer, traffic
 

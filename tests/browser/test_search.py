@@ -16,7 +16,7 @@ from playwright.async_api import FilePayload, Page, expect
 
 from app.domain.identity import image_key
 from app.topics import PREDICTIONS, REMOVED
-from tests.support.console import Console
+from tests.support.api.console import Console
 from tests.support.eventually import eventually
 from tests.support.marketplace import ODD_KEYS, Listing, offer, photograph
 from tests.support.outcomes import removal

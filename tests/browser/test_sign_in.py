@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
-from tests.support.console import Console
+from tests.support.api.console import Console
 
 pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="session")]
 

@@ -18,7 +18,7 @@ from app.inference.decoding.pool import DecodePool, Decoding
 from app.inference.decoding.process import PreparedImage
 from app.inference.decoding.protocol import PrepareJob, ThumbnailJob
 from app.settings import InferenceSettings, LimitSettings
-from tests.support.decoding import InlineDecoding
+from tests.support.decoding.inline import InlineDecoding
 from tests.support.pictures import encoded, jpeg, noise, plain
 from tests.support.toy_models import INPUT, WIDE_INPUT
 

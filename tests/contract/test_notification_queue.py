@@ -15,7 +15,7 @@ from app.ports import NotificationQueue, QueueMessage
 from app.settings import S3Settings, Secret, SqsSettings
 from app.stack.local import LocalStack
 from app.systems.clock import SystemClock
-from tests.integration.test_ingest_bridge import client
+from tests.integration.bridge.test_bridge import client
 from tests.support.eventually import eventually
 from tests.support.memory.queue import MemoryQueue
 from tests.support.stack import TestNames

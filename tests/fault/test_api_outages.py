@@ -25,9 +25,9 @@ from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
 from app.systems.registry.avro import Codec
 from app.topics import DECISIONS
 from schemas.records import ModerationDecision
+from tests.support.api.on_real_servers import RealApi, make_key, real_api
 from tests.support.eventually import eventually
 from tests.support.outcomes import flag_of, prediction
-from tests.support.real_api import RealApi, make_key, real_api
 from tests.support.redis_process import RedisProcess
 from tests.support.whole_pipeline import VerbProcess
 

@@ -15,11 +15,11 @@ import pytest
 
 from app.stack.local import LocalStack
 from app.streaming.failstop import EXIT_FAILED
-from tests.support.archive import ArchiveRig, archive_rig
 from tests.support.eventually import eventually
+from tests.support.lake.archive import ArchiveRig, archive_rig
 from tests.support.stack import TEST_PARTITIONS, TestNames
-from tests.support.store_proxy import Fault, StoreProxy
-from tests.support.streaming import Supervisor, WorkerProcess, spread
+from tests.support.stores.proxy import Fault, StoreProxy
+from tests.support.streaming.driver import Supervisor, WorkerProcess, spread
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
 

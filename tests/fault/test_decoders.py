@@ -17,8 +17,8 @@ from app.inference.decoding.pool import DecodePool
 from app.inference.decoding.process import PreparedImage
 from app.inference.decoding.protocol import Job, PrepareJob, ThumbnailJob
 from app.settings import InferenceSettings, LimitSettings
+from tests.support.decoding.hostile import NAME
 from tests.support.eventually import eventually
-from tests.support.hostile_decoder import NAME
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.toy_models import INPUT, WIDE_INPUT
 
@@ -181,7 +181,7 @@ async def test_children_end_with_their_parent(tmp_path: os.PathLike[str]) -> Non
         "import asyncio\n"
         "from app.inference.budget import Ticket\n"
         "from app.inference.decoding.pool import DecodePool\n"
-        "from tests.support.hostile_decoder import NAME\n"
+        "from tests.support.decoding.hostile import NAME\n"
         "from tests.fault.test_decoders import INFERENCE, LIMITS, THUMBNAIL\n"
         "async def main():\n"
         "    pool = DecodePool(LIMITS, INFERENCE, work=NAME)\n"

@@ -13,8 +13,8 @@ from app.stack.local import KAFKA, LocalStack
 from app.systems.kafka.client import KafkaProducer
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
+from tests.support.api.over_http import LiveApi, live_api, live_settings, server_events
 from tests.support.eventually import eventually
-from tests.support.live_api import LiveApi, live_api, live_settings, server_events
 from tests.support.outcomes import flag_of, prediction
 
 pytestmark = pytest.mark.services

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from app.stack.local import KAFKA, LocalStack
-from tests.integration.test_ingest_bridge import bridge, environment, keys_bridged, put, queue_is_empty
+from tests.integration.bridge.test_bridge import bridge, environment, keys_bridged, put, queue_is_empty
 from tests.support.eventually import eventually
 from tests.support.stack import TestNames
 

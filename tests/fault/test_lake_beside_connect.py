@@ -9,7 +9,7 @@ import pytest
 
 from app.stack.local import CONNECT
 from app.topics import PREDICTIONS
-from tests.support.connect import LakeInstallation, made_predictions
+from tests.support.lake.connect import LakeInstallation, made_predictions
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(590)]
 

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.stack.local import CONNECT
 from app.topics import PREDICTIONS
-from tests.support.connect import LakeInstallation, made_predictions
 from tests.support.eventually import eventually
+from tests.support.lake.connect import LakeInstallation, made_predictions
 
 pytestmark = pytest.mark.services
 

@@ -18,7 +18,7 @@ from app.lake.iceberg.erase import Eraser, Image
 from app.lake.iceberg.expire import expire_snapshots
 from app.lake.upkeep.compact import Days, compact
 from app.stack.local import LocalStack
-from tests.support.lake import StagedLake, lake_settings, made_records, predictions
+from tests.support.lake.written_lake import StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames
 
 pytestmark = pytest.mark.services

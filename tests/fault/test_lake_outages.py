@@ -22,8 +22,8 @@ from app.stack.options import ACCESS_KEY, SECRET_KEY
 from app.systems.registry.avro import released_schemas
 from app.systems.registry.client import SchemaRegistry, subject_of
 from app.topics import PREDICTIONS
-from tests.support.connect import COMMIT_SECONDS, LakeInstallation, encoded_with, made_predictions
 from tests.support.eventually import eventually
+from tests.support.lake.connect import COMMIT_SECONDS, LakeInstallation, encoded_with, made_predictions
 from tests.support.stack import TestNames
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]

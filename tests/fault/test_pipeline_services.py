@@ -23,14 +23,14 @@ from app.systems.registry.avro import Codec
 from app.systems.s3.admin import StoreAccess, create_bucket
 from app.systems.s3.put import Uploader
 from app.topics import RETRIES_30S, TASKS, UPLOADS
+from tests.support.event_messages import message, record
 from tests.support.eventually import eventually
 from tests.support.outcomes import prediction
 from tests.support.redis_process import RedisProcess
 from tests.support.stack import TestNames
-from tests.support.store_proxy import Fault, StoreProxy
-from tests.support.streaming import WorkerProcess
+from tests.support.stores.proxy import Fault, StoreProxy
+from tests.support.streaming.driver import WorkerProcess
 from tests.support.whole_pipeline import WholePipeline, check_clean, nsfw_settings, whole_pipeline
-from tests.unit.ingest.messages import message, record
 
 IMAGES = 120
 # How long workers may take to start and to handle all on a machine that does other work beside.

@@ -19,7 +19,7 @@ from app.settings import S3Settings, Secret
 from app.systems.s3.credentials import ChainCredentials
 from app.systems.s3.objects import S3ObjectStore
 from tests.support.eventually import eventually
-from tests.support.faulty_store import FaultyStore, closed, cut, dripping, endless, error, stalled, whole
+from tests.support.stores.faulty import FaultyStore, closed, cut, dripping, endless, error, stalled, whole
 
 BODY = bytes(range(256)) * 500
 REF = ObjectRef("bucket", "photos/a b.jpg", None, "e1", len(BODY))

@@ -21,9 +21,9 @@ from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
 from app.systems.s3.put import Uploader
 from app.systems.s3.write import S3WriteStore
-from tests.support.faulty_store import FaultyStore, whole
-from tests.support.odd_answers import ODD_ANSWERS, raw
 from tests.support.outcomes import prediction
+from tests.support.stores.faulty import FaultyStore, whole
+from tests.support.stores.odd_answers import ODD_ANSWERS, raw
 
 BODY = b"a picture"
 REF = ObjectRef("bucket", "photo.jpg", None, "e1", len(BODY))

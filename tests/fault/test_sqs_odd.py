@@ -14,7 +14,7 @@ from app.bridge.sqs import SqsQueue
 from app.errors import QueueUnavailable
 from app.ports import QueueMessage
 from app.settings import S3Settings, Secret, SqsSettings
-from tests.support.loopback_server import LoopbackServer
+from tests.support.stores.loopback_server import LoopbackServer
 
 GOOD = {"MessageId": "m1", "ReceiptHandle": "r1", "Body": "{}"}
 

@@ -19,11 +19,11 @@ from app.streaming.suspects import CRASHED_WORKER, CRASHES
 from app.systems.kafka.client import TopicScanner
 from app.topics import TASKS
 from schemas.records import ImageTask
+from tests.support.decoding.memory_limit import memory_limit
 from tests.support.eventually import eventually
-from tests.support.killing_worker import CGROUP_VARIABLE, KillingWorker
-from tests.support.memory_limit import memory_limit
 from tests.support.pictures import encoded, jpeg, noise
 from tests.support.stack import TestNames
+from tests.support.streaming.killing_worker import CGROUP_VARIABLE, KillingWorker
 from tests.support.whole_pipeline import WholePipeline, whole_pipeline
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]

@@ -24,7 +24,7 @@ from app.systems.kafka.client import TopicScanner
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
-from tests.support.streaming import (
+from tests.support.streaming.driver import (
     CLEAN,
     CommittedReader,
     Fleet,

@@ -30,7 +30,7 @@ from app.systems.s3.put import Uploader
 from app.topics import FLAGGED, PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction, Record
 from tests.support.stack import TestNames
-from tests.support.streaming import WorkerProcess
+from tests.support.streaming.driver import WorkerProcess
 from tests.support.verbs import clean_environment, run_verb_together
 
 AGENTS = ("identify", "score", "moderate", "index")

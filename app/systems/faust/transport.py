@@ -9,7 +9,7 @@
   it in its one loop: no live upload would be read while backfill is worked off, no retry that is due while those of an
   hour are not.
 
-Private methods are overridden here; tests/unit/streaming/test_pins.py fails when their source changes.
+Private methods are overridden here; tests/unit/systems/faust/test_pins.py fails when their source changes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from tests.support.loopback_server import LoopbackServer
+from tests.support.stores.loopback_server import LoopbackServer
 
 _PAGE: Final = (b"<!doctype html><title>oracle</title>", "text/html")
 _EMPTY: Final = (b"", "text/plain")

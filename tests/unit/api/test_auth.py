@@ -20,7 +20,7 @@ from app.api.guards.auth import Caller, allow
 from app.api.parts import ApiParts
 from app.domain.api_keys import SCOPES, Token
 from app.settings import ApiSettings, Settings
-from tests.support.api import bearer, client_of, give_key, memory_parts
+from tests.support.api.in_process import bearer, client_of, give_key, memory_parts
 from tests.support.manual_clock import ManualClock
 from tests.support.memory.sessions import MemorySessions
 

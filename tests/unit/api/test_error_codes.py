@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.api import problems, routes_decisions
+from app.api import problems
+from app.api.routes import decisions as routes_decisions
 from app.domain.images import RejectReason
 from app.serving.references import NO_SUCH_OBJECT, NOT_SERVED
 from app.settings import ROOT
@@ -18,24 +19,24 @@ _ROW = re.compile(r"^\| `([a-z_]+)` \| (\d{3}|any) \| .+ \|$", re.MULTILINE)
 COMPUTED = {
     ("problems.py", "_CODES[status]"),
     ("problems.py", "_CODES.get(status, 'refused')"),
-    ("routes_decisions.py", "refused.code"),
-    ("routes_preview.py", "found.reason.value"),
-    ("routes_score.py", "error.code"),
-    ("routes_score.py", "found.code"),
-    ("routes_score.py", "rejection.reason.value"),
+    ("decisions.py", "refused.code"),
+    ("preview.py", "found.reason.value"),
+    ("score.py", "error.code"),
+    ("score.py", "found.code"),
+    ("score.py", "rejection.reason.value"),
 }
 
 
 def calls(folder: str, name: str) -> Iterator[tuple[Path, ast.Call]]:
-    for path in sorted((ROOT / folder).glob("*.py")):
+    for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name and node.args:
                 yield path, node
 
 
 def first_words(name: str) -> set[str]:
-    """The literal first arguments of calls of `name` in the services."""
-    return {str(one.args[0].value) for _, one in calls("app/services", name) if isinstance(one.args[0], ast.Constant)}
+    """The literal first arguments of calls of `name` in the application."""
+    return {str(one.args[0].value) for _, one in calls("app", name) if isinstance(one.args[0], ast.Constant)}
 
 
 def raised() -> Told:
@@ -65,4 +66,4 @@ def test_every_refusal_of_a_decision_has_a_status() -> None:
 
 
 def test_every_absence_is_one_of_two() -> None:
-    assert {ast.unparse(one.args[0]) for _, one in calls("app/services", "Absent")} == {"NOT_SERVED", "NO_SUCH_OBJECT"}
+    assert {ast.unparse(one.args[0]) for _, one in calls("app", "Absent")} == {"NOT_SERVED", "NO_SUCH_OBJECT"}

@@ -15,7 +15,7 @@ from app.api.parts import ApiParts
 from app.ports import IndexEntry
 from app.systems.clock import SystemClock
 from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
-from tests.support.api import bearer, client_of, give_key, memory_parts
+from tests.support.api.in_process import bearer, client_of, give_key, memory_parts
 from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import decision_of, flag_of, prediction, removal, task_of
 

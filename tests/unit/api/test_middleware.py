@@ -25,7 +25,7 @@ from app.api.routes.score import router as score
 from app.errors import BrokerUnavailable
 from app.settings import ApiSettings, Settings, WorkerSettings
 from app.systems.prometheus import PrometheusMeters
-from tests.support.api import bearer, client_of, give_key, memory_parts
+from tests.support.api.in_process import bearer, client_of, give_key, memory_parts
 
 MIB = 1024 * 1024
 

@@ -12,7 +12,7 @@ from app.api.application import build_application
 from app.api.guards.auth import Caller, allow
 from app.api.paths import image_key
 from app.api.routes.system import router as system
-from tests.support.api import client_of, memory_parts
+from tests.support.api.in_process import client_of, memory_parts
 
 
 async def _image(

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from app.api.answers import json_answer
 from app.api.application import build_application
 from app.api.paths import image_key
-from tests.support.api import client_of, memory_parts
+from tests.support.api.in_process import client_of, memory_parts
 
 Where = Annotated[tuple[str, str], Depends(image_key)]
 

@@ -28,15 +28,15 @@ from app.serving.references import ReferencedObjects
 from app.serving.scoring import Scoring
 from app.settings import ApiSettings, S3Settings, Settings
 from app.systems.clock import SystemClock
-from tests.support.api import bearer, client_of, give_key, memory_parts
-from tests.support.counted import CountedMeters
-from tests.support.decoding import InlineDecoding
+from tests.support.api.in_process import bearer, client_of, give_key, memory_parts
+from tests.support.api.scoring import POLICY
+from tests.support.decoding.inline import InlineDecoding
 from tests.support.eventually import eventually
 from tests.support.memory.contents import MemoryContents
 from tests.support.memory.index import MemoryIndex
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.pictures import encoded, jpeg, noise
-from tests.support.score_api import POLICY
+from tests.support.streaming.counted import CountedMeters
 from tests.support.toy_models import ToyModels
 
 GREEN = jpeg((0, 250, 0))

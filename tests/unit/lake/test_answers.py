@@ -14,8 +14,8 @@ import pytest
 from app.lake.sql.answers import PAGE, answered, questions, with_answers
 from app.lake.sql.duckdb_session import Duck
 from schemas.records import ImagePrediction
-from tests.support.lake_tables import lake_in_memory, rows_by_name
-from tests.support.lake_week import BLURRY, DAYS, TEXT, Week, made_week, value_of
+from tests.support.lake.tables import lake_in_memory, rows_by_name
+from tests.support.lake.week import BLURRY, DAYS, TEXT, Week, made_week, value_of
 
 QUESTIONS = questions(PAGE.read_text(encoding="utf-8"))
 Rows = list[tuple[Any, ...]]

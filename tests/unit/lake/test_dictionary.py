@@ -10,7 +10,7 @@ from app.lake.sql.dictionary import dictionary
 from app.lake.sql.schema import table_columns
 from app.lake.sql.session import views_of
 from app.settings import InferenceSettings, load_settings
-from tests.support.lake_tables import lake_in_memory
+from tests.support.lake.tables import lake_in_memory
 
 
 def test_tables_and_views_are_as_the_engine_sees_them() -> None:

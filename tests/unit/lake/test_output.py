@@ -15,7 +15,7 @@ from app.errors import QueryRefused
 from app.lake.sql.output import aligned, write_csv, write_json
 from app.lake.sql.plan import PlannedTable, files_read, plan_lines
 from app.lake.sql.plot import plot
-from tests.support.lake_tables import lake_in_memory, rows_by_name
+from tests.support.lake.tables import lake_in_memory, rows_by_name
 
 NAMES = ("name", "n", "at", "nested", "bytes", "none")
 ROW: tuple[Any, ...] = ("a,b", Decimal(7), datetime(2026, 11, 23, 9, tzinfo=UTC), [{"x": 1.5}], b"\x00\xff", None)

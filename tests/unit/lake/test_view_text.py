@@ -11,7 +11,7 @@ from app.lake.sql.dialects import DIALECTS
 from app.lake.sql.labels import model_columns
 from app.lake.sql.session import tables_in, views_of
 from app.settings import InferenceSettings, load_settings
-from tests.support.lake_tables import lake_in_memory, rows_by_name
+from tests.support.lake.tables import lake_in_memory, rows_by_name
 
 
 def _manifest(**changes: object) -> ModelManifest:

@@ -21,7 +21,7 @@ from schemas.records import (
     ModerationDecision,
     Record,
 )
-from tests.support.lake_tables import DAY_MS, Published, lake_in_memory, rows_by_name
+from tests.support.lake.tables import DAY_MS, Published, lake_in_memory, rows_by_name
 from tests.support.memory.index import MemoryIndex
 from tests.support.outcomes import CATEGORY_LABELS, EVENT_MS, flag_of, labelled, prediction, removal, scores
 from tests.support.schema_examples import newest_example

@@ -27,7 +27,7 @@ from app.systems.clock import SystemClock
 from app.topics import PREDICTIONS
 from tests.support.eventually import eventually
 from tests.support.memory.streams import MemoryLog, MemorySource, MemoryTables
-from tests.support.processors import prediction_of
+from tests.support.streaming.processors import prediction_of
 
 LIVE = SourcePartition("image.tasks.v1", 0)
 BACKFILL = SourcePartition("image.backfill.v1", 0)

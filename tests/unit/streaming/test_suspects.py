@@ -18,7 +18,7 @@ from app.systems.registry.avro import Codec
 from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter
 from tests.support.eventually import eventually
-from tests.support.processors import prediction_of
+from tests.support.streaming.processors import prediction_of
 from tests.unit.streaming.test_lane import BACKFILL, FAST, LIVE, Bench, Script, output
 
 
