@@ -81,8 +81,8 @@ def make_token(id_entropy: bytes, secret_entropy: bytes) -> Token:
 
 def parse_token(text: str) -> Token | None:
     """Return the parts of a token, None for what is none."""
-    found = _TOKEN.fullmatch(text)
-    return None if found is None else Token(found[1], found[2])
+    match = _TOKEN.fullmatch(text)
+    return None if match is None else Token(match[1], match[2])
 
 
 def scopes_of(words: Iterable[str]) -> frozenset[Scope]:
@@ -115,12 +115,16 @@ def key_of(key_id: str, body: str) -> ApiKey | None:
     A scope that this version does not know is left out: the key may do the rest.
     """
     try:
-        told: Any = json.loads(body)
+        fields: Any = json.loads(body)
     except ValueError:
         return None
-    match told:
+    match fields:
         case {"name": str(name), "scopes": list(scopes), "secret_sha256": str(secret_sha256), "created_ms": created_ms}:
-            expires_ms, rate, revoked = told.get("expires_ms"), told.get("rate_per_second"), told.get("revoked", False)
+            expires_ms, rate, revoked = (
+                fields.get("expires_ms"),
+                fields.get("rate_per_second"),
+                fields.get("revoked", False),
+            )
         case _:
             return None
     if not (

@@ -50,22 +50,22 @@ class FileRange:
         }
 
 
-def range_of(told: Mapping[str, str], key: str) -> FileRange:
+def range_of(metadata: Mapping[str, str], key: str) -> FileRange:
     """Return the range that the metadata of the object `key` tells. Raises ArchiveBroken where name and it disagree."""
     try:
-        found = FileRange(
-            told["topic"],
-            int(told["partition"]),
-            int(told["start"]),
-            int(told["read-from"]),
-            int(told["end"]),
-            int(told["records"]),
+        file = FileRange(
+            metadata["topic"],
+            int(metadata["partition"]),
+            int(metadata["start"]),
+            int(metadata["read-from"]),
+            int(metadata["end"]),
+            int(metadata["records"]),
         )
     except (KeyError, ValueError) as error:
         raise ArchiveBroken(f"{key} is no file of the archive: its metadata lack {error}") from error
-    if place_of(key) != (found.topic, found.partition, found.start) or not found.start <= found.read_from < found.end:
-        raise ArchiveBroken(f"{key} tells another range than its name: {found}")
-    return found
+    if place_of(key) != (file.topic, file.partition, file.start) or not file.start <= file.read_from < file.end:
+        raise ArchiveBroken(f"{key} tells another range than its name: {file}")
+    return file
 
 
 def folder_of(prefix: str, topic: str, partition: int | None = None) -> str:
@@ -132,12 +132,12 @@ def faults(ranges: Iterable[FileRange]) -> Iterator[Fault]:
     Where an archive begins is no fault: it may have begun late, and old files may have been removed.
     """
     before: FileRange | None = None
-    for found in ranges:
+    for file in ranges:
         if before is not None:
-            if found.start > before.end:
-                yield Fault("hole", before.end, found.start)
-            elif found.start < before.end:
-                yield Fault("overlap", found.start, before.end)
-            if found.read_from > found.start:
-                yield Fault("gone", found.start, found.read_from)
-        before = found
+            if file.start > before.end:
+                yield Fault("hole", before.end, file.start)
+            elif file.start < before.end:
+                yield Fault("overlap", file.start, before.end)
+            if file.read_from > file.start:
+                yield Fault("gone", file.start, file.read_from)
+        before = file

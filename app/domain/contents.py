@@ -63,23 +63,23 @@ class ContentRow:
         return len(self.renditions) <= 1
 
 
-def merged(row: ContentRow | None, found: ContentRow) -> ContentRow:
+def merged(row: ContentRow | None, computed: ContentRow) -> ContentRow:
     """Return `row` with what was found anew; scores of the same version are replaced, the oldest versions dropped.
 
     An empty `format` in `found` says that nothing was decoded: facts of the picture are then those of `row`.
     """
     if row is None:
-        return replace(found, scores=_added((), found.scores))
-    if not found.format:
-        return replace(row, scores=_added(row.scores, found.scores))
-    if row.renditions == found.renditions:
-        return replace(found, scores=_added(row.scores, found.scores))
+        return replace(computed, scores=_added((), computed.scores))
+    if not computed.format:
+        return replace(row, scores=_added(row.scores, computed.scores))
+    if row.renditions == computed.renditions:
+        return replace(computed, scores=_added(row.scores, computed.scores))
     # The settings of looking changed in between. Scores of then keep the renditions that gave them.
-    fresh = {(one.model, one.version, one.preprocessing) for one in found.scores}
-    kept = [one for one in row.scores if (one.model, one.version, one.preprocessing) not in fresh]
-    renditions = list(found.renditions)
-    moved = tuple(_moved(one, row.renditions, renditions) for one in kept)
-    return replace(found, scores=_added(moved, found.scores), renditions=tuple(renditions))
+    fresh = {(model.model, model.version, model.preprocessing) for model in computed.scores}
+    kept = [model for model in row.scores if (model.model, model.version, model.preprocessing) not in fresh]
+    renditions = list(computed.renditions)
+    moved = tuple(_moved(model, row.renditions, renditions) for model in kept)
+    return replace(computed, scores=_added(moved, computed.scores), renditions=tuple(renditions))
 
 
 def _moved(scores: ModelScores, before: Sequence[Rendition], renditions: list[Rendition]) -> ModelScores:
@@ -95,13 +95,13 @@ def _moved(scores: ModelScores, before: Sequence[Rendition], renditions: list[Re
 
 def _added(before: Iterable[ModelScores], new: Iterable[ModelScores]) -> tuple[ModelScores, ...]:
     scores = list(before)
-    for one in new:
-        identity = (one.model, one.version, one.preprocessing)
+    for added in new:
+        identity = (added.model, added.version, added.preprocessing)
         scores = [old for old in scores if (old.model, old.version, old.preprocessing) != identity]
-        same = [old for old in scores if old.model == one.model]
+        same = [old for old in scores if old.model == added.model]
         for old in same[: max(0, len(same) - _VERSIONS_KEPT + 1)]:
             scores.remove(old)
-        scores.append(replace(one, cached=False))
+        scores.append(replace(added, cached=False))
     return tuple(scores)
 
 
@@ -143,19 +143,22 @@ def encode_row(row: ContentRow) -> bytes:
     """Return the table value of `row`: a version byte and deflated JSON, 300 to 700 bytes for four models."""
     scores = [
         [
-            one.model,
-            one.version,
-            one.preprocessing,
+            model.model,
+            model.version,
+            model.preprocessing,
             [
                 [label.label, label.value, label.rendition] if label.rendition else [label.label, label.value]
-                for label in one.labels
+                for label in model.labels
             ],
-            [[part.left, part.top, part.right, part.bottom, part.value] for part in one.regions],
-            one.skipped,
+            [[part.left, part.top, part.right, part.bottom, part.value] for part in model.regions],
+            model.skipped,
         ]
-        for one in row.scores
+        for model in row.scores
     ]
-    renditions = [[one.frame, one.left, one.top, one.right, one.bottom, one.ground] for one in row.renditions]
+    renditions = [
+        [rendition.frame, rendition.left, rendition.top, rendition.right, rendition.bottom, rendition.ground]
+        for rendition in row.renditions
+    ]
     fields = [row.format, row.width, row.height, scores, row.frames, int(row.truncated), renditions]
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
     return _VERSION + zlib.compress(text.encode(), 1)
@@ -167,9 +170,9 @@ def decode_row(value: bytes | None) -> ContentRow | None:
         return None
     try:
         format_, width, height, scores, frames, truncated, renditions = json.loads(zlib.decompress(value[1:]))
-        looked_at = tuple(_rendition(*one) for one in renditions)
-        found = tuple(_scores(*one) for one in scores)
-        return ContentRow(format_, width, height, found, frames, bool(truncated), looked_at)
+        looked_at = tuple(_rendition(*rendition) for rendition in renditions)
+        models = tuple(_scores(*fields) for fields in scores)
+        return ContentRow(format_, width, height, models, frames, bool(truncated), looked_at)
     except (ValueError, TypeError, zlib.error):
         return None
 
@@ -185,7 +188,10 @@ def _scores(
         model,
         version,
         preprocessing,
-        tuple(LabelScore(str(one[0]), float(str(one[1])), int(str(one[2])) if len(one) > 2 else 0) for one in labels),
+        tuple(
+            LabelScore(str(label[0]), float(str(label[1])), int(str(label[2])) if len(label) > 2 else 0)
+            for label in labels
+        ),
         tuple(Region(*region) for region in regions),
         True,
         skipped,
@@ -204,14 +210,14 @@ def reason_codes(
     The code of a truncated file comes last. What a cascade did not compute has no reasons: its labels hold another
     model's value.
     """
-    found = []
-    for one in scores:
-        if one.skipped:
+    matched = []
+    for model in scores:
+        if model.skipped:
             continue
-        for label in one.labels:
-            code = codes.get((one.model, label.label))
-            if code is not None and label.value >= thresholds.get((one.model, label.label), 2.0):
-                found.append(code)
+        for label in model.labels:
+            code = codes.get((model.model, label.label))
+            if code is not None and label.value >= thresholds.get((model.model, label.label), 2.0):
+                matched.append(code)
     if truncated:
-        found.append(TRUNCATED_CODE)
-    return tuple(dict.fromkeys(found))
+        matched.append(TRUNCATED_CODE)
+    return tuple(dict.fromkeys(matched))

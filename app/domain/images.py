@@ -150,22 +150,22 @@ def inspect(content: bytes, limits: ImageLimits, wanted: Wanted | None = None) -
         return Rejection(RejectReason.EMPTY, "the object holds no bytes")
     if (too_large := check_bytes(content, limits)) is not None:
         return too_large
-    found = sniff(content)
-    if found is None:
+    kind = sniff(content)
+    if kind is None:
         return Rejection(RejectReason.UNSUPPORTED_FORMAT, f"starts with {content[:8].hex()}")
     scans = 1
     try:
-        if found is ImageFormat.JPEG:
+        if kind is ImageFormat.JPEG:
             layout, scans = jpeg.read(content, wanted or Wanted(limits.max_frames))
         else:
-            layout = _read(found, content, wanted or Wanted(limits.max_frames))
+            layout = _read(kind, content, wanted or Wanted(limits.max_frames))
     except MALFORMED as error:
-        return Rejection(RejectReason.UNDECODABLE, f"malformed {found.value} header: {error}", found.value)
+        return Rejection(RejectReason.UNDECODABLE, f"malformed {kind.value} header: {error}", kind.value)
     if scans > _MAX_SCANS or layout.work_pixels > _MAX_WORK_PIXELS:
         detail = f"{scans} scans of {layout.width} x {layout.height} pixels"
-        return Rejection(RejectReason.TOO_COMPLEX, detail, found.value, layout.width, layout.height)
+        return Rejection(RejectReason.TOO_COMPLEX, detail, kind.value, layout.width, layout.height)
     header = ImageHeader(
-        found,
+        kind,
         layout.width,
         abs(layout.height),
         layout.frames,
@@ -187,7 +187,7 @@ def check(header: ImageHeader, limits: ImageLimits) -> Rejection | None:
     """Return the rejection of a header beyond `limits`, or None."""
     width, height = header.width, header.height
     decoded = (header.decoded_width or width, header.decoded_height or height)
-    told = f"{decoded[0]} x {decoded[1]} pixels"
+    size = f"{decoded[0]} x {decoded[1]} pixels"
 
     def reject(reason: RejectReason, detail: str) -> Rejection:
         return Rejection(reason, detail, header.format.value, max(width, 0), max(height, 0))
@@ -195,16 +195,16 @@ def check(header: ImageHeader, limits: ImageLimits) -> Rejection | None:
     if min(*decoded, width, height) <= 0:
         return reject(RejectReason.UNDECODABLE, f"a picture of {width} x {height} pixels")
     if max(decoded) > limits.max_side:
-        return reject(RejectReason.TOO_LARGE_SIDE, f"{told}, sides at most {limits.max_side}")
+        return reject(RejectReason.TOO_LARGE_SIDE, f"{size}, sides at most {limits.max_side}")
     if decoded[0] * decoded[1] > limits.max_pixels:
-        return reject(RejectReason.TOO_MANY_PIXELS, f"{told}, at most {limits.max_pixels} in all")
+        return reject(RejectReason.TOO_MANY_PIXELS, f"{size}, at most {limits.max_pixels} in all")
     if header.frames > limits.max_frames:
         return reject(RejectReason.TOO_MANY_FRAMES, f"more than {limits.max_frames} frames")
     return None
 
 
-def _read(found: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
-    match found:
+def _read(kind: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
+    match kind:
         case ImageFormat.JPEG:
             return jpeg.read(content, wanted)[0]
         case ImageFormat.PNG:
@@ -218,7 +218,7 @@ def _read(found: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
         case ImageFormat.TIFF:
             return tiff.read(content, wanted)
         case ImageFormat.AVIF | ImageFormat.HEIC:
-            return boxes.read(content, wanted, found.value)
+            return boxes.read(content, wanted, kind.value)
         case ImageFormat.ICO | ImageFormat.CUR:
             return bmp.read_icon(content, wanted)
         case ImageFormat.JXL:
@@ -227,10 +227,10 @@ def _read(found: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
             return jp2.read(content, wanted)
 
 
-def ends_early(content: bytes, found: ImageFormat) -> bool:
+def ends_early(content: bytes, kind: ImageFormat) -> bool:
     """Tell whether the file is shorter than its own frame says. False where the format does not tell. Never raises."""
     try:
-        match found:
+        match kind:
             case ImageFormat.JPEG:
                 return not jpeg.picture_end(content)
             case ImageFormat.WEBP:

@@ -75,12 +75,15 @@ def weight(flag: FlaggedImage) -> int:
     The score of a rule is the highest that one of its conditions found; a rule without scores (a rejected file) counts
     as certain.
     """
-    found = (
+    weights = (
         rule.severity
-        * max((one.value for one in rule.conditions if one.op in _AT_LEAST and is_score(one)), default=1.0)
+        * max(
+            (condition.value for condition in rule.conditions if condition.op in _AT_LEAST and is_score(condition)),
+            default=1.0,
+        )
         for rule in flag.rules
     )
-    return min(100, max(1, round(max(found, default=0.0))))
+    return min(100, max(1, round(max(weights, default=0.0))))
 
 
 def decision_id(moderator: str, client_id: str) -> str:
@@ -102,48 +105,50 @@ def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -
     if decision == REJECT and reason:
         rules = [rule for rule in rules if rule.rule == reason or _asks(rule, _FOUND_BY.get(reason, reason))]
     share = {APPROVE: 1.0, REJECT: 1.0 / max(1, len(rules)), SKIP: 0.0}[decision]
-    found: dict[tuple[str, str], DecidedLabel] = {}
+    labels: dict[tuple[str, str], DecidedLabel] = {}
     for rule in rules:
-        for one in rule.conditions:
-            if one.op in _AT_LEAST and is_score(one):
+        for condition in rule.conditions:
+            if condition.op in _AT_LEAST and is_score(condition):
                 value = 1.0 if decision == REJECT else 0.0
-                found.setdefault(
-                    (one.model, one.label), DecidedLabel(one.model, one.version, one.label, value, one.value, share)
+                labels.setdefault(
+                    (condition.model, condition.label),
+                    DecidedLabel(condition.model, condition.version, condition.label, value, condition.value, share),
                 )
-    return tuple(found.values())
+    return tuple(labels.values())
 
 
 def _asks(rule: RuleMatch, model: str) -> bool:
-    return any(one.model == model for one in rule.conditions)
+    return any(condition.model == model for condition in rule.conditions)
 
 
 def labels_of(decision: ModerationDecision) -> tuple[Label, ...]:
     """Return the labels for training that a decision makes; the same decision makes the same ones."""
     return tuple(
         Label(
-            label_id=_label_id(decision, one),
+            label_id=_label_id(decision, label),
             bucket=decision.bucket,
             key=decision.key,
             version_id=decision.version_id,
             etag=decision.etag,
             sha256=decision.sha256,
             upload_id=decision.upload_id,
-            model=one.model,
-            version=one.version,
-            label=one.label,
-            value=one.value,
-            score=one.score,
+            model=label.model,
+            version=label.version,
+            label=label.label,
+            value=label.value,
+            score=label.score,
             source=MODERATOR,
             author=decision.moderator,
             reason=decision.reason,
-            weight=one.weight,
+            weight=label.weight,
             decision_id=decision.decision_id,
             reverses=decision.reverses,
             labelled_at_ms=decision.decided_at_ms,
         )
-        for one in decision.labels
+        for label in decision.labels
     )
 
 
-def _label_id(decision: ModerationDecision, one: DecidedLabel) -> str:
-    return hashlib.sha256("\x00".join(("label", decision.decision_id, one.model, one.label)).encode()).hexdigest()[:32]
+def _label_id(decision: ModerationDecision, label: DecidedLabel) -> str:
+    identity = "\x00".join(("label", decision.decision_id, label.model, label.label))
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]

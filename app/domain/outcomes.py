@@ -49,7 +49,7 @@ def scored(
     """
     return replace(
         _outcome(context, SCORED, "", "", previous),
-        cached=bool(scores) and all(one.cached for one in scores),
+        cached=bool(scores) and all(model.cached for model in scores),
         format=content.format,
         width=content.width,
         height=content.height,

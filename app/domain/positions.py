@@ -25,14 +25,14 @@ def encode_positions(positions: Mapping[int, int]) -> str:
 
     Seven bits a byte, so a topic of 8 partitions with a million records each takes 34 letters.
     """
-    found = bytearray((_FORM,))
+    encoded = bytearray((_FORM,))
     for partition in range(max(positions, default=-1) + 1):
         left = positions.get(partition, 0)
         while left >= 0x80:
-            found.append(left & 0x7F | 0x80)
+            encoded.append(left & 0x7F | 0x80)
             left >>= 7
-        found.append(left)
-    return base64.urlsafe_b64encode(found).rstrip(b"=").decode()
+        encoded.append(left)
+    return base64.urlsafe_b64encode(encoded).rstrip(b"=").decode()
 
 
 def decode_positions(text: str) -> dict[int, int]:
@@ -60,7 +60,7 @@ def decode_positions(text: str) -> dict[int, int]:
         raise NotPositions("cut short")
     if len(offsets) > _MOST_PARTITIONS:
         raise NotPositions("more partitions than a topic has")
-    found = dict(enumerate(offsets))
-    if encode_positions(found) != text:
+    positions = dict(enumerate(offsets))
+    if encode_positions(positions) != text:
         raise NotPositions("written in another way")
-    return found
+    return positions

@@ -101,9 +101,13 @@ def _concerns(removal: Standing, outcome: Standing) -> bool:
     return outcome.other_reading and removal.dialect != outcome.dialect
 
 
-def same_upload(one: Standing, other: Standing) -> bool:
+def same_upload(first: Standing, second: Standing) -> bool:
     """Whether both speak of the same upload, however often that was scored."""
-    return (one.dialect, one.order_key, one.event_time_ms) == (other.dialect, other.order_key, other.event_time_ms)
+    return (first.dialect, first.order_key, first.event_time_ms) == (
+        second.dialect,
+        second.order_key,
+        second.event_time_ms,
+    )
 
 
 def comes_after(new: Standing, old: Standing) -> bool:
@@ -114,8 +118,8 @@ def comes_after(new: Standing, old: Standing) -> bool:
 def _compare_order(new: Standing, old: Standing) -> int:
     if new.dialect == old.dialect and new.order_key and old.order_key:
         # Bytes, not code points: what Lua compares.
-        one, other = new.order_key.encode(), old.order_key.encode()
-        return (one > other) - (one < other)
+        new_key, old_key = new.order_key.encode(), old.order_key.encode()
+        return (new_key > old_key) - (new_key < old_key)
     return (new.event_time_ms > old.event_time_ms) - (new.event_time_ms < old.event_time_ms)
 
 

@@ -61,17 +61,17 @@ def backbone_graph(open_nsfw: Path, branch: Weights) -> onnx.ModelProto:
     """
     model = version_converter.convert_version(onnx.load(str(open_nsfw)), _OPSET)
     graph = model.graph
-    found = block_outputs(graph)
-    if len(found) != sum(_BLOCKS_PER_STAGE) or graph.node[0].op_type != "Transpose":
-        raise ManifestError(f"{open_nsfw}: is not open_nsfw: {len(found)} residual blocks")
+    outputs = block_outputs(graph)
+    if len(outputs) != sum(_BLOCKS_PER_STAGE) or graph.node[0].op_type != "Transpose":
+        raise ManifestError(f"{open_nsfw}: is not open_nsfw: {len(outputs)} residual blocks")
     whole = _see_the_whole_picture(graph)
     network = onnx.GraphProto()
     last = add_network(network, whole, branch)
     graph.node.extend(network.node)
     graph.initializer.extend(network.initializer)
     parts = [
-        _add_mean(graph, "last", found[-1]),
-        _add_mean(graph, "inner", found[-1 - _BLOCKS_PER_STAGE[-1]]),
+        _add_mean(graph, "last", outputs[-1]),
+        _add_mean(graph, "inner", outputs[-1 - _BLOCKS_PER_STAGE[-1]]),
         _add_squeeze(graph, add_pooling(graph, last), branch),
     ]
     graph.node.append(helper.make_node("Concat", parts, [EMBEDDING], name=f"{TAP}concat", axis=1))

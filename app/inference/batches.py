@@ -28,7 +28,7 @@ def run_network(
 ) -> list[Row]:
     """Return the rows of a batch of inputs, each with the names of the heads that it wants. Blocks."""
     began = time.monotonic()
-    output = network.infer([one for one, _ in batch])
+    output = network.infer([model_input for model_input, _ in batch])
     embeddings = output.embeddings
     answers = _head_answers(heads, embeddings, [names for _, names in batch]) if embeddings is not None else None
     seconds = time.monotonic() - began
@@ -47,9 +47,9 @@ def run_network(
 def run_heads(heads: Sequence[LoadedHead], batch: Sequence[tuple[QuantisedEmbedding, frozenset[str]]]) -> list[Row]:
     """Return the rows of a batch of stored embeddings, each with the names of the heads that it wants. Blocks."""
     began = time.monotonic()
-    answers = _head_answers(heads, [one for one, _ in batch], [names for _, names in batch])
+    answers = _head_answers(heads, [embedding for embedding, _ in batch], [names for _, names in batch])
     seconds = time.monotonic() - began
-    return [Row(None, (), None, found, seconds) for found in answers]
+    return [Row(None, (), None, scores, seconds) for scores in answers]
 
 
 def _head_answers(

@@ -86,8 +86,8 @@ def blocks() -> Iterator[Block]:
 def weight_names() -> Iterator[tuple[Convolution, str, str]]:
     """Each convolution with the names of its kernel and bias."""
     for block in blocks():
-        for one in block.convolutions:
-            yield one, f"{one.name}/kernel", f"{one.name}/bias"
+        for convolution in block.convolutions:
+            yield convolution, f"{convolution.name}/kernel", f"{convolution.name}/bias"
 
 
 def add_network(graph: onnx.GraphProto, source: str, weights: Weights) -> str:
@@ -96,36 +96,38 @@ def add_network(graph: onnx.GraphProto, source: str, weights: Weights) -> str:
         graph.initializer.append(numpy_helper.from_array(np.float32(limit), name))
     for block in blocks():
         value = source
-        for one in block.convolutions:
-            value = _add_convolution(graph, value, one, weights)
+        for convolution in block.convolutions:
+            value = _add_convolution(graph, value, convolution, weights)
         if block.residual:
             graph.node.append(helper.make_node("Add", [source, value], [block.output], name=block.output))
         source = block.output
     return source
 
 
-def _add_convolution(graph: onnx.GraphProto, source: str, one: Convolution, weights: Weights) -> str:
-    names = [f"{one.name}/kernel", f"{one.name}/bias"]
+def _add_convolution(graph: onnx.GraphProto, source: str, convolution: Convolution, weights: Weights) -> str:
+    names = [f"{convolution.name}/kernel", f"{convolution.name}/bias"]
     graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in names)
     # "Same" as TensorFlow pads it where the side is even: with stride 2 the odd pixel of padding comes last.
-    padding = one.kernel - 1 if one.stride == 1 else one.kernel - 2
+    padding = convolution.kernel - 1 if convolution.stride == 1 else convolution.kernel - 2
     before, after = padding // 2, padding - padding // 2
     node = helper.make_node(
         "Conv",
         [source, *names],
-        [f"{one.name}/sums"],
-        name=one.name,
-        kernel_shape=[one.kernel, one.kernel],
-        strides=[one.stride, one.stride],
+        [f"{convolution.name}/sums"],
+        name=convolution.name,
+        kernel_shape=[convolution.kernel, convolution.kernel],
+        strides=[convolution.stride, convolution.stride],
         pads=[before, before, after, after],
-        group=one.channels if one.depthwise else 1,
+        group=convolution.channels if convolution.depthwise else 1,
     )
     graph.node.append(node)
-    if one.activated:
-        relu6 = helper.make_node("Clip", [f"{one.name}/sums", *_RELU6], [_output(one)], name=f"{one.name}/relu6")
+    if convolution.activated:
+        relu6 = helper.make_node(
+            "Clip", [f"{convolution.name}/sums", *_RELU6], [_output(convolution)], name=f"{convolution.name}/relu6"
+        )
         graph.node.append(relu6)
-    return _output(one)
+    return _output(convolution)
 
 
-def _output(one: Convolution) -> str:
-    return f"{one.name}/map" if one.activated else f"{one.name}/sums"
+def _output(convolution: Convolution) -> str:
+    return f"{convolution.name}/map" if convolution.activated else f"{convolution.name}/sums"

@@ -140,27 +140,27 @@ class Engine:
         spent.queued_seconds += decoded.queued_seconds
         spent.decode_seconds += decoded.decode_seconds
         try:
-            found = decoded.result
-            if isinstance(found, Rejection):
-                return found
-            assert isinstance(found, PreparedImage)
-            if stored and len(found.prepared.renditions) > 1:
+            result = decoded.result
+            if isinstance(result, Rejection):
+                return result
+            assert isinstance(result, PreparedImage)
+            if stored and len(result.prepared.renditions) > 1:
                 # One embedding cannot stand for several renditions: every network has to look at each.
                 return await self.score(content, wanted=wanted, known=known, ticket=ticket)
-            return await self._looked_at(question, found, specs, spent)
+            return await self._looked_at(question, result, specs, spent)
         finally:
             decoded.release()
 
     async def _looked_at(
-        self, question: Question, found: PreparedImage, specs: Sequence[ImageInput], spent: Spent
+        self, question: Question, result: PreparedImage, specs: Sequence[ImageInput], spent: Spent
     ) -> EngineScores:
         geometries = [spec.geometry for spec in specs]
-        looks = [self._look(question, dict(zip(geometries, inputs, strict=True)), Spent()) for inputs in found.inputs]
+        looks = [self._look(question, dict(zip(geometries, inputs, strict=True)), Spent()) for inputs in result.inputs]
         missing = await gather_all(*(look.run() for look in looks))
         # Looks run side by side: the longest is what the content took.
         spent.queued_seconds += max(look.spent.queued_seconds for look in looks)
         spent.infer_seconds += max(look.spent.infer_seconds for look in looks)
-        prepared = found.prepared
+        prepared = result.prepared
         return EngineScores(
             scores=merge_all([look.scores for look in looks], prepared.renditions, self._whole),
             embeddings=looks[0].embeddings if len(looks) == 1 else {},
@@ -189,8 +189,12 @@ class Engine:
 
     def _specs(self, wanted: frozenset[str]) -> tuple[ImageInput, ...]:
         """Return one input for each geometry that the networks and cascades among `wanted` take."""
-        manifests = [one for one in self.registry.manifests if one.name in wanted and one.kind is not Kind.HEAD]
-        return tuple({input_of(one).geometry: input_of(one) for one in manifests}.values())
+        manifests = [
+            manifest
+            for manifest in self.registry.manifests
+            if manifest.name in wanted and manifest.kind is not Kind.HEAD
+        ]
+        return tuple({input_of(manifest).geometry: input_of(manifest) for manifest in manifests}.values())
 
     def _job(self, specs: tuple[ImageInput, ...]) -> PrepareJob:
         settings = self._settings

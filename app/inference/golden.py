@@ -100,10 +100,10 @@ def _compare(manifest: ModelManifest, runtime: str, expected: list[dict[str, Any
         raise ManifestError(f"{manifest.folder / 'model.yaml'}: golden: has no tolerance for the runtime {runtime}")
     for index, row in enumerate(expected):
         for label, wanted in row["scores"].items():
-            found = float(output.scores[index, manifest.labels.index(label)])
-            if not abs(found - wanted) <= tolerance.scores:
+            score = float(output.scores[index, manifest.labels.index(label)])
+            if not abs(score - wanted) <= tolerance.scores:
                 raise ManifestError(
-                    f"{manifest.folder}: golden picture {index + 1}: {label} is {found:.4f}, was {wanted:.4f}, "
+                    f"{manifest.folder}: golden picture {index + 1}: {label} is {score:.4f}, was {wanted:.4f}, "
                     f"and may differ by {tolerance.scores} on {runtime}"
                 )
         if "embedding" in row and output.embeddings is not None:

@@ -90,7 +90,7 @@ class Look:
     def _backbone(self, name: str) -> str:
         return self._manifest(name).embedding_of
 
-    def _found(self, name: str) -> ModelScores | None:
+    def _scores_of(self, name: str) -> ModelScores | None:
         return self.scores.get(name) or self.question.known.get(name)
 
     async def _network(self, name: str) -> None:
@@ -110,7 +110,7 @@ class Look:
         names = frozenset(
             head.manifest.name
             for head in self.registry.heads_of(network)
-            if head.manifest.name in self.question.wanted and self._found(head.manifest.name) is None
+            if head.manifest.name in self.question.wanted and self._scores_of(head.manifest.name) is None
         )
         self._note(network, await self._ask(heads_queue(network), (self.question.stored[network], names)))
 
@@ -146,7 +146,7 @@ class Look:
         missing: set[str] = set()
         waiting = list(names)
         while waiting:
-            ready = [name for name in waiting if self._found(_gate(self._manifest(name))) is not None]
+            ready = [name for name in waiting if self._scores_of(_gate(self._manifest(name))) is not None]
             if not ready:
                 return frozenset(missing | set(waiting))
             waiting = [name for name in waiting if name not in ready]
@@ -177,10 +177,10 @@ class Look:
         self._note(name, row)
 
     def _label(self, model: str, label: str) -> float:
-        found = self._found(model)
-        if found is None:
+        scores = self._scores_of(model)
+        if scores is None:
             raise KeyError(model)
-        return next(score.value for score in found.labels if score.label == label)
+        return next(score.value for score in scores.labels if score.label == label)
 
 
 def input_of(manifest: ModelManifest) -> ImageInput:

@@ -191,9 +191,9 @@ def artefact_path(manifest: ModelManifest, artefact: Artefact | None = None) -> 
         path = manifest.folder / artefact.path
     if not path.is_file():
         raise ManifestError(f"{where}: the artefact {artefact.path!r} does not exist")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != artefact.sha256:
-        raise ManifestError(f"{where}: the artefact {artefact.path!r} has sha256 {found}, not {artefact.sha256}")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != artefact.sha256:
+        raise ManifestError(f"{where}: the artefact {artefact.path!r} has sha256 {sha256}, not {artefact.sha256}")
     return path
 
 

@@ -23,7 +23,7 @@ def merge(scores: Sequence[ModelScores], renditions: Sequence[Rendition], *, who
     for position, first in enumerate(scores[0].labels):
         best = max(numbers, key=lambda number: (scores[number].labels[position].value, -number))
         labels.append(replace(first, value=scores[best].labels[position].value, rendition=best))
-    leading = max(numbers, key=lambda number: (max(one.value for one in scores[number].labels), -number))
+    leading = max(numbers, key=lambda number: (max(label.value for label in scores[number].labels), -number))
     regions = tuple(_placed(region, renditions[leading]) for region in scores[leading].regions)
     return replace(scores[leading], labels=tuple(labels), regions=regions)
 

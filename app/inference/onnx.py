@@ -57,8 +57,8 @@ class OnnxNetwork:
 
     def _run(self, values: Floats) -> dict[str, Floats]:
         names = self._manifest.outputs
-        found = self._session.run(list(names.values()), {self._input: values})
-        return {role: np.asarray(array, dtype=np.float32) for role, array in zip(names, found, strict=True)}
+        arrays = self._session.run(list(names.values()), {self._input: values})
+        return {role: np.asarray(array, dtype=np.float32) for role, array in zip(names, arrays, strict=True)}
 
 
 def load_onnx(manifest: ModelManifest, threads: int) -> OnnxNetwork:

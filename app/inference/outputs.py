@@ -27,8 +27,8 @@ def infer_by_shape(
 ) -> ModelOutput:
     """Run a batch whose pictures may differ in shape, and put the results back into the batch's order."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for index, one in enumerate(batch):
-        groups.setdefault(one.pixels.shape, []).append(index)
+    for index, model_input in enumerate(batch):
+        groups.setdefault(model_input.pixels.shape, []).append(index)
     scores = np.zeros((len(batch), len(manifest.labels)), dtype=np.float32)
     embeddings: dict[int, QuantisedEmbedding] = {}
     regions: list[tuple[Region, ...]] = [()] * len(batch)
@@ -54,9 +54,9 @@ def pick_scores(values: Floats, manifest: ModelManifest) -> Floats:
     return values.reshape(-1)[first : first + len(manifest.labels)]
 
 
-def with_statistics(embedding: Floats, one: ModelInput) -> Floats:
+def with_statistics(embedding: Floats, model_input: ModelInput) -> Floats:
     """The embedding that is kept: the network's own values, then the picture's statistics."""
-    return embedding if one.statistics is None else np.concatenate([embedding, one.statistics])
+    return embedding if model_input.statistics is None else np.concatenate([embedding, model_input.statistics])
 
 
 def find_postprocess(manifest: ModelManifest) -> Postprocess | None:

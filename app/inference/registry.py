@@ -36,20 +36,20 @@ def find_manifests(models_dir: Path) -> tuple[ModelManifest, ...]:
     """Every `<name>/<version>/model.yaml` under the folder, ordered by name and version; raises ManifestError."""
     if not models_dir.is_dir():
         raise ManifestError(f"{models_dir}: the models folder does not exist")
-    found = [read_manifest(path) for path in models_dir.glob(f"*/*/{MANIFEST}")]
-    return tuple(sorted(found, key=lambda manifest: (manifest.name, version_key(manifest.version))))
+    manifests = [read_manifest(path) for path in models_dir.glob(f"*/*/{MANIFEST}")]
+    return tuple(sorted(manifests, key=lambda manifest: (manifest.name, version_key(manifest.version))))
 
 
 def folders_without_manifest(models_dir: Path) -> tuple[Path, ...]:
     """Return folders that lie where models do and are none: half copied, or one folder too high or too deep."""
-    found = []
+    folders = []
     for name in sorted(_folders(models_dir)):
         versions = sorted(_folders(name))
         if not versions or (name / MANIFEST).exists():
-            found.append(name)
+            folders.append(name)
         else:
-            found.extend(version for version in versions if not (version / MANIFEST).exists())
-    return tuple(found)
+            folders.extend(version for version in versions if not (version / MANIFEST).exists())
+    return tuple(folders)
 
 
 def _folders(parent: Path) -> list[Path]:

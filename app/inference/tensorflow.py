@@ -159,11 +159,11 @@ class TensorflowNetwork:
         return infer_by_shape(self._manifest, self._spec, self._run, self._postprocess, batch)
 
     def _run(self, values: Floats) -> dict[str, Floats]:
-        found = self._call(values)
-        if not isinstance(found, dict):
-            found = {"scores": found}
+        outputs = self._call(values)
+        if not isinstance(outputs, dict):
+            outputs = {"scores": outputs}
         names = self._manifest.outputs or {"scores": "scores"}
-        return {role: np.asarray(found[name], dtype=np.float32) for role, name in names.items()}
+        return {role: np.asarray(outputs[name], dtype=np.float32) for role, name in names.items()}
 
 
 def load_head(manifest: ModelManifest, threads: int) -> KerasHead:
@@ -248,13 +248,13 @@ def keras_values(graph: Any, given: Mapping[str, Any], policy: str) -> dict[str,
     import onnx
     from onnx import numpy_helper
 
-    weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values = dict(given)
     for node in graph.node:
         inputs = [values[name] for name in node.input if name in values]
         if not inputs:
             continue
-        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         constants = [weights[name] for name in node.input if name in weights]
         layer = _layer(keras.layers, node.op_type, node.name, attributes, inputs, constants, policy)
         values[node.output[0]] = layer
@@ -272,7 +272,7 @@ def _layer(
         case "Relu":
             return layers.ReLU(dtype=policy)(inputs[0])
         case "Clip":
-            low, high = (float(one) for one in constants)
+            low, high = (float(bound) for bound in constants)
             if low != 0.0:
                 raise ManifestError(f"the TensorFlow twin knows Clip from 0 alone, not from {low:g}")
             return layers.ReLU(max_value=high, dtype=policy)(inputs[0])

@@ -28,7 +28,7 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
     components: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)
     count, marks, stats = components[0], components[1], components[2]
     thin_limit = options["thin_share"] * min(height, width)
-    found: list[tuple[float, Region]] = []
+    candidates: list[tuple[float, Region]] = []
     for index in range(1, count):
         left, top, box_width, box_height, area = (int(value) for value in list(stats[index]))
         if area < options["smallest_pixels"]:
@@ -50,10 +50,10 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
         )
         size = area / (height * width)
         length = min(1.0, long / short / options["full_aspect"])
-        found.append((confidence * length * size / (size + options["half_size"]), region))
-    found.sort(key=lambda pair: -pair[0])
-    score = found[0][0] if found else 0.0
-    return score, tuple(region for _, region in found[:_MAX_REGIONS])
+        candidates.append((confidence * length * size / (size + options["half_size"]), region))
+    candidates.sort(key=lambda pair: -pair[0])
+    score = candidates[0][0] if candidates else 0.0
+    return score, tuple(region for _, region in candidates[:_MAX_REGIONS])
 
 
 def sides(inside: NDArray[np.bool_]) -> tuple[float, float]:

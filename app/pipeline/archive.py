@@ -147,7 +147,7 @@ class ArchiveProcessor:
     async def _lead(self, partition: _Partition, mine: _Waiting) -> None:
         """Store files until `mine` is archived, then let the next record lead."""
         if partition.chain is None:
-            partition.chain = await self._found(partition)
+            partition.chain = await self._open_chain(partition)
         chain = partition.chain
         if there := partition.drop_covered(chain):
             self._count(partition, "there", there)
@@ -155,7 +155,7 @@ class ArchiveProcessor:
             await self._store(partition, chain, await self._ripened(partition))
         partition.appoint()
 
-    async def _found(self, partition: _Partition) -> Chain:
+    async def _open_chain(self, partition: _Partition) -> Chain:
         topic = self._prefix + partition.topic
         end = await self._patiently(lambda: self._archive.end(topic, partition.number, partition.position))
         chain = Chain(end, partition.position)
@@ -234,7 +234,7 @@ class ArchiveProcessor:
         away = False
         while True:
             try:
-                found = await work()
+                result = await work()
             except Retryable as error:
                 if not away:
                     _log.warning("the archive's store is away, waiting for it: %s", error)
@@ -247,4 +247,4 @@ class ArchiveProcessor:
         if away:
             _log.warning("the archive's store is back")
             self._status.working()
-        return found
+        return result

@@ -76,10 +76,10 @@ class Contents:
 
     def recent(self, sha256: str) -> Recent | None:
         """Return what was computed lately of this content, whether or not a table holds it yet."""
-        found = self._recent.get(sha256)
-        if found is not None:
+        recent = self._recent.get(sha256)
+        if recent is not None:
             self._recent.move_to_end(sha256)
-        return found
+        return recent
 
     def learn(self, sha256: str, row: ContentRow) -> None:
         """Keep what another process knows of this content, unless something is known here."""
@@ -88,7 +88,7 @@ class Contents:
 
     def is_under_way(self, sha256: str, wanted: frozenset[str]) -> bool:
         """Whether `compute` of these would join a computation; true until the next await."""
-        return any(wanted <= one.wanted for one in self._in_flight.get((sha256, False), ()))
+        return any(wanted <= computation.wanted for computation in self._in_flight.get((sha256, False), ()))
 
     async def compute(
         self,
@@ -108,33 +108,35 @@ class Contents:
         that backfill began live. Cancelling one upload leaves the computation to the others that wait for it.
         """
         key = (sha256, force)
-        found = next((one for one in self._in_flight.get(key, ()) if wanted <= one.wanted), None)
-        joined = found is not None
-        if found is None:
+        computation = next(
+            (computation for computation in self._in_flight.get(key, ()) if wanted <= computation.wanted), None
+        )
+        joined = computation is not None
+        if computation is None:
             work = self._compute(sha256, content, wanted, known, embeddings, ticket)
-            found = _InFlight(wanted, ticket, asyncio.create_task(work))
+            computation = _InFlight(wanted, ticket, asyncio.create_task(work))
             # A callback, since a task that is cancelled before its first step runs none of its own lines.
-            found.task.add_done_callback(lambda _: freed())
-            self._in_flight.setdefault(key, []).append(found)
+            computation.task.add_done_callback(lambda _: freed())
+            self._in_flight.setdefault(key, []).append(computation)
             self.counts.computed += 1
         else:
             freed()
             self.counts.joined += 1
-            if ticket.priority is Priority.LIVE and found.ticket.priority is not Priority.LIVE:
-                self.engine.promote(found.ticket)
+            if ticket.priority is Priority.LIVE and computation.ticket.priority is not Priority.LIVE:
+                self.engine.promote(computation.ticket)
                 self.counts.promoted += 1
-        found.waiting += 1
+        computation.waiting += 1
         try:
-            return await asyncio.shield(found.task), joined
+            return await asyncio.shield(computation.task), joined
         finally:
-            found.waiting -= 1
-            if found.waiting == 0:
+            computation.waiting -= 1
+            if computation.waiting == 0:
                 # Forgotten before it is cancelled: who comes next must not wait for something that was given up.
-                self._forget(key, found)
-                found.task.cancel()
+                self._forget(key, computation)
+                computation.task.cancel()
 
-    def _forget(self, key: tuple[str, bool], one: _InFlight) -> None:
-        rest = [other for other in self._in_flight.get(key, ()) if other is not one]
+    def _forget(self, key: tuple[str, bool], computation: _InFlight) -> None:
+        rest = [other for other in self._in_flight.get(key, ()) if other is not computation]
         if rest:
             self._in_flight[key] = rest
         else:
@@ -149,30 +151,30 @@ class Contents:
         embeddings: Mapping[str, QuantisedEmbedding],
         ticket: Ticket,
     ) -> Computed | Rejection:
-        found = await self.engine.score(content, wanted=wanted, known=known, embeddings=embeddings, ticket=ticket)
-        if isinstance(found, Rejection):
-            return found
-        return self.remember(sha256, found)
+        result = await self.engine.score(content, wanted=wanted, known=known, embeddings=embeddings, ticket=ticket)
+        if isinstance(result, Rejection):
+            return result
+        return self.remember(sha256, result)
 
-    def remember(self, sha256: str, found: EngineScores) -> Computed:
+    def remember(self, sha256: str, result: EngineScores) -> Computed:
         """Keep what was computed for the next upload of the same bytes."""
-        header = found.header
+        header = result.header
         computed = ContentRow(
             header.format.value if header else "",
             header.width if header else 0,
             header.height if header else 0,
-            tuple(found.scores.values()),
+            tuple(result.scores.values()),
             max(1, header.frames) if header else 1,
-            found.truncated,
-            found.renditions,
+            result.truncated,
+            result.renditions,
         )
         before = self._recent.get(sha256)
         row = merged(before.row if before else None, computed)
-        embeddings = found.embeddings if computed.has_embedding else {}
+        embeddings = result.embeddings if computed.has_embedding else {}
         if row.format:
             kept = {**(before.embeddings if before else {}), **embeddings} if row.has_embedding else {}
             self._keep(sha256, Recent(row, kept))
-        return Computed(computed, found.timings, embeddings)
+        return Computed(computed, result.timings, embeddings)
 
     def _keep(self, sha256: str, known: Recent) -> None:
         self._recent[sha256] = known

@@ -57,9 +57,9 @@ class ImageFacts:
         touched = await self.index.apply(entries)
         if not touched:
             return
-        found = await self.index.images(touched)
+        images = await self.index.images(touched)
         states: list[tuple[Image, Waiting | None]] = []
-        for image, known in zip(touched, found, strict=True):
+        for image, known in zip(touched, images, strict=True):
             flag, decision = (known.flag, known.decision) if known is not None else (None, None)
             states.append((image, waiting(flag) if waits(flag, decision, self._actions) else None))
         await self.queue.put(states)
@@ -120,7 +120,7 @@ class IndexProcessor:
         away = False
         while True:
             try:
-                await self._facts.store([one.entry for one in batch])
+                await self._facts.store([pending.entry for pending in batch])
             except IndexUnavailable as error:
                 if not away:
                     _log.warning("the index is away, waiting for it: %s", error)
@@ -133,6 +133,6 @@ class IndexProcessor:
         if away:
             _log.warning("the index is back")
         self._status.working()
-        for one in batch:
-            one.stored = True
-            self._pending.pop(one, None)
+        for pending in batch:
+            pending.stored = True
+            self._pending.pop(pending, None)

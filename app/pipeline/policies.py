@@ -85,7 +85,7 @@ class PolicyArchive:
         records = [r for r in self._records.values() if name is None or r.name.startswith(f"{name}/")]
         if not records:
             return None
-        record = max(records, key=lambda found: found.written_at_ms)
+        record = max(records, key=lambda candidate: candidate.written_at_ms)
         return parse_policy(str(json.loads(record.body)["text"]), f"control.v1 policy {record.name}")
 
     def _read(self, path: Path) -> Policy | None:

@@ -110,10 +110,19 @@ class ScoreProcessor:
         self._bytes = Budget(settings.engine.max_bytes_in_flight)
         self._fetches = Budget(settings.s3.concurrency)
         registry = contents.engine.registry
-        self._active = {one.name: (one.version, registry.preprocessing_version(one.name)) for one in registry.manifests}
-        self._networks = {one.embedding_of for one in registry.manifests if one.embedding_of}
-        self._thresholds = {(one.name, label): at for one in registry.manifests for label, at in one.thresholds.items()}
-        self._codes = {(one.name, label): why.code for one in registry.manifests for label, why in one.reasons.items()}
+        self._active = {
+            manifest.name: (manifest.version, registry.preprocessing_version(manifest.name))
+            for manifest in registry.manifests
+        }
+        self._networks = {manifest.embedding_of for manifest in registry.manifests if manifest.embedding_of}
+        self._thresholds = {
+            (manifest.name, label): at for manifest in registry.manifests for label, at in manifest.thresholds.items()
+        }
+        self._codes = {
+            (manifest.name, label): why.code
+            for manifest in registry.manifests
+            for label, why in manifest.reasons.items()
+        }
 
     async def process(self, record: SourceRecord) -> Completion:
         """See Processor: an outcome, a deferral or a dead letter, with the claim for it; nothing for a repeat."""
@@ -216,12 +225,12 @@ class ScoreProcessor:
         embeddings = self._embeddings(work.record, sha256, row)
         if not embeddings:
             return None
-        found = await self._contents.engine.score(
+        result = await self._contents.engine.score(
             None, wanted=missing, known=known, embeddings=embeddings, ticket=work.ticket
         )
-        if not isinstance(found, EngineScores) or found.missing:
+        if not isinstance(result, EngineScores) or result.missing:
             return None
-        return self._scored(work, row, known, self._contents.remember(sha256, found), joined=False)
+        return self._scored(work, row, known, self._contents.remember(sha256, result), joined=False)
 
     async def _with_fetch(self, work: _Work) -> ImagePrediction:
         answer = await self._look(work)
@@ -247,16 +256,16 @@ class ScoreProcessor:
             try:
                 began = self._clock.monotonic()
                 work.queued_seconds += began - asked
-                found = await self._fetch_when_store_answers(task)
+                fetched = await self._fetch_when_store_answers(task)
                 work.fetch_seconds += self._clock.monotonic() - began
             finally:
                 self._fetches.give(1)
-            if isinstance(found, ObjectMissing):
-                return found
-            held.keep(len(found.body) + INPUT_BYTES)
-            work.fetched = found
-            work.sha256 = await sha256_of(found.body)
-            return await self._content_outcome(work, found.body, work.sha256, held)
+            if isinstance(fetched, ObjectMissing):
+                return fetched
+            held.keep(len(fetched.body) + INPUT_BYTES)
+            work.fetched = fetched
+            work.sha256 = await sha256_of(fetched.body)
+            return await self._content_outcome(work, fetched.body, work.sha256, held)
         finally:
             held.release()
 
@@ -319,7 +328,7 @@ class ScoreProcessor:
         sha256 = work.sha256 or ""
         fresh: frozenset[str] = frozenset()
         if computed is not None:
-            fresh = frozenset(one.model for one in computed.row.scores)
+            fresh = frozenset(model.model for model in computed.row.scores)
             if not joined:
                 timings = computed.timings
                 work.engine_queued_ms, work.decode_ms, work.infer_ms = (
@@ -337,11 +346,11 @@ class ScoreProcessor:
         else:
             raise ValueError("neither a stored row nor computed scores")
         # Taken from the merged row: its renditions are those that the labels name.
-        found = {name: full.find(name, *version) for name, version in self._active.items()}
+        current = {name: full.find(name, *version) for name, version in self._active.items()}
         scores = tuple(
-            replace(one, cached=joined or name not in fresh)
-            for name, one in found.items()
-            if one is not None and (name in known or name in fresh)
+            replace(model, cached=joined or name not in fresh)
+            for name, model in current.items()
+            if model is not None and (name in known or name in fresh)
         )
         self._keep_embeddings(work, sha256, computed, full)
         prediction = outcomes.scored(
@@ -365,9 +374,9 @@ class ScoreProcessor:
         recent = self._contents.recent(sha256)
         due = dict(fresh)
         if recent is not None and work.record.partition not in recent.kept_in:
-            before = {name: one for name, one in recent.embeddings.items() if name not in fresh}
+            before = {name: embedding for name, embedding in recent.embeddings.items() if name not in fresh}
             stored = self._embeddings(work.record, sha256, content) if before else {}
-            due |= {name: one for name, one in before.items() if name not in stored}
+            due |= {name: embedding for name, embedding in before.items() if name not in stored}
             if not due:
                 recent.kept_in.add(work.record.partition)
         now_ms = self._clock.now_ms()
@@ -404,16 +413,16 @@ class ScoreProcessor:
         return merged(stored, recent.row) if stored is not None else recent.row
 
     def _known_scores(self, row: ContentRow) -> dict[str, ModelScores]:
-        found = {name: row.find(name, *version) for name, version in self._active.items()}
-        return {name: scores for name, scores in found.items() if scores is not None}
+        stored = {name: row.find(name, *version) for name, version in self._active.items()}
+        return {name: scores for name, scores in stored.items() if scores is not None}
 
     def _embeddings(
         self, record: SourceRecord, sha256: str, content: ContentRow | None
     ) -> dict[str, QuantisedEmbedding]:
         """Return the stored embeddings of a content; none where its row cannot be used: they are as old as the row."""
-        found: dict[str, QuantisedEmbedding] = {}
+        embeddings: dict[str, QuantisedEmbedding] = {}
         if content is None or not content.has_embedding:
-            return found
+            return embeddings
         for network in self._networks:
             value = self._row(EMBEDDINGS_TABLE, record, embedding_key(sha256, network))
             if value is None:
@@ -423,20 +432,20 @@ class ScoreProcessor:
             except Poison:
                 continue  # written by a version that this one cannot read: computed anew
             if (stored.version, stored.preprocessing) == self._active[network]:
-                found[network] = QuantisedEmbedding(stored.values, stored.scale)
-        return found
+                embeddings[network] = QuantisedEmbedding(stored.values, stored.scale)
+        return embeddings
 
     def _previous(self, work: _Work, row: ContentRow | None) -> tuple[ModelScores, ...]:
         """Return the scores that a job's outcome supersedes, where its task does not carry them."""
         if work.task.job_id is None or work.task.previous or row is None:
             return ()
-        found = []
+        previous = []
         for name, version in self._active.items():
             before = row.superseded(name, *version) if name in work.wanted else None
             now = before or row.find(name, *version)
             if now is not None:
-                found.append(now)
-        return (*found, past_picture(row.frames, row.truncated)) if found else ()
+                previous.append(now)
+        return (*previous, past_picture(row.frames, row.truncated)) if previous else ()
 
     # --- outputs ---
 

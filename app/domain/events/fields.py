@@ -72,20 +72,20 @@ def text(value: Any, name: str, limit_bytes: int = MAX_SHORT_BYTES) -> str | Non
 
 def name(value: Any, field: str) -> str | None:
     """Return `value` as short printable ASCII, such as the name of an event; None for none."""
-    found = text(value, field)
-    if found is not None and not _PRINTABLE.fullmatch(found):
+    read = text(value, field)
+    if read is not None and not _PRINTABLE.fullmatch(read):
         raise BadField("bad_field", f"{field} holds characters that no such name has")
-    return found
+    return read
 
 
 def bucket(value: Any) -> str:
     """Return the name of a bucket, by S3's rules of names and those of older buckets."""
-    found = text(value, "bucket name", MAX_BUCKET_BYTES)
-    if found is None:
+    read = text(value, "bucket name", MAX_BUCKET_BYTES)
+    if read is None:
         raise BadField("no_bucket", "no bucket name")
-    if (fault := bucket_fault(found)) is not None:
+    if (fault := bucket_fault(read)) is not None:
         raise BadField("bad_bucket", fault)
-    return found
+    return read
 
 
 def key_readings(raw: Any, form: KeyForm) -> tuple[str, str | None]:
@@ -122,8 +122,8 @@ def _decoded(key: str) -> tuple[str | None, str]:
 
 def etag(value: Any) -> str | None:
     """Return the ETag without quotes, in lower case; None when absent or empty."""
-    found = text(value, "eTag")
-    bare = bare_etag(found) if found else ""
+    read = text(value, "eTag")
+    bare = bare_etag(read) if read else ""
     if not bare:
         return None
     if (fault := etag_fault(bare)) is not None:
@@ -133,22 +133,22 @@ def etag(value: Any) -> str | None:
 
 def version(value: Any, none: Set[str]) -> str | None:
     """Return the version id; None when absent, empty or one of the words `none`."""
-    found = text(value, "versionId", MAX_VERSION_BYTES)
-    if found is None or found in none:
+    read = text(value, "versionId", MAX_VERSION_BYTES)
+    if read is None or read in none:
         return None
-    if (fault := version_fault(found)) is not None:
+    if (fault := version_fault(read)) is not None:
         raise BadField("bad_version_id", fault)
-    return found
+    return read
 
 
 def sequencer(value: Any) -> str | None:
     """Return the sequencer in upper case; a number is one too."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE:
         value = str(value)
-    found = text(value, "sequencer")
-    if found is not None and not _VISIBLE.fullmatch(found):
+    read = text(value, "sequencer")
+    if read is not None and not _VISIBLE.fullmatch(read):
         raise BadField("bad_sequencer", "a sequencer has visible ASCII characters alone")
-    return found.upper() if found else None
+    return read.upper() if read else None
 
 
 def size(value: Any) -> int | None:
@@ -156,12 +156,12 @@ def size(value: Any) -> int | None:
     if value is None or value == "":
         return None
     try:
-        found = int(value)
+        count = int(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise BadField("bad_size", "size is not a number") from error
-    if isinstance(value, bool) or not 0 <= found <= MAX_SIZE:
+    if isinstance(value, bool) or not 0 <= count <= MAX_SIZE:
         raise BadField("bad_size", "size is not a number of bytes")
-    return found
+    return count
 
 
 def time_ms(value: Any) -> int:

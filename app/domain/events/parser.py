@@ -91,7 +91,7 @@ def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Ev
         yield _malformed(BadField("not_json", f"not JSON: {type(error).__name__}: {str(error)[:200]}"), element, text)
         return
     try:
-        inner, one, elements = _open(body, text)
+        inner, event, elements = _open(body, text)
     except BadField as error:
         yield _malformed(error, element, text, body)
         return
@@ -102,8 +102,8 @@ def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Ev
             return
     if inner is not None:
         yield from _message(inner, envelopes, element)
-    if one is not None:
-        yield one
+    if event is not None:
+        yield event
     array = _Array(text)
     for index, record in enumerate(elements):
         yield from _record(record, envelopes, _Element(array, index))

@@ -13,47 +13,47 @@ def record_texts(text: str) -> list[str]:
 
     As in parsing, the last member of that name counts.
     """
-    found: list[str] = []
+    texts: list[str] = []
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "}":
         name, at = _DECODER.raw_decode(text, at)
         at = _skip(text, _skip(text, at) + 1)
         if name == "Records" and text[at] == "[":
-            found, at = _elements(text, at)
+            texts, at = _elements(text, at)
         else:
             _, at = _DECODER.raw_decode(text, at)
         at = _skip(text, at)
         if text[at] == ",":
             at = _skip(text, at + 1)
-    return found
+    return texts
 
 
 def member_text(text: str, name: str) -> str:
     """Return the text of the member `name` of the object `text`, which has been parsed before; the last one counts."""
-    found = ""
+    member = ""
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "}":
         this, at = _DECODER.raw_decode(text, at)
         at = _skip(text, _skip(text, at) + 1)
         _, end = _DECODER.raw_decode(text, at)
         if this == name:
-            found = text[at:end]
+            member = text[at:end]
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
-    return found
+    return member
 
 
 def _elements(text: str, at: int) -> tuple[list[str], int]:
-    found: list[str] = []
+    texts: list[str] = []
     at = _skip(text, at + 1)
     while text[at] != "]":
         _, end = _DECODER.raw_decode(text, at)
-        found.append(text[at:end])
+        texts.append(text[at:end])
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
-    return found, at + 1
+    return texts, at + 1
 
 
 def _skip(text: str, at: int) -> int:

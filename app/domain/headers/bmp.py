@@ -39,7 +39,7 @@ def shown_entry(content: bytes) -> IconEntry:
     It is the largest, then the one of most bits, then the first. Entries that begin outside of the file do not count.
     """
     kind, count = struct.unpack_from("<HH", content, 2)
-    found: list[tuple[tuple[int, int], IconEntry]] = []
+    entries: list[tuple[tuple[int, int], IconEntry]] = []
     for at in range(6, min(6 + 16 * count, len(content) - 15), 16):
         width, height, colours, _, _, bits, size, offset = struct.unpack_from("<BBBBHHII", content, at)
         if offset + 16 > len(content):
@@ -48,10 +48,10 @@ def shown_entry(content: bytes) -> IconEntry:
             # A cursor has its hot spot where icons have their bits.
             bits = ((colours or 256) - 1).bit_length()
         is_png = content[offset : offset + 8] == _PNG_SIGNATURE
-        found.append((((width or 256) * (height or 256), bits), IconEntry(offset, size, is_png)))
-    if not found:
+        entries.append((((width or 256) * (height or 256), bits), IconEntry(offset, size, is_png)))
+    if not entries:
         raise ValueError("no entry")
-    return max(found, key=lambda one: one[0])[1]
+    return max(entries, key=lambda ranked: ranked[0])[1]
 
 
 def read_icon(content: bytes, wanted: Wanted) -> Layout:

@@ -75,7 +75,7 @@ def walk(content: bytes) -> Iterator[Box]:
 
 def read_picture(content: bytes) -> Picture:
     """Return what the boxes say. Raises MALFORMED."""
-    found = Picture()
+    picture = Picture()
     properties: list[Box] = []
     associations: dict[int, list[int]] = {}
     primary, spans = 0, {}
@@ -91,76 +91,78 @@ def read_picture(content: bytes) -> Picture:
             case b"iloc":
                 spans = _locations(content, box)
             case b"ispe":
-                found.extents.append(struct.unpack_from(">II", content, box.start + 4))
+                picture.extents.append(struct.unpack_from(">II", content, box.start + 4))
             case b"av1C":
-                _add(found, av1_sequence, content[box.start + 4 : min(box.end, box.start + 4 + HEADER_BYTES)])
+                _add(picture, av1_sequence, content[box.start + 4 : min(box.end, box.start + 4 + HEADER_BYTES)])
             case b"hvcC":
-                _add(found, hevc_configuration, content[box.start : min(box.end, box.start + 65_536)])
+                _add(picture, hevc_configuration, content[box.start : min(box.end, box.start + 65_536)])
             case b"iref":
-                found.pieces = max(found.pieces, _pieces(content, box))
+                picture.pieces = max(picture.pieces, _pieces(content, box))
             case b"mdhd":
                 wide = content[box.start] == 1
                 scale = _number(content, box.start + (20 if wide else 12), 4) or 1000
             case b"stts" if delays is None:
                 delays = _delays(content, box, scale)
-            case b"stsz" if found.frames == 1:
-                found.frames = max(1, _number(content, box.start + 8, 4))
+            case b"stsz" if picture.frames == 1:
+                picture.frames = max(1, _number(content, box.start + 8, 4))
             case b"stco":
                 start = _number(content, box.start + 8, 4)
-                _add(found, av1_sequence, content[start : start + HEADER_BYTES])
+                _add(picture, av1_sequence, content[start : start + HEADER_BYTES])
             case b"co64":
                 start = _number(content, box.start + 8, 8)
-                _add(found, av1_sequence, content[start : start + HEADER_BYTES])
+                _add(picture, av1_sequence, content[start : start + HEADER_BYTES])
             case b"colr" if b"moov" in box.path and content[box.start : box.start + 4] == b"nclx":
-                found.colours = struct.unpack_from(">HH", content, box.start + 4)
+                picture.colours = struct.unpack_from(">HH", content, box.start + 4)
     for start, size in spans.values():
-        _add(found, av1_sequence, content[start : start + min(size, HEADER_BYTES)])
-    found.delays_ms = delays or []
-    _primary(content, found, [properties[at - 1] for at in associations.get(primary, []) if 0 < at <= len(properties)])
-    return found
+        _add(picture, av1_sequence, content[start : start + min(size, HEADER_BYTES)])
+    picture.delays_ms = delays or []
+    _primary(
+        content, picture, [properties[at - 1] for at in associations.get(primary, []) if 0 < at <= len(properties)]
+    )
+    return picture
 
 
 def read(content: bytes, wanted: Wanted, kind: str) -> Layout:
     """Return the layout of an AVIF or HEIC (`kind`). Raises MALFORMED."""
-    found = read_picture(content)
-    width, height = found.shown
+    picture = read_picture(content)
+    width, height = picture.shown
     if not width or not height:
         raise ValueError("no picture size")
     # The largest of all is what a decoder may allocate, whichever of them it believes.
-    sizes = [(width, height), *((coded.width, coded.height) for coded in found.coded), *found.extents]
+    sizes = [(width, height), *((coded.width, coded.height) for coded in picture.coded), *picture.extents]
     decoded = max(sizes, key=lambda size: size[0] * size[1])
-    pieces = sum(coded.width * coded.height for coded in found.coded[:_MAX_ITEMS]) if found.pieces > 1 else 0
-    decoder = "avif animated" if found.frames > 1 and kind == "avif" else kind
-    cost = decoding_bytes(decoder, decoded[0] * decoded[1] + pieces // 4, (width, height), found.frames, wanted)
-    return Layout(width, height, found.frames, *decoded, decoder_bytes=cost)
+    pieces = sum(coded.width * coded.height for coded in picture.coded[:_MAX_ITEMS]) if picture.pieces > 1 else 0
+    decoder = "avif animated" if picture.frames > 1 and kind == "avif" else kind
+    cost = decoding_bytes(decoder, decoded[0] * decoded[1] + pieces // 4, (width, height), picture.frames, wanted)
+    return Layout(width, height, picture.frames, *decoded, decoder_bytes=cost)
 
 
-def _primary(content: bytes, found: Picture, properties: list[Box]) -> None:
+def _primary(content: bytes, picture: Picture, properties: list[Box]) -> None:
     """Fill in what belongs to the primary picture: its size and colours."""
     for box in properties:
         if box.kind == b"ispe":
-            found.shown = struct.unpack_from(">II", content, box.start + 4)
-        elif box.kind == b"colr" and content[box.start : box.start + 4] == b"nclx" and found.colours is None:
-            found.colours = struct.unpack_from(">HH", content, box.start + 4)
+            picture.shown = struct.unpack_from(">II", content, box.start + 4)
+        elif box.kind == b"colr" and content[box.start : box.start + 4] == b"nclx" and picture.colours is None:
+            picture.colours = struct.unpack_from(">HH", content, box.start + 4)
         elif box.kind == b"clli":
-            found.peak_nits = float(_number(content, box.start, 2)) or found.peak_nits
-        elif box.kind == b"mdcv" and not found.peak_nits:
-            found.peak_nits = _number(content, box.start + 16, 4) / 10_000
-    if found.shown == (0, 0):
-        sizes = [*found.extents, *((coded.width, coded.height) for coded in found.coded)]
-        found.shown = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-    if found.colours is None and found.coded:
-        found.colours = (found.coded[0].primaries, found.coded[0].transfer)
+            picture.peak_nits = float(_number(content, box.start, 2)) or picture.peak_nits
+        elif box.kind == b"mdcv" and not picture.peak_nits:
+            picture.peak_nits = _number(content, box.start + 16, 4) / 10_000
+    if picture.shown == (0, 0):
+        sizes = [*picture.extents, *((coded.width, coded.height) for coded in picture.coded)]
+        picture.shown = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    if picture.colours is None and picture.coded:
+        picture.colours = (picture.coded[0].primaries, picture.coded[0].transfer)
 
 
-def _add(found: Picture, reader: object, content: bytes) -> None:
+def _add(picture: Picture, reader: object, content: bytes) -> None:
     assert callable(reader)
     try:
         coded = reader(content)
     except MALFORMED:
         return  # not a bitstream of this kind, such as EXIF or the description of a grid
     if coded is not None:
-        found.coded.append(coded)
+        picture.coded.append(coded)
 
 
 def _number(content: bytes, at: int, size: int) -> int:
@@ -171,15 +173,17 @@ def _number(content: bytes, at: int, size: int) -> int:
 
 def _associations(content: bytes, box: Box) -> dict[int, list[int]]:
     version, flags = content[box.start], content[box.start + 3]
-    at, found = box.start + 8, {}
+    at, associations = box.start + 8, {}
     for _ in range(min(_number(content, box.start + 4, 4), _MAX_ITEMS)):
         wide = 2 if version < 1 else 4
         picture, count = _number(content, at, wide), _number(content, at + wide, 1)
         at += wide + 1
         size = 2 if flags & 1 else 1
-        found[picture] = [_number(content, at + size * n, size) & (0x7FFF if flags & 1 else 0x7F) for n in range(count)]
+        associations[picture] = [
+            _number(content, at + size * n, size) & (0x7FFF if flags & 1 else 0x7F) for n in range(count)
+        ]
         at += size * count
-    return found
+    return associations
 
 
 def _locations(content: bytes, box: Box) -> dict[int, tuple[int, int]]:
@@ -189,7 +193,7 @@ def _locations(content: bytes, box: Box) -> dict[int, tuple[int, int]]:
     base_size, index_size = content[box.start + 5] >> 4, content[box.start + 5] & 15 if version else 0
     wide = 4 if version == 2 else 2
     at = box.start + 6 + wide
-    found = {}
+    locations = {}
     for _ in range(min(_number(content, box.start + 6, wide), _MAX_ITEMS)):
         name = _number(content, at, wide)
         at += wide
@@ -202,9 +206,9 @@ def _locations(content: bytes, box: Box) -> dict[int, tuple[int, int]]:
         if extents and method == 0:
             start = base + _number(content, at + index_size, offset_size)
             size = _number(content, at + index_size + offset_size, length_size)
-            found[name] = (start, size or HEADER_BYTES)
+            locations[name] = (start, size or HEADER_BYTES)
         at += extents * (index_size + offset_size + length_size)
-    return found
+    return locations
 
 
 def _pieces(content: bytes, box: Box) -> int:

@@ -97,10 +97,10 @@ def _scans(content: bytes, header: JpegHeader) -> tuple[int, int]:
     """Return the number of scans that a decoder reads, and where the picture ends (0: the file does not say)."""
     scans, at = 1, header.first_scan
     for _ in range(MAX_BLOCKS):
-        found = _MARKER.search(content, at)
-        if found is None:
+        match = _MARKER.search(content, at)
+        if match is None:
             return scans, 0
-        marker, at = content[found.start() + 1], found.end()
+        marker, at = content[match.start() + 1], match.end()
         if marker == _END:
             return scans, at
         if marker in _BARE:

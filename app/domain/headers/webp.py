@@ -85,5 +85,5 @@ def _24(content: bytes, at: int) -> int:
     return int.from_bytes(content[at : at + 3], "little")
 
 
-def _larger(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return max(one[0], other[0]), max(one[1], other[1])
+def _larger(first: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return max(first[0], other[0]), max(first[1], other[1])

@@ -119,7 +119,7 @@ def flag_for(
         return _flag(policy, prediction, position, decided_at_ms, verdict, None)
     past = past_of(prediction.previous)
     action, rules = _past_verdict(policy, past)
-    fresh_rules = tuple(sorted(found.rule for found in published(verdict)))
+    fresh_rules = tuple(sorted(match.rule for match in published(verdict)))
     fresh_action = verdict.action if is_published(verdict.action) else NO_ACTION
     if (fresh_action, fresh_rules) == (action, rules):
         return None
@@ -135,12 +135,12 @@ def _past_verdict(policy: Policy, past: Past) -> tuple[str, tuple[str, ...]]:
     verdict = evaluate(policy, past.subject)
     if not is_published(verdict.action):
         return NO_ACTION, ()
-    return verdict.action, tuple(sorted(found.rule for found in published(verdict)))
+    return verdict.action, tuple(sorted(match.rule for match in published(verdict)))
 
 
 def published(verdict: Verdict) -> tuple[RuleMatch, ...]:
     """Return the rules that matched and ask for more than advice."""
-    return tuple(found for found in verdict.matches if is_published(found.action))
+    return tuple(match for match in verdict.matches if is_published(match.action))
 
 
 def _flag(
@@ -162,7 +162,7 @@ def _flag(
         sha256=prediction.sha256,
         state=FLAGGED if matches else CLEARED,
         action=verdict.action if matches else NO_ACTION,
-        severity=max((found.severity for found in matches), default=0),
+        severity=max((match.severity for match in matches), default=0),
         rules=matches,
         policy=policy.name,
         policy_version=policy.full_version,

@@ -101,11 +101,11 @@ def evaluate(policy: Policy, subject: Subject) -> Verdict:
             words = _sentence(rule, checked)
             matches.append(RuleMatch(rule.id, rule.action, rule.severity, words, checked.conditions))
     action, severity = NO_ACTION, 0
-    for found in matches:
-        if stronger(found.action, action):
-            action = found.action
-        severity = max(severity, found.severity)
-    matches.sort(key=lambda found: -found.severity)
+    for match in matches:
+        if stronger(match.action, action):
+            action = match.action
+        severity = max(severity, match.severity)
+    matches.sort(key=lambda match: -match.severity)
     return Verdict(action, severity, tuple(matches))
 
 
@@ -141,24 +141,24 @@ def _check(condition: Condition, subject: Subject, known: _Scores) -> _Checked:
             failed = [part for part in checked if not part.held]
             if failed:
                 return _Checked(False, (), " and ".join(part.words for part in failed))
-            held = tuple(found for part in checked for found in part.conditions)
+            held = tuple(tested for part in checked for tested in part.conditions)
             return _Checked(True, held, " and ".join(part.words for part in checked))
         case AnyOf(parts):
             checked = [_check(part, subject, known) for part in parts]
             holding = [part for part in checked if part.held]
             if not holding:
                 return _Checked(False, (), ", ".join(part.words for part in checked))
-            held = tuple(found for part in holding for found in part.conditions)
+            held = tuple(tested for part in holding for tested in part.conditions)
             return _Checked(True, held, " and ".join(part.words for part in holding))
         case _:
             assert_never(condition)
 
 
 def _check_score(test: ScoreTest, subject: Subject, known: _Scores) -> _Checked:
-    found = known.get((test.model, test.label))
-    if found is None:
+    entry = known.get((test.model, test.label))
+    if entry is None:
         return _Checked(False, (), f"{test.model} {test.label} has no score")
-    scores, label = found
+    scores, label = entry
     value = label.value
     held = _COMPARE[test.op](value, test.threshold)
     words = (

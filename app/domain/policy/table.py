@@ -23,9 +23,9 @@ def run_cases(policy: Policy) -> tuple[CaseFailure, ...]:
     failures = []
     for case in policy.cases:
         verdict = evaluate(policy, _subject(case))
-        matched = {found.rule for found in verdict.matches}
+        matched = {match.rule for match in verdict.matches}
         if verdict.action != case.expect:
-            because = "; ".join(found.explanation for found in verdict.matches) or "no rule matched"
+            because = "; ".join(match.explanation for match in verdict.matches) or "no rule matched"
             reason = f"expected {case.expect}, got {verdict.action} ({because})"
             failures.append(CaseFailure(case.name, case.line, reason))
         elif case.rules is not None and matched != set(case.rules):
@@ -43,6 +43,6 @@ def _subject(case: PolicyCase) -> Subject:
     for model, label, value in case.scores:
         labels.setdefault(model, []).append(LabelScore(label, value))
     scores = tuple(
-        ModelScores(model, "test", "", tuple(found), (), cached=False, skipped="") for model, found in labels.items()
+        ModelScores(model, "test", "", tuple(values), (), cached=False, skipped="") for model, values in labels.items()
     )
     return Subject(case.outcome, case.reason, scores, case.frames, case.truncated)

@@ -85,11 +85,11 @@ def orientation(content: bytes, kind: ImageFormat) -> int:
 
 def _boxes(content: bytes) -> tuple[CodePoints | None, list[int]]:
     try:
-        found = boxes.read_picture(content)
+        facts = boxes.read_picture(content)
     except MALFORMED:
         return None, []
-    points = CodePoints(*found.colours, found.peak_nits or DEFAULT_PEAK_NITS) if found.colours else None
-    return points, found.delays_ms
+    points = CodePoints(*facts.colours, facts.peak_nits or DEFAULT_PEAK_NITS) if facts.colours else None
+    return points, facts.delays_ms
 
 
 def _rasters(

@@ -71,7 +71,7 @@ def frames(content: bytes, smallest_side: int, most: int, max_frames: int) -> tu
 def _reduced_still(content: bytes, codec: Any, smallest_side: int) -> Raster:
     """Return the only frame, reduced by the decoder as far as it can: a large WebP costs a fraction of its canvas."""
     factor = reduction(*_scaled(codec, 1), smallest_side)
-    scale = max((one for one in _SCALES if one <= factor), default=1)
+    scale = max((choice for choice in _SCALES if choice <= factor), default=1)
     return still(content, smallest_side, scale=scale)
 
 

@@ -137,9 +137,9 @@ class Decoder:
 
 def _rejected(content: bytes, header: ImageHeader, error: BaseException) -> Rejection:
     # Pillow's text names an object's address, which would make equal bytes give unequal details.
-    told = "no decoder accepts it" if isinstance(error, UnidentifiedImageError) else str(error).strip()
-    cut = any(mark in told.lower() for mark in _TRUNCATION_MARKS) or isinstance(error, EOFError)
+    text = "no decoder accepts it" if isinstance(error, UnidentifiedImageError) else str(error).strip()
+    cut = any(mark in text.lower() for mark in _TRUNCATION_MARKS) or isinstance(error, EOFError)
     cut = cut or ends_early(content, header.format)
     reason = RejectReason.TRUNCATED if cut else RejectReason.UNDECODABLE
-    detail = f"{type(error).__name__}: {told}"[:300]
+    detail = f"{type(error).__name__}: {text}"[:300]
     return Rejection(reason, detail, header.format.value, header.width, header.height)

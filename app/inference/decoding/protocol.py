@@ -87,7 +87,7 @@ class Prepared:
     @property
     def input_bytes(self) -> int:
         """Bytes of all inputs."""
-        return max((one.end for one in self.blocks), default=0)
+        return max((block.end for block in self.blocks), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,8 @@ def write_answer(answer: Answer) -> dict[str, Any]:
                 "image": {
                     "header": dataclasses.asdict(answer.header),
                     "truncated": answer.truncated,
-                    "renditions": [dataclasses.astuple(one) for one in answer.renditions],
-                    "blocks": [dataclasses.astuple(one) for one in answer.blocks],
+                    "renditions": [dataclasses.astuple(rendition) for rendition in answer.renditions],
+                    "blocks": [dataclasses.astuple(block) for block in answer.blocks],
                 }
             }
 
@@ -155,16 +155,16 @@ def read_answer(message: Mapping[str, Any], job: Job, memory_bytes: int) -> Answ
         return Encoded(_whole(message["jpeg"], memory_bytes))
     image = message["image"]
     header = image["header"]
-    renditions = tuple(_rendition(one) for one in image["renditions"])
+    renditions = tuple(_rendition(fields) for fields in image["renditions"])
     if not 1 <= len(renditions) <= job.max_renditions:
         raise ValueError(f"{len(renditions)} renditions")
-    blocks = tuple(Block(*(_whole(value, memory_bytes) for value in one)) for one in image["blocks"])
-    if [(one.rendition, one.spec) for one in blocks] != [
+    blocks = tuple(Block(*(_whole(value, memory_bytes) for value in fields)) for fields in image["blocks"])
+    if [(block.rendition, block.spec) for block in blocks] != [
         (rendition, spec) for rendition in range(len(renditions)) for spec in range(len(job.specs))
     ]:
         raise ValueError("not one input for each rendition and geometry")
-    for one in blocks:
-        if one.end > memory_bytes:
+    for block in blocks:
+        if block.end > memory_bytes:
             raise ValueError("an input outside the shared memory")
     return Prepared(
         ImageHeader(
@@ -181,12 +181,12 @@ def read_answer(message: Mapping[str, Any], job: Job, memory_bytes: int) -> Answ
 
 
 def _rejection(fields: Mapping[str, Any]) -> Rejection:
-    found = str(fields["format"])
+    kind = str(fields["format"])
     return Rejection(
         RejectReason(fields["reason"]),
         # JSON may escape half a character, which no outcome could carry.
         str(fields["detail"])[:300].encode("utf-8", "replace").decode(),
-        ImageFormat(found).value if found else "",
+        ImageFormat(kind).value if kind else "",
         _whole(fields["width"], 2**63 - 1),
         _whole(fields["height"], 2**63 - 1),
     )

@@ -94,8 +94,8 @@ def _laid_on(pixels: Pixels, level: int) -> Pixels:
     return (colours // 255).astype(np.uint8)
 
 
-def _look_different(one: Pixels, other: Pixels) -> bool:
-    difference = np.abs(_means(one) - _means(other))
+def _look_different(first: Pixels, second: Pixels) -> bool:
+    difference = np.abs(_means(first) - _means(second))
     return bool(difference.max(initial=0.0) > _SEEN_LEVELS)
 
 
@@ -109,7 +109,7 @@ def _means(pixels: Pixels) -> np.ndarray:
     return np.asarray(sums / heights / widths)
 
 
-def _too_many(image: DecodedImage, found: int, most: int) -> Rejection:
+def _too_many(image: DecodedImage, count: int, most: int) -> Rejection:
     header = image.header
-    detail = f"{found} parts would have to be looked at, at most {most}"
+    detail = f"{count} parts would have to be looked at, at most {most}"
     return Rejection(RejectReason.TOO_MANY_RENDITIONS, detail, header.format.value, header.width, header.height)

@@ -73,9 +73,9 @@ def shared_object(name: bytes, symbols: list[bytes], machine: int, code: bytes) 
     and executed; the dynamic section, which the linker writes to, in another.
     """
     strings, names = b"\0", []
-    for one in (name, *symbols):
+    for symbol in (name, *symbols):
         names.append(len(strings))
-        strings += one + b"\0"
+        strings += symbol + b"\0"
     count = len(symbols) + 1
     # One chain holds all symbols: it is walked a hundred times, once for each that Skia asks for.
     table = struct.pack("<4I", 1, count, 1 if symbols else 0, 0)

@@ -65,16 +65,16 @@ def _prepare(image: DecodedImage, job: PrepareJob, shared: Shared) -> Prepared |
         return shown
     blocks: list[Block] = []
     at = 0
-    for number, one in enumerate(shown):
+    for number, view in enumerate(shown):
         for position, spec in enumerate(job.specs):
-            made = prepare(one.picture, spec)
+            made = prepare(view.picture, spec)
             height, width = made.pixels.shape[:2]
             statistics = made.statistics if made.statistics is not None else np.empty(0, np.float32)
             block = Block(number, position, at, height, width, len(statistics))
             shared[at : block.end] = made.pixels.tobytes() + statistics.astype(np.float32).tobytes()
             blocks.append(block)
             at = block.end
-    return Prepared(image.header, image.truncated, tuple(one.rendition for one in shown), tuple(blocks))
+    return Prepared(image.header, image.truncated, tuple(view.rendition for view in shown), tuple(blocks))
 
 
 def _thumbnail(image: DecodedImage, job: ThumbnailJob, shared: Shared) -> Encoded:
