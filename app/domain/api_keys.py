@@ -1,7 +1,7 @@
-"""API keys: how a token is written and read, what a key may do, when it ends. Pure.
+"""API keys: format of tokens, scopes and expiry. Pure.
 
-A token is `slk_<id>_<secret>`. The secret is 256 random bits, so a plain sha256 keeps it: there is nothing to guess
-that a slow hash would make dearer, and the hash is taken for each request.
+A token is `slk_<id>_<secret>`. Only the sha256 of the secret is stored. A slow password hash would add nothing: the
+secret is 256 random bits, and the hash is computed for each request.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ API_KEY_KIND: Final = "api_key"
 ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
 _ID_LETTERS: Final = 12
-# The id holds no underscore, so the second one ends it, whatever the secret holds.
+# The id contains no underscore, so the second underscore ends it; the secret may contain underscores.
 _TOKEN: Final = re.compile(r"slk_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key as `control.v1` tells it. `rate_per_second` None: as the settings say; `expires_ms` None: never."""
+    """One key as stored on `control.v1`.
+
+    `rate_per_second` None: the rate of the settings. `expires_ms` None: the key never expires.
+    """
 
     id: str
     name: str
@@ -40,11 +43,11 @@ class ApiKey:
     rate_per_second: float | None = None
 
     def valid_at(self, now_ms: int) -> bool:
-        """Whether it may be used at `now_ms`."""
+        """Return whether the key may be used at `now_ms`."""
         return not self.revoked and (self.expires_ms is None or now_ms < self.expires_ms)
 
     def revoke(self) -> ApiKey:
-        """Return it revoked."""
+        """Return a revoked copy."""
         return replace(self, revoked=True)
 
     def state_at(self, now_ms: int) -> str:
@@ -56,23 +59,23 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token taken apart."""
+    """The parts of a token."""
 
     key_id: str
     secret: str = field(repr=False)
 
     @property
     def secret_sha256(self) -> str:
-        """The hash that the key of this token holds."""
+        """Digest of the secret, as the key stores it."""
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
     def text(self) -> str:
-        """Return it as it is handed out."""
+        """Return the token as text, as its owner gets it."""
         return f"slk_{self.key_id}_{self.secret}"
 
 
 def make_token(id_entropy: bytes, secret_entropy: bytes) -> Token:
-    """Return the token of ID_BYTES and SECRET_BYTES random bytes."""
+    """Return the token made from ID_BYTES and SECRET_BYTES random bytes."""
     if len(id_entropy) != ID_BYTES or len(secret_entropy) != SECRET_BYTES:
         raise ValueError("a token is made of 8 and 32 random bytes")
     key_id = base64.b32encode(id_entropy).decode().lower()[:_ID_LETTERS]
@@ -80,13 +83,13 @@ def make_token(id_entropy: bytes, secret_entropy: bytes) -> Token:
 
 
 def parse_token(text: str) -> Token | None:
-    """Return the parts of a token, None for what is none."""
+    """Return the parts of a token, or None if `text` is not a token."""
     match = _TOKEN.fullmatch(text)
     return None if match is None else Token(match[1], match[2])
 
 
 def scopes_of(words: Iterable[str]) -> frozenset[Scope]:
-    """Return `words` as scopes. Raises ValueError for one that is none."""
+    """Return `words` as scopes. Raises ValueError for an unknown scope."""
     known = {scope: scope for scope in SCOPES}
     unknown = sorted(set(words) - set(known))
     if unknown:
@@ -110,9 +113,9 @@ def key_body(key: ApiKey) -> str:
 
 
 def key_of(key_id: str, body: str) -> ApiKey | None:
-    """Return the key that a ControlRecord of name `key_id` holds, None where it cannot be read.
+    """Return the key in the body of the ControlRecord named `key_id`, or None if the body cannot be read.
 
-    A scope that this version does not know is left out: the key may do the rest.
+    Scopes that this version does not know are ignored; the others stay valid.
     """
     try:
         fields: Any = json.loads(body)

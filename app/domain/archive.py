@@ -1,10 +1,10 @@
-"""The archive's files: what each covers, how it is named, and the chain that those of a partition form. Pure.
+"""Files of the archive: the offsets that each file covers, its name, and the chain of a partition's files. Pure.
 
-Files of a partition form a chain of ranges of offsets: each begins where the one before it ended, the first at 0. So
-whoever wants to write the next file knows its name without asking, rivals want the same name, and a store that writes
-an object once lets one of them win: no offset can be covered twice, and none between two files can be left out.
-Names are therefore the start of the range, not the first record's offset: topics that transactions write to have
-holes, and a file ends at the offset after its last record, not at the next record.
+The files of a partition form a chain of offset ranges: each range begins where the previous one ended, the first at 0.
+A writer therefore knows the name of the next file without a request. Concurrent writers choose the same name, and a
+conditional write lets exactly one of them succeed. So no offset is covered twice, and none between files is missing.
+A file is named for the start of its range, not for the offset of its first record, because transactional topics have
+holes in their offsets. Its range ends at the offset after its last record, not at the next record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from app.errors import ArchiveBroken
 from app.topics import DECISIONS, EMBEDDINGS, FLAGGED, PREDICTIONS, REMOVED
 
-# What can be archived: results. Tasks and retries are the pipeline's own business and say nothing afterwards.
+# Topics that can be archived: results. Tasks and retries are internal to the pipeline and of no use afterwards.
 ARCHIVABLE: Final = (PREDICTIONS, FLAGGED, DECISIONS, REMOVED, EMBEDDINGS)
 _DIGITS: Final = 20
 _NAME: Final = re.compile(r".*/topic=(?P<topic>[^/]+)/partition=(?P<partition>\d+)/(?P<start>\d{20})\.parquet")
@@ -25,10 +25,11 @@ _NAME: Final = re.compile(r".*/topic=(?P<topic>[^/]+)/partition=(?P<partition>\d
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """What one file covers: every record of the partition from `start` up to, not including, `end`.
+    """Range of offsets of one file: every record of the partition from `start` (inclusive) to `end` (exclusive).
 
-    `read_from` is where reading began. It is `start`, but for the first file of an archive that began late, and after
-    records that retention removed before they were archived: then offsets from `start` to `read_from` are missing.
+    `read_from` is the offset where reading began, usually `start`. It is larger in the first file of an archive that
+    began late, and after records that retention removed before they were archived: then the offsets from `start` to
+    `read_from` are missing.
     """
 
     topic: str
@@ -39,7 +40,7 @@ class FileRange:
     records: int
 
     def metadata(self) -> dict[str, str]:
-        """Return it as the object and the Parquet file carry it."""
+        """Return the range as metadata of the object and of the Parquet file."""
         return {
             "topic": self.topic,
             "partition": str(self.partition),
@@ -51,7 +52,7 @@ class FileRange:
 
 
 def range_of(metadata: Mapping[str, str], key: str) -> FileRange:
-    """Return the range that the metadata of the object `key` tells. Raises ArchiveBroken where name and it disagree."""
+    """Return the range in the metadata of the object `key`. Raises ArchiveBroken if it contradicts the name."""
     try:
         file = FileRange(
             metadata["topic"],
@@ -64,12 +65,12 @@ def range_of(metadata: Mapping[str, str], key: str) -> FileRange:
     except (KeyError, ValueError) as error:
         raise ArchiveBroken(f"{key} is no file of the archive: its metadata lack {error}") from error
     if place_of(key) != (file.topic, file.partition, file.start) or not file.start <= file.read_from < file.end:
-        raise ArchiveBroken(f"{key} tells another range than its name: {file}")
+        raise ArchiveBroken(f"{key}: the range in its metadata contradicts its name: {file}")
     return file
 
 
 def folder_of(prefix: str, topic: str, partition: int | None = None) -> str:
-    """Return what the names of all files of a topic, or of one partition, begin with."""
+    """Return the common prefix of the names of all files of a topic, or of one partition."""
     folder = f"{prefix.strip('/')}/topic={topic}/"
     return folder if partition is None else f"{folder}partition={partition}/"
 
@@ -80,7 +81,7 @@ def name_of(prefix: str, topic: str, partition: int, start: int) -> str:
 
 
 def place_of(key: str) -> tuple[str, int, int] | None:
-    """Return topic, partition and start of a file's key; None for a key that is none."""
+    """Return topic, partition and start of a file's key, or None if `key` does not name an archive file."""
     match = _NAME.fullmatch(key)
     return None if match is None else (match["topic"], int(match["partition"]), int(match["start"]))
 
@@ -89,28 +90,28 @@ class Chain:
     """One writer's view of one partition's chain: where the next file begins."""
 
     def __init__(self, end: int, position: int) -> None:
-        """`end` is that of the archive, `position` the offset from which this writer reads on."""
+        """Begin at `end`, the end of the archive; `position` is the offset from which this writer continues to read."""
         self.end = end
         self._position = position
 
     @property
     def missing(self) -> int:
-        """How many offsets after the archive's end this writer cannot read; of a new archive: what came before."""
+        """Number of offsets after the archive's end that this writer cannot read; in a new archive all earlier ones."""
         return max(0, self._position - self.end)
 
     def covers(self, offset: int) -> bool:
-        """Whether the archive holds this record already."""
+        """Return whether the archive already contains this record."""
         return offset < self.end
 
     def next_file(self, topic: str, partition: int, offsets: Sequence[int]) -> FileRange:
-        """Return the range of a file of the records at `offsets`: all that this writer read from `end` on, in order."""
+        """Return the range of a file with the records at `offsets`: all that this writer read since `end`, in order."""
         if not offsets or offsets[0] < max(self.end, self._position):
             raise ValueError(f"records at {offsets[:1]} do not follow {self.end}")
         read_from = max(self.end, self._position)
         return FileRange(topic, partition, self.end, read_from, offsets[-1] + 1, len(offsets))
 
     def goes_on_at(self, end: int) -> None:
-        """Take over the end of the file that stands under the next name, whoever wrote it."""
+        """Continue at `end`, the end of the file that exists under the next name. Any writer may have written it."""
         if end <= self.end:
             raise ValueError(f"a chain goes forward: {self.end} to {end}")
         self.end = end
@@ -118,8 +119,11 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Offsets that no file covers (`hole`), that were gone when they were to be read (`gone`), or covered twice
-    (`overlap`)."""
+    """Offsets that are wrong in an archive.
+
+    `kind`: `hole` (no file covers them), `gone` (retention removed them before they were read) or `overlap` (covered
+    twice).
+    """
 
     kind: str
     start: int
@@ -127,9 +131,9 @@ class Fault:
 
 
 def faults(ranges: Iterable[FileRange]) -> Iterator[Fault]:
-    """Yield what is wrong with one partition's files, given in the order of their names.
+    """Yield the faults of one partition's files, which are given in the order of their names.
 
-    Where an archive begins is no fault: it may have begun late, and old files may have been removed.
+    A first file with a start above 0 is not a fault: the archive may have begun late, or old files were removed.
     """
     before: FileRange | None = None
     for file in ranges:

@@ -1,7 +1,7 @@
-"""When a micro-batch closes and who is in it: a pure state machine, time is an argument.
+"""Micro-batches: a pure state machine that decides when a batch closes and which members it has; time is an argument.
 
-A batch may close when it is full, or when its oldest member has waited long enough; it is only taken when the device is
-free, so it goes on filling while the device is busy. Live work goes first and backfill fills up what is left.
+A batch may close when it is full or when its oldest member has waited `max_delay_seconds`. It is taken only when the
+device is free, so it grows while the device is busy. Live work goes first; backfill fills the remaining places.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 
 class Priority(IntEnum):
-    """Whose work goes first."""
+    """Order of service: live work before backfill."""
 
     LIVE = 0
     BACKFILL = 1
@@ -32,7 +32,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class BatchQueue(Generic[T]):
-    """The members that wait for one network. Members are compared by identity or hash and never waiting twice."""
+    """The members that wait for one network. Members are hashable, and none waits twice at the same time."""
 
     def __init__(self, rule: BatchRule) -> None:
         self.rule = rule
@@ -44,39 +44,39 @@ class BatchQueue(Generic[T]):
 
     @property
     def urgent(self) -> bool:
-        """Whether live work waits."""
+        """Return whether live work waits."""
         return bool(self._waiting[Priority.LIVE])
 
     def add(self, member: T, priority: Priority, now: float) -> None:
-        """Let `member` wait."""
+        """Add `member` to the queue."""
         self._since[member] = now
         self._waiting[priority].append(member)
 
     def promote(self, chosen: Callable[[T], bool]) -> None:
-        """Move the chosen members from backfill to live; they keep the time since which they wait."""
+        """Move the chosen members from backfill to live. Their waiting time is kept."""
         backfill = self._waiting[Priority.BACKFILL]
         for member in [member for member in backfill if chosen(member)]:
             backfill.remove(member)
             self._waiting[Priority.LIVE].append(member)
 
     def discard(self, member: T) -> None:
-        """Forget a member; nothing happens when it does not wait."""
+        """Remove a member. Does nothing if the member does not wait."""
         if self._since.pop(member, None) is not None:
             for waiting in self._waiting:
                 if member in waiting:
                     waiting.remove(member)
 
     def due_at(self) -> float | None:
-        """Return when the next batch closes: in the past for a full one, None while nobody waits."""
+        """Return the time at which the next batch closes: in the past for a full batch, None for an empty queue."""
         if not self._since:
             return None
         if len(self._since) >= self.rule.max_batch:
             return float("-inf")
-        # Members wait in the order of their coming, but a promoted one may be older than the head of its queue.
+        # Members wait in the order of their arrival, but a promoted member may be older than the head of its queue.
         return min(self._since.values()) + self.rule.max_delay_seconds
 
     def take(self) -> list[T]:
-        """Return the members of one batch and forget them: live ones first, each kind in the order of its coming."""
+        """Remove and return the members of one batch: live ones first, each kind in the order of arrival."""
         batch: list[T] = []
         for waiting in self._waiting:
             while waiting and len(batch) < self.rule.max_batch:

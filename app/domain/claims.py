@@ -1,10 +1,10 @@
-"""Claims: which source record may publish the outcome of an upload. Pure; the lane keeps the rows in table `uploads`.
+"""Claims: the rule that decides which source record may publish the outcome of an upload. Pure.
 
-A row belongs to an object identity (bucket, key, ETag) and lists the claims on it, the newest last. Repeats of one
-notification meet there by their upload id. What reconcile enqueues from a bucket listing has no notification's id: it
-claims a window of event times instead, and meets the late notification of the same upload in the same row, whichever of
-the two comes first. An upload of the same bytes outside the window is a new upload. See
-docs/adr/0005-listed-uploads.md.
+The lane stores the rows in the table `uploads`. A row belongs to an object identity (bucket, key, ETag) and lists the
+claims on it, the newest last. Repeats of one notification have the same upload id and are recognised in this row.
+A task that reconcile made from a bucket listing has no notification's id: it claims a window of event times instead.
+The late notification of the same upload is recognised in the same row, in either order of arrival. An upload of the
+same bytes outside the window is a new upload. See docs/adr/0005-listed-uploads.md.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 
 from schemas.records import Position
 
-# Uploads of the same bytes under the same key within the claims' lifetime that are told apart; S3 repeats an event
-# within minutes, so sixteen later uploads of the very same object are far beyond any repeat. 16 claims take 1.5 KB.
+# Upper bound of the uploads of equal bytes under one key that are kept apart within the lifetime of a claim. S3 repeats
+# an event within minutes, so after sixteen later uploads of the same object no repeat is left. 16 claims take 1.5 KB.
 MAX_CLAIMS_PER_ROW: Final = 16
 
 _VERSION: Final = 1
@@ -29,8 +29,8 @@ _NO_TIME: Final = -1
 class StoredClaim:
     """One claim of a row.
 
-    With `covers_from_ms` and `covers_until_ms` it came from a listing; `stands_for` is then the upload id of the one
-    notification that was recognised as the same upload, empty before.
+    A claim from a listing has `covers_from_ms` and `covers_until_ms`. Its `stands_for` is the upload id of the
+    notification that was recognised as the same upload, or empty.
     """
 
     upload_id: str
@@ -43,11 +43,11 @@ class StoredClaim:
 
     @property
     def listed(self) -> bool:
-        """Whether it came from a listing."""
+        """Return whether the claim came from a listing."""
         return self.covers_from_ms is not None and self.covers_until_ms is not None
 
     def covers(self, event_time_ms: int) -> bool:
-        """Whether the listing that it came from saw the upload of that time."""
+        """Return whether `event_time_ms` lies in the window of the claim's listing."""
         if self.covers_from_ms is None or self.covers_until_ms is None:
             return False
         return self.covers_from_ms <= event_time_ms <= self.covers_until_ms
@@ -55,23 +55,23 @@ class StoredClaim:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a source record: `repeat` publishes nothing; `row`, unless None, is stored before the commit."""
+    """Result of a claim. `repeat`: publish nothing. `row`: the new row, stored before the commit; None: no change."""
 
     repeat: bool
     row: bytes | None
 
 
 def row_key(upload_id: str, object_id: str) -> bytes:
-    """Return the key of the row that a claim belongs to; a job's outcome has a row of its own."""
+    """Return the key of the row that a claim belongs to. The outcome of a job has its own row."""
     return (object_id or upload_id).encode()
 
 
 def decide(row: bytes | None, claim: StoredClaim) -> Decision:
     """Return whether `claim` may publish, given its row.
 
-    The same upload: its own position goes on, a higher attempt takes over, anything else is a repeat. A listed claim
-    and a notification of the same object are the same upload when the event time lies in the listing's window; one
-    listed claim stands for one notification. Raises ValueError for a row that nobody of this version wrote.
+    Claims on the same upload: the same position continues, a higher attempt takes over, every other claim is a repeat.
+    A listed claim and a notification of the same object are the same upload if the event time lies in the listing's
+    window. One listed claim stands for one notification. Raises ValueError for a row that this version cannot read.
     """
     stored = decode_row(row)
     for index, other in enumerate(stored):
@@ -95,7 +95,7 @@ def decide(row: bytes | None, claim: StoredClaim) -> Decision:
 
 
 def decode_row(row: bytes | None) -> tuple[StoredClaim, ...]:
-    """Return the claims of a row. Raises ValueError for bytes that are no row."""
+    """Return the claims of a row. Raises ValueError for bytes that are not a row."""
     if row is None:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""Which small files of one day are joined: a pure plan, so that it can be tested for every shape of a day."""
+"""Compaction plan: the small files of one day that are merged into larger ones. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# A file of three quarters of the target is left alone: writing it again would gain a quarter of a file.
+# A file of at least three quarters of the target size is not rewritten: that would save a quarter of a file at most.
 _FULL: Final = 0.75
-# Files of one group are read, sorted and written together: so much disk for its rows, and 32 bytes of memory a row.
+# Upper bound of a group, in targets. Its files are read, sorted and written together: that takes disk for all its rows
+# and 32 bytes of memory for each row.
 GROUP_TARGETS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A data file of one day. `order` is where its rows begin in the order that files are sorted by."""
+    """A data file of one day. `order` is the sort value of its first row."""
 
     path: str
     size_bytes: int
@@ -24,18 +25,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Files that become `outputs` files of about the target size."""
+    """Files that are merged into `outputs` files of about the target size."""
 
     paths: tuple[str, ...]
     outputs: int
 
 
 def plan(files: Sequence[Candidate], target_bytes: int) -> tuple[Group, ...]:
-    """Return what to join of one day.
+    """Return the groups of files of one day to merge.
 
-    Each file is in one group at most, each group becomes fewer files than it had, and no group is larger than
-    GROUP_TARGETS times the target. Neighbours in order are joined, so that files of a day hold ranges that hardly meet.
-    Nothing is returned once nothing can be gained: repeated runs come to an end.
+    Each file is in at most one group. Each group becomes fewer files than it had. No group is larger than GROUP_TARGETS
+    times the target. Neighbours in sort order are merged, so the files of a day overlap little. The result is empty if
+    no merge would reduce the number of files, so repeated runs terminate.
     """
     small = sorted((file for file in files if file.size_bytes < _FULL * target_bytes), key=lambda file: file.order)
     groups: list[list[Candidate]] = []

@@ -1,7 +1,7 @@
-"""What is known of one content (the bytes with one sha256): scores per model version, and how it is kept in a table.
+"""Stored result for one content (bytes with one sha256): its scores per model version, and their form in a table.
 
-A row holds at most two versions of each model, the newest written last, so that a rescoring knows what it supersedes
-and a row stays below some 1 KB.
+A row holds at most two versions of each model, the newest last. So a rescoring knows the scores that it supersedes, and
+a row stays below about 1 KB.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from schemas.records import ImagePrediction, LabelScore, ModelScores, Region, Re
 
 CONTENTS_TABLE = "contents"
 EMBEDDINGS_TABLE = "embeddings"
-# Rows of version 1 are not read. Their scores are those of the first frame, squeezed whole into a square, on white and
-# without its colour profile. A row does not tell whether any of that made a difference: a JPEG has no frames, yet its
-# profile may change all of its colours. So each content is computed once more when it comes again.
+# Rows of version 1 are not read. Their scores are those of the first frame, scaled into a square, on white and without
+# its colour profile. The row does not say whether that made a difference: a JPEG has one frame, but its profile may
+# change all of its colours. So each such content is computed once more at its next upload.
 _VERSION: Final = b"\x02"
 _VERSIONS_KEPT = 2
 # The reason code of a scored picture whose file ends before the picture does.
@@ -41,7 +41,7 @@ class ContentRow:
     renditions: tuple[Rendition, ...] = (WHOLE,)
 
     def find(self, model: str, version: str, preprocessing: str) -> ModelScores | None:
-        """Return the scores of exactly that model version, marked as cached; None where they are not known."""
+        """Return the scores of exactly this model version, marked as cached, or None if they are unknown."""
         for scores in self.scores:
             if (scores.model, scores.version, scores.preprocessing) == (model, version, preprocessing):
                 return replace(scores, cached=True)
@@ -56,17 +56,17 @@ class ContentRow:
 
     @property
     def has_embedding(self) -> bool:
-        """Whether an embedding stands for the whole content.
+        """Return whether one embedding represents the whole content.
 
-        With several renditions it would be that of one of them, and a head on it would miss what the others show.
+        A content with several renditions has none: a head on the embedding of one rendition would ignore the others.
         """
         return len(self.renditions) <= 1
 
 
 def merged(row: ContentRow | None, computed: ContentRow) -> ContentRow:
-    """Return `row` with what was found anew; scores of the same version are replaced, the oldest versions dropped.
+    """Return `row` with the scores of `computed`. Scores of the same version are replaced, the oldest versions dropped.
 
-    An empty `format` in `found` says that nothing was decoded: facts of the picture are then those of `row`.
+    An empty `format` in `computed` means that nothing was decoded: the facts of the picture then stay those of `row`.
     """
     if row is None:
         return replace(computed, scores=_added((), computed.scores))
@@ -74,7 +74,7 @@ def merged(row: ContentRow | None, computed: ContentRow) -> ContentRow:
         return replace(row, scores=_added(row.scores, computed.scores))
     if row.renditions == computed.renditions:
         return replace(computed, scores=_added(row.scores, computed.scores))
-    # The settings of looking changed in between. Scores of then keep the renditions that gave them.
+    # The settings of renditions changed in between. Older scores keep the renditions that they came from.
     fresh = {(model.model, model.version, model.preprocessing) for model in computed.scores}
     kept = [model for model in row.scores if (model.model, model.version, model.preprocessing) not in fresh]
     renditions = list(computed.renditions)
@@ -83,7 +83,9 @@ def merged(row: ContentRow | None, computed: ContentRow) -> ContentRow:
 
 
 def _moved(scores: ModelScores, before: Sequence[Rendition], renditions: list[Rendition]) -> ModelScores:
-    """Return `scores` with the indices that `renditions` gives to what they named in `before`, added if need be."""
+    """Return `scores` with rendition indices of `before` replaced by those of `renditions`, to which missing ones are
+    appended.
+    """
     labels = []
     for label in scores.labels:
         named = before[label.rendition] if label.rendition < len(before) else WHOLE
@@ -106,9 +108,9 @@ def _added(before: Iterable[ModelScores], new: Iterable[ModelScores]) -> tuple[M
 
 
 def row_of(prediction: ImagePrediction) -> ContentRow | None:
-    """Return what an outcome tells of its bytes; None for one without scores.
+    """Return the row for the bytes of an outcome, or None if the outcome has no scores.
 
-    None also for an outcome of an older release (`frames` is 0), for the reason that `_VERSION` has.
+    Also None for an outcome of an older release (`frames` is 0); see `_VERSION` for the reason.
     """
     if not prediction.scores or not prediction.format or prediction.frames == 0:
         return None
@@ -129,12 +131,12 @@ def content_key(sha256: str) -> bytes:
 
 
 def embedding_key(sha256: str, network: str) -> bytes:
-    """Return the table key of the embedding that `network` gave to a content."""
+    """Return the table key of a content's embedding by `network`."""
     return bytes.fromhex(sha256) + network.encode()
 
 
 def etag_key(bucket: str, etag: str, size_bytes: int) -> bytes:
-    """Return the table key under which a bucket that trusts ETags finds the sha256; never as long as a sha256."""
+    """Return the table key that maps an ETag to a sha256, for buckets with trusted ETags; shorter than a sha256."""
     digest = hashlib.blake2b(f"{bucket}\0{etag}\0{size_bytes}".encode(), digest_size=24)
     return digest.digest()
 
@@ -165,7 +167,7 @@ def encode_row(row: ContentRow) -> bytes:
 
 
 def decode_row(value: bytes | None) -> ContentRow | None:
-    """Return the row in `value`; None for none, and for one that this version cannot read (it is computed anew)."""
+    """Return the row in `value`; None if it is absent or of an unreadable version (the content is then recomputed)."""
     if value is None or value[:1] != _VERSION:
         return None
     try:
@@ -207,8 +209,7 @@ def reason_codes(
 ) -> tuple[str, ...]:
     """Return the codes of labels at or over their threshold, by (model, label), in the order of the scores.
 
-    The code of a truncated file comes last. What a cascade did not compute has no reasons: its labels hold another
-    model's value.
+    The code of a truncated file comes last. A skipped cascade gives no codes: its labels hold its gate's value.
     """
     matched = []
     for model in scores:

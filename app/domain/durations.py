@@ -1,4 +1,4 @@
-"""Quantiles of many durations in little memory: counts in cells that grow by a fixed share."""
+"""Quantiles of many durations in bounded memory: a histogram whose cells grow by a constant factor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from typing import Final
 
-# Each cell is 5 % longer than the one before, and a quantile is told as its cell's middle: at most 2.5 % off.
+# Each cell is 5 % longer than the previous one. A quantile is reported as the middle of its cell: at most 2.5 % off.
 _GROWTH: Final = 1.05
 _LOG_GROWTH: Final = math.log(_GROWTH)
-# A hundred days; what took longer counts as that. With it there are 464 cells at most.
+# 100 days; longer durations count as 100 days. This bounds the histogram to 464 cells.
 _LONGEST_MS: Final = 100 * 86_400_000
 
 
@@ -31,13 +31,13 @@ class Durations:
         self.longest_ms = max(self.longest_ms, duration_ms)
 
     def add_all(self, other: Durations) -> None:
-        """Count everything that `other` has counted."""
+        """Add the counts of `other`."""
         self._cells.update(other._cells)
         self.count += other.count
         self.longest_ms = max(self.longest_ms, other.longest_ms)
 
     def quantile_ms(self, share: float) -> float | None:
-        """Return the duration that `share` of all do not exceed, within 2.5 %; None where nothing was counted."""
+        """Return the duration that `share` (0 to 1) of all do not exceed, within 2.5 %, or None without durations."""
         rank = max(1, math.ceil(share * self.count))
         for cell in sorted(self._cells):
             rank -= self._cells[cell]

@@ -1,4 +1,4 @@
-"""Which uploads are ours."""
+"""Filter of uploads by bucket, prefix and suffix."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class UploadFilter:
-    """Buckets, prefixes and suffixes that are wanted (empty: all), prefixes that never are, and places of our own.
+    """Accepted buckets, prefixes and suffixes (empty: all), excluded prefixes, and places that the project writes to.
 
-    The places, bucket and prefix, are those of the lake: what the project itself writes must not come back as uploads,
-    each of which would make a record, which makes another file there.
+    `own_places` (bucket, prefix) are those of the lake. Its files must not count as uploads: each would make a record,
+    and each record another file.
     """
 
     buckets: frozenset[str]
@@ -23,7 +23,7 @@ class UploadFilter:
 
     @classmethod
     def of(cls, settings: Settings) -> UploadFilter:
-        """Return the filter that the settings describe."""
+        """Return the filter of the settings."""
         s3 = settings.s3
         return cls(
             frozenset(s3.buckets),
@@ -34,7 +34,7 @@ class UploadFilter:
         )
 
     def admits(self, bucket: str, key: str) -> bool:
-        """Whether an object of this bucket and key is to be scored."""
+        """Return whether an object of this bucket and key is to be scored."""
         return (
             (not self.buckets or bucket in self.buckets)
             and (not self.prefixes or key.startswith(self.prefixes))

@@ -1,4 +1,4 @@
-"""Names that are computed, never given: the same event yields the same ids wherever and however often it is read."""
+"""Identities, order keys and Kafka keys, computed from contents: the same event gives the same ids at every reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIME_WIDTH: Final = 15
 
 
 def _digest(kind: str, *parts: str | None) -> str:
-    """Hash length-delimited parts, so that no two lists of parts run together; absent differs from empty."""
+    """Hash length-delimited parts, so that different lists never give the same input. Absent differs from empty."""
     state = hashlib.blake2b(digest_size=_ID_BYTES, person=kind.encode()[:16])
     for part in parts:
         encoded = b"" if part is None else part.encode()
@@ -29,7 +29,7 @@ def _digest(kind: str, *parts: str | None) -> str:
 
 
 def _distinguishing_time(dialect: str, sequencer: str | None, event_time_ms: int) -> str | None:
-    # Some stores count from 1 again after every restart, so their counter alone would name two uploads alike.
+    # Some stores restart their counter at 1 after every restart, so the counter alone does not identify an upload.
     counts = sequencer is not None and dialects.order_of(dialect, sequencer) is Order.COUNTER
     return str(event_time_ms) if sequencer is None or counts else None
 
@@ -45,9 +45,9 @@ def upload_id(
     event_time_ms: int,
     job_id: str | None = None,
 ) -> str:
-    """Return the identity of one outcome: equal for every repeat of one event, through whatever envelope it came.
+    """Return the identity of one outcome: equal for every repeat of one event, in any envelope.
 
-    The dialect itself is no part of it: the same event by SQS and by EventBridge is one upload.
+    The dialect is not part of it: the same event by SQS and by EventBridge is one upload.
     """
     return _digest(
         "upload",
@@ -61,7 +61,7 @@ def upload_id(
 
 
 def upload_id_of(event: Created) -> str:
-    """Return the identity of the upload that `event` tells."""
+    """Return the identity of the upload that `event` reports."""
     return upload_id(
         bucket=event.bucket,
         key=event.key,
@@ -74,19 +74,19 @@ def upload_id_of(event: Created) -> str:
 
 
 def rescore_upload_id(original_upload_id: str, job_id: str) -> str:
-    """Return the identity of the outcome that job `job_id` gives to an upload that has one already."""
+    """Return the identity of the outcome of job `job_id` for an upload that already has an outcome."""
     return _digest("rescore", original_upload_id, job_id)
 
 
 def listed_upload_id(bucket: str, key: str, etag: str | None, modified_ms: int) -> str:
-    """Return the identity of an upload that is known from a bucket listing alone (docs/adr/0005-listed-uploads.md)."""
+    """Return the identity of an upload known only from a bucket listing (docs/adr/0005-listed-uploads.md)."""
     return _digest("listed", bucket, key, etag, str(modified_ms))
 
 
 def object_id(bucket: str, key: str, etag: str | None, version_id: str | None) -> str:
-    """Return the identity of an object's content under its key, without saying when it was put there.
+    """Return the identity of an object's content under its key, independent of the time of its upload.
 
-    A listing knows no version ids, so the ETag comes first: both a notification and a listing of one object yield it.
+    A listing has no version ids, so the ETag is preferred: a notification and a listing of one object both have it.
     """
     return _digest("object", bucket, key, etag or version_id)
 
@@ -108,17 +108,17 @@ def other_removal_id(first_removal_id: str) -> str:
 
 
 def order_key(dialect: str, sequencer: str | None, event_time_ms: int) -> str:
-    """Return what orders events of one bucket, key and dialect when compared as text; empty: orders nothing."""
+    """Return the order key: text that orders events of one bucket, key and dialect. An empty key has no order."""
     if sequencer is None or not is_hex(sequencer):
         return ""
     match dialects.order_of(dialect, sequencer):
         case Order.COUNTER:
-            # A counter of the server's process: larger means later until a restart, then only time tells.
+            # A counter of the server's process: larger means later until a restart. Across restarts only time orders.
             if event_time_ms <= 0:
                 return ""
             return f"{event_time_ms:0{_TIME_WIDTH}d}.{int(sequencer, 16):0{_COUNTER_WIDTH}X}"
         case Order.LITTLE_ENDIAN:
-            # RGW dumps a struct of two little-endian 32-bit numbers, seconds and nanoseconds.
+            # RGW writes a struct of two little-endian 32-bit numbers, seconds and nanoseconds.
             if len(sequencer) != 16:
                 return ""
             seconds, nanoseconds = bytes.fromhex(sequencer[:8])[::-1], bytes.fromhex(sequencer[8:])[::-1]
@@ -135,22 +135,22 @@ def order_key_of(event: Created | Removed) -> str:
 
 
 def image_key(bucket: str, key: str) -> bytes:
-    """Return the Kafka key of everything that is about one image: its predictions, flags and removals."""
+    """Return the Kafka key of all records of one image: its predictions, flags and removals."""
     return f"{bucket}/{key}".encode()
 
 
 def content_hint(etag: str | None, bucket: str, key: str) -> bytes:
-    """Return the Kafka key of a task: brings equal bytes to one partition where the ETag tells; never trusted."""
+    """Return the Kafka key of a task. Equal ETags bring equal bytes to one partition; correctness never depends on it."""
     return etag.encode() if etag else image_key(bucket, key)
 
 
 def task_key(task: ImageTask) -> bytes:
-    """Return the Kafka key of `task` on every topic that it travels."""
+    """Return the Kafka key of `task`, the same on every topic."""
     return content_hint(task.etag, task.bucket, task.key)
 
 
 def declared_topic(name: str) -> str:
-    """Return the name that app/topics.py gives a topic whose name may begin with an installation's prefix."""
+    """Return the name of a topic in app/topics.py, without the prefix of an installation."""
     for spec in TOPICS:
         if name.endswith(spec.name):
             return spec.name
@@ -158,7 +158,7 @@ def declared_topic(name: str) -> str:
 
 
 def letter_id(source: Position, part: int, agent: str) -> str:
-    """Return the identity of a dead letter: one for each bad record of each message, whoever computes it."""
+    """Return the identity of a dead letter: one for each malformed record of each message, the same for every agent."""
     return _digest("letter", agent, declared_topic(source.topic), str(source.partition), str(source.offset), str(part))
 
 

@@ -1,7 +1,7 @@
-"""What an image may be, read from its header alone: formats, limits, and the stable codes of rejections.
+"""Formats and limits of images, checked on the header alone, and the stable codes of rejections.
 
-Everything here looks at a few bytes of the content and allocates nothing that the content could ask for, so that limits
-hold before any decoder sees a hostile file. docs/images.md lists the codes for users.
+The functions examine a few bytes of the content and allocate nothing whose size the content chooses. So the limits hold
+before a decoder sees a hostile file. docs/images.md lists the codes for users.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from app.domain.headers.layout import MALFORMED, Layout, Wanted
 
 
 class ImageFormat(StrEnum):
-    """The formats that are scored, as predictions name them."""
+    """Formats that are scored, as named in predictions."""
 
     JPEG = "jpeg"
     PNG = "png"
@@ -31,7 +31,7 @@ class ImageFormat(StrEnum):
 
 
 class RejectReason(StrEnum):
-    """Why an upload is `rejected`. Codes are never renamed: consumers match on them."""
+    """Reasons for the outcome `rejected`. Codes are never renamed: consumers depend on them."""
 
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
@@ -51,14 +51,14 @@ class RejectReason(StrEnum):
 
 
 class GoneReason(StrEnum):
-    """Why an upload is `gone`."""
+    """Reasons for the outcome `gone`. Codes are never renamed."""
 
     DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What an image may be; the numbers are those of LimitSettings."""
+    """Limits of an image; the numbers come from LimitSettings."""
 
     max_bytes: int
     max_pixels: int
@@ -68,11 +68,11 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Facts from the header. `frames` is exact up to one past the limit that was asked for, and 1 where unknown.
+    """Facts from the header. `frames` is exact up to the requested limit plus one, and 1 if unknown.
 
-    `decoder_bytes`: upper bound of what the decoder allocates at once, by the sizes that the decoder will see.
-    `decoded_width`, `decoded_height`: the size that is decoded where it is not `width` x `height`: less for a JPEG that
-    is read at a scale, more for a file whose parts disagree; 0 elsewhere.
+    `decoder_bytes`: upper bound of the memory that the decoder holds at once. `decoded_width`, `decoded_height`: the
+    decoded size if it differs from `width` x `height`, else 0. It is smaller for a JPEG that is read at a reduced
+    scale, and larger for a file whose parts contradict each other.
     """
 
     format: ImageFormat
@@ -86,7 +86,7 @@ class ImageHeader:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An image that is not scored, and why; sizes are 0 where the header did not tell them."""
+    """Reason for which an image is not scored. Sizes are 0 if the header did not contain them."""
 
     reason: RejectReason
     detail: str
@@ -99,13 +99,13 @@ _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # Each scan of a progressive JPEG costs a pass over the whole picture; encoders write about ten.
 _MAX_SCANS = 100
-# Passes over pixels that decoding may take: 3.4 ns each, so at most 3.4 s (bench/decoder_memory.py). Ten scans of 64
-# megapixels pass, a hundred do not.
+# Bound of the pixels that decoding processes in all passes: 3.4 ns each, so at most 3.4 s (bench/decoder_memory.py).
+# Ten scans of 64 megapixels are accepted, a hundred are not.
 _MAX_WORK_PIXELS = 1_000_000_000
 
 
 def sniff(content: bytes) -> ImageFormat | None:
-    """Return the format that the first bytes announce, or None. The key's suffix and content type are not asked."""
+    """Return the format indicated by the first bytes, or None. The key's suffix and the content type are ignored."""
     if content.startswith(b"\xff\xd8\xff"):
         return ImageFormat.JPEG
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -140,11 +140,11 @@ def _sniff_brands(content: bytes) -> ImageFormat | None:
 
 
 def inspect(content: bytes, limits: ImageLimits, wanted: Wanted | None = None) -> ImageHeader | Rejection:
-    """Return what the header says, or the rejection of an image beyond `limits` or without a readable header.
+    """Return the facts from the header, or the rejection of an image beyond `limits` or without a readable header.
 
-    `wanted` says how the picture will be decoded (default: whole, one frame); limits of size count what is decoded.
-    Time is linear in the number of blocks that the file really holds and stops at `max_frames`; memory is constant.
-    Never raises for what is in `content`.
+    `wanted`: options of decoding (default: unreduced, one frame). Limits of size apply to the decoded size. Time is
+    linear in the number of blocks in the file and bounded by `max_frames`; memory is constant. Never raises, whatever
+    `content` is.
     """
     if not content:
         return Rejection(RejectReason.EMPTY, "the object holds no bytes")
@@ -177,7 +177,7 @@ def inspect(content: bytes, limits: ImageLimits, wanted: Wanted | None = None) -
 
 
 def check_bytes(content: bytes, limits: ImageLimits) -> Rejection | None:
-    """Return the rejection of a content of more than `limits.max_bytes`, or None."""
+    """Return the rejection of a content larger than `limits.max_bytes`, or None."""
     if len(content) <= limits.max_bytes:
         return None
     return Rejection(RejectReason.TOO_MANY_BYTES, f"{len(content)} bytes, at most {limits.max_bytes}")
@@ -228,7 +228,7 @@ def _read(kind: ImageFormat, content: bytes, wanted: Wanted) -> Layout:
 
 
 def ends_early(content: bytes, kind: ImageFormat) -> bool:
-    """Tell whether the file is shorter than its own frame says. False where the format does not tell. Never raises."""
+    """Return whether the file ends before its own end mark. False if the format has none. Never raises."""
     try:
         match kind:
             case ImageFormat.JPEG:

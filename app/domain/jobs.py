@@ -1,4 +1,4 @@
-"""A rescoring job: what it was asked to do, how far it is, and what it may do next."""
+"""Rescoring jobs: request, progress and allowed transitions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Final
 from app.errors import ConfigurationError
 
 JOB_KIND: Final = "job"
-# What an operator wants of a job, apart from the job's own record: the runner writes that one, others only this one.
+# Control record with an operator's request to a job. The job's own record is written by its runner only.
 REQUEST_KIND: Final = "job-request"
-# That somebody runs a job: its body says nothing, its time is the sign.
+# Heartbeat of a job's runner: only the time of the record counts, its body is empty.
 RUNNER_KIND: Final = "job-runner"
-# A record of 100 bytes each; compaction keeps the last one of each job.
+# Interval of heartbeats: one record of 100 bytes each. Compaction keeps the last one of each job.
 SIGN_EVERY_SECONDS: Final = 10.0
-# Three signs missed, so that neither one broker hiccup nor some seconds between two clocks make a runner look dead.
+# Three missed heartbeats: neither a short broker outage nor clocks that differ by seconds make a runner look dead.
 SILENT_MS: Final = 30_000
 
 RUNNING: Final = "running"
@@ -33,7 +33,7 @@ _PER: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What a job covers: uploads of a time (`from_ms` to `to_ms`), or a bucket below a prefix."""
+    """Scope of a job: the uploads of a time range (`from_ms` to `to_ms`), or a bucket below a prefix."""
 
     from_ms: int | None
     to_ms: int | None
@@ -44,11 +44,11 @@ class JobRequest:
 
     @property
     def by_time(self) -> bool:
-        """Whether the uploads come from our own predictions of a time, not from a bucket listing."""
+        """Return whether the uploads come from the predictions of a time range, not from a bucket listing."""
         return self.from_ms is not None
 
     def in_words(self) -> str:
-        """Return the request as a person would say it."""
+        """Return the request as a sentence for people."""
         if self.by_time:
             covered = f"uploads from {in_utc(self.from_ms)} to {in_utc(self.to_ms)}"
         else:
@@ -59,7 +59,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobCursor:
-    """How far the tasks of a job are out; moves in the transaction of each chunk of tasks.
+    """Progress of a job's tasks. It advances in the transaction of each chunk of tasks.
 
     By time: the slice (images by hash) and the next offset of each partition of the predictions. By bucket: the last
     key.
@@ -72,9 +72,9 @@ class JobCursor:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. `ends` fixes the predictions that it sees, so that a job begun again plans the same.
+    """One job. `ends` fixes the predictions that it reads, so that a restarted job makes the same plan.
 
-    `enqueued_at_ms` is when its last task went out, 0 before.
+    `enqueued_at_ms`: time at which the last task was published, 0 before.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def unfinished(self) -> bool:
-        """Whether tasks may still be put out."""
+        """Return whether the job may still publish tasks."""
         return self.state in _LIVE_STATES
 
     def to_json(self) -> str:
@@ -102,7 +102,7 @@ class Job:
 
     @staticmethod
     def from_json(body: str) -> Job:
-        """Return the job in `body`. Raises ValueError when it is none."""
+        """Return the job in `body`. Raises ValueError if `body` is not a job."""
         try:
             fields: dict[str, Any] = json.loads(body)
             request, cursor = fields.pop("request"), fields.pop("cursor")
@@ -115,15 +115,15 @@ class Job:
 
 
 def may_wait(job: Job, now_ms: int, kept_ms: int) -> bool:
-    """Whether tasks of `job` may be out without an outcome; `kept_ms` is how long their topic holds a record.
+    """Return whether tasks of `job` may still wait for an outcome. `kept_ms` is the retention of their topic.
 
-    After that a task that has no outcome never gets one, and outcomes may have left their own topic uncounted.
+    After that a task without an outcome never gets one, and outcomes may have left their own topic uncounted.
     """
     return job.state == ENQUEUED and now_ms - job.enqueued_at_ms < kept_ms
 
 
 def silent_since(job: Job, last_sign_ms: int | None, now_ms: int) -> int | None:
-    """Return since when nobody runs `job` although tasks are left to put out, None where that cannot be said."""
+    """Return the time of the last heartbeat if `job` has tasks left but no live runner, else None."""
     if job.state != RUNNING or last_sign_ms is None or now_ms - last_sign_ms <= SILENT_MS:
         return None
     return last_sign_ms
@@ -134,7 +134,7 @@ def _pairs(lists: list[list[int]]) -> tuple[tuple[int, int], ...]:
 
 
 def parse_time(text: str) -> int:
-    """Return an ISO 8601 time as Unix milliseconds; without a zone it is UTC. Raises ConfigurationError."""
+    """Return an ISO 8601 time as Unix milliseconds. A time without a zone is UTC. Raises ConfigurationError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -154,7 +154,7 @@ def parse_rate(text: str) -> float:
 
 
 def parse_model(text: str) -> str:
-    """Return `text` if it is NAME@VERSION. Raises ConfigurationError."""
+    """Return `text` if it has the form NAME@VERSION. Raises ConfigurationError."""
     if not _MODEL.fullmatch(text):
         raise ConfigurationError(f"--model {text!r}: write it as NAME@VERSION, such as quality@2")
     return text
@@ -169,7 +169,7 @@ def parse_location(text: str) -> tuple[str, str]:
 
 
 def parse_image(text: str) -> tuple[str, str]:
-    """Return bucket and key of s3://bucket/key. Raises ConfigurationError when there is no key."""
+    """Return bucket and key of s3://bucket/key. Raises ConfigurationError if there is no key."""
     bucket, key = parse_location(text)
     if not key:
         raise ConfigurationError(f"{text!r} names no image; write it as s3://bucket/key")
@@ -177,5 +177,5 @@ def parse_image(text: str) -> tuple[str, str]:
 
 
 def in_utc(unix_ms: int | None) -> str:
-    """Return a time to the second as a person reads it; none is now."""
+    """Return a time in UTC, to the second, as text for people; None is "now"."""
     return "now" if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

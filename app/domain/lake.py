@@ -1,6 +1,6 @@
-"""The lake's tables, declared once: which topic each holds, and the columns that Kafka Connect adds to its record.
+"""Declarations of the lake's tables: the topic of each, and the columns that Kafka Connect adds to its records.
 
-Connectors, tables, views, the data dictionary and `lake verify` are made from these rows.
+Connectors, tables, views, the data dictionary and `lake verify` are generated from these rows.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ KAFKA_TOPIC: Final = "kafka_topic"
 KAFKA_PARTITION: Final = "kafka_partition"
 KAFKA_OFFSET: Final = "kafka_offset"
 KAFKA_TIMESTAMP: Final = "kafka_timestamp"
-# Where a row came from; the transform InsertField of each connector writes them.
+# Columns with a row's origin. The InsertField transforms of each connector write them.
 COORDINATES: Final = (KAFKA_TOPIC, KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP)
 
 
 @dataclass(frozen=True, slots=True)
 class LakeTable:
-    """One table: a row for each record of `topic`, never changed, in a partition for each UTC day of its publication.
+    """One table: an immutable row for each record of `topic`, partitioned by the UTC day of publication.
 
-    By publication and not by upload time: late events and rescorings of years then fill today's partition, instead of
-    opening a file in each of a thousand days; queries by upload time are pruned by the bounds of each file.
+    The partition is the day of publication, not of the upload: late events and rescorings of old uploads then go to
+    today's partition instead of opening a file in each of a thousand days. Queries by upload time are pruned by the
+    column bounds of each file.
     """
 
     name: str
@@ -32,12 +33,12 @@ class LakeTable:
 
     @property
     def connector(self) -> str:
-        """Name of its connector; `connect-<name>` is its consumer group."""
+        """Name of the table's connector. The connector's consumer group is `connect-<name>`."""
         return f"lake-{self.name}"
 
     @property
     def control_topic(self) -> str:
-        """Topic on which the connector's tasks agree on a commit; one each, as the sink demands."""
+        """Topic on which the connector's tasks agree on a commit. The sink requires one for each connector."""
         return f"lake.control.{self.name}.v1"
 
 
@@ -51,7 +52,7 @@ TABLES: Final = (
 
 
 def table_named(name: str) -> LakeTable:
-    """Return the row of `name`; raises KeyError for a table that is not ours."""
+    """Return the table `name`. Raises KeyError for an unknown table."""
     for table in TABLES:
         if table.name == name:
             return table

@@ -1,7 +1,7 @@
-"""What each column of the lake means, in one place: tables and views take their words from here.
+"""Meanings of the lake's columns: the source of the comments on tables and views.
 
-A view's column has the meaning of the column that it comes from, unless VIEW_COLUMNS says more. A test compares both
-with the schemas and with the views as a SQL engine sees them, so none is missing and none stale.
+A column of a view has the meaning of the table's column that it comes from, unless VIEW_COLUMNS overrides it. A test
+compares both mappings with the schemas and with the views of a SQL engine: none is missing, none is stale.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-# Columns that mean the same wherever they stand.
+# Columns with the same meaning in all tables.
 _COMMON: Final[Mapping[str, str]] = {
     "upload_id": "Identity of the upload; a rescoring has an upload id of its own, and a job_id.",
     "bucket": "Bucket of the image.",
@@ -106,7 +106,7 @@ TABLE_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-# Columns that only views have, or that say more there.
+# Columns that only views have, or whose meaning differs there.
 VIEW_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "predictions_all": {},
     "prediction_scores": {
@@ -181,6 +181,6 @@ VIEWS: Final[Mapping[str, str]] = {
 
 
 def table_meaning(table: str, column: str) -> str:
-    """Return the meaning of a table's column; raises KeyError where it has none."""
+    """Return the meaning of a table's column. Raises KeyError if it has none."""
     own = TABLE_COLUMNS[table]
     return own[column] if column in own else _COMMON[column]

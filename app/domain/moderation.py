@@ -1,4 +1,4 @@
-"""What people decide of flagged images: which of them wait, in which order, and what a decision says of labels."""
+"""Decisions of moderators on flagged images: the queue, its order, and the labels that a decision makes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ APPROVE: Final = "approve"
 REJECT: Final = "reject"
 SKIP: Final = "skip"
 Verb = Literal["approve", "reject", "skip"]
-# The source of labels that decisions make.
+# Source of labels that come from decisions.
 MODERATOR: Final = "moderator"
 _AT_LEAST: Final = (">=", ">")
-# Reasons of the console that say what a model is there to find.
+# Reasons of the console that correspond to a model.
 _FOUND_BY: Final = {"nudity": "nsfw", "contact_details": "embedded_text", "advertising": "embedded_text"}
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One image that waits for a decision. `weight`, 1 to 100, times its age is its place in the queue."""
+    """One image that waits for a decision. The queue is ordered by `weight` (1 to 100) times the image's age."""
 
     bucket: str
     key: str
@@ -37,17 +37,17 @@ class Waiting:
 
 
 def is_settled(decision: ModerationDecision | None) -> bool:
-    """Whether nobody needs to look any more: skipping, and taking a decision back, leave the image open."""
+    """Return whether a decision is final. A skipped or reversed decision leaves the image open."""
     return decision is not None and decision.decision != SKIP
 
 
 def is_publishable(
     prediction: ImagePrediction, flag: FlaggedImage | None, decision: ModerationDecision | None, *, pending: bool
 ) -> bool:
-    """Whether a product may show an image whose latest outcome, flag and decision these are.
+    """Return whether a product may show an image with this latest outcome, flag and decision.
 
-    What was not scored is never shown, nor is an image while a later upload of it is `pending`: nobody has looked at
-    those bytes. Beyond that a person's word goes before the policy's.
+    An image that was not scored is never shown, nor is an image with a later upload that is `pending`: its bytes are
+    not checked yet. Otherwise the decision of a person overrides the policy.
     """
     if prediction.outcome != SCORED or pending:
         return False
@@ -60,20 +60,19 @@ def is_publishable(
 def waits(
     flag: FlaggedImage | None, decision: ModerationDecision | None, actions: Collection[str]
 ) -> TypeGuard[FlaggedImage]:
-    """Whether an image with this flag in force and this latest decision on it waits for a moderator."""
+    """Return whether an image with this active flag and this latest decision waits for a moderator."""
     return flag is not None and flag.state == FLAGGED and flag.action in actions and not is_settled(decision)
 
 
 def waiting(flag: FlaggedImage) -> Waiting:
-    """Return the place of a flagged image in the queue: severity × score, then older first."""
+    """Return the queue entry of a flagged image: severity × score, then older first."""
     return Waiting(flag.bucket, flag.key, flag.flag_id, flag.action, weight(flag), flag.decided_at_ms)
 
 
 def weight(flag: FlaggedImage) -> int:
-    """Return severity (0 to 100) × score (0 to 1) of the weightiest rule, 1 to 100.
+    """Return the largest product of severity (0 to 100) and score (0 to 1) of all rules, bounded to 1 … 100.
 
-    The score of a rule is the highest that one of its conditions found; a rule without scores (a rejected file) counts
-    as certain.
+    The score of a rule is the highest score among its conditions. A rule without scores (a rejected file) counts as 1.
     """
     weights = (
         rule.severity
@@ -87,17 +86,17 @@ def weight(flag: FlaggedImage) -> int:
 
 
 def decision_id(moderator: str, client_id: str) -> str:
-    """Return the identity of the decision that a client names `client_id`."""
+    """Return the identity of a decision, derived from the moderator and the client's id of the decision."""
     return hashlib.sha256("\x00".join(("decision", moderator, client_id)).encode()).hexdigest()[:32]
 
 
 def judged(flag: FlaggedImage, decision: Verb, reason: str, *, reverses: bool) -> tuple[DecidedLabel, ...]:
-    """Return what a decision says of the labels that brought the image before the moderator.
+    """Return the labels that a decision implies, among those that caused the flag.
 
-    Approving says that none is true of the picture. Rejecting says that they are: for the reason of a rule (its id, a
-    model that it asks, or a reason that stands for one) those of this rule alone; for no reason those of all rules,
-    each with its share of the weight; for a reason that no rule has it says nothing of them. Skipping says nothing,
-    unless it takes a decision back: then it withdraws.
+    Approve: every label is false. Reject: labels are true. With a reason that names a rule (the rule's id, a model that
+    it uses, or a reason that corresponds to a model), only the labels of that rule; without a reason, those of all
+    rules, with the weight divided among the rules; with any other reason, none. Skip: no labels, unless it reverses a
+    decision: then labels of weight 0 withdraw the earlier ones.
     """
     if decision == SKIP and not reverses:
         return ()
@@ -122,7 +121,7 @@ def _asks(rule: RuleMatch, model: str) -> bool:
 
 
 def labels_of(decision: ModerationDecision) -> tuple[Label, ...]:
-    """Return the labels for training that a decision makes; the same decision makes the same ones."""
+    """Return the labels for training that a decision makes. Deterministic."""
     return tuple(
         Label(
             label_id=_label_id(decision, label),

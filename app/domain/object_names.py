@@ -1,8 +1,8 @@
-"""Rules for what names an object: bucket, key, version id, ETag. Pure.
+"""Validation of object references: bucket, key, version id, ETag. Pure.
 
-Upload events come from outside. A value that passes here can neither choose the host or the bucket of a request nor add
-a header to it. The parser of events refuses all other values, and so does the adapter of the store, because tasks that
-were published by an earlier release are already on the topics.
+Upload events come from outside. A value that passes can neither change the host or the bucket of a request nor add a
+header to it. The parser of events refuses all other values. The adapter of the store refuses them too, because the
+topics may still contain tasks that an earlier release published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_VERSION_BYTES: Final = 1024
 MAX_BUCKET_BYTES: Final = 255
 MAX_ETAG_BYTES: Final = 128
 
-# The legacy rules, because stores other than AWS still follow them: upper case and underscores too.
+# The legacy rules with upper case and underscores, because stores other than AWS still follow them.
 _BUCKET: Final = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_-])?")
 # S3's rules since 2018. Only such a name may become part of a host name: hosts have no case and no underscores.
 _HOST_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -28,7 +28,7 @@ _HEX_ETAG: Final = re.compile(r"[0-9a-f]+(?:-[0-9]+)?")
 
 
 def bucket_fault(bucket: str) -> str | None:
-    """Return why `bucket` cannot name a bucket, None for a good name."""
+    """Return why `bucket` is not a valid bucket name, or None if it is valid."""
     if len(bucket) > MAX_BUCKET_BYTES or not _BUCKET.fullmatch(bucket):
         return "a bucket name has letters, digits, hyphens, underscores and, not at its ends, dots"
     if ".." in bucket:
@@ -39,12 +39,12 @@ def bucket_fault(bucket: str) -> str | None:
 
 
 def may_be_host(bucket: str) -> bool:
-    """Whether `bucket` may be put in front of the store's domain (virtual-hosted addressing)."""
+    """Return whether `bucket` may become part of the host name (virtual-hosted addressing)."""
     return _HOST_BUCKET.fullmatch(bucket) is not None
 
 
 def key_fault(key: str) -> str | None:
-    """Return why `key` cannot name an object, None for a good one."""
+    """Return why `key` is not a valid key, or None if it is valid."""
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
@@ -53,12 +53,12 @@ def key_fault(key: str) -> str | None:
 
 
 def never_asked_for(key: str) -> str | None:
-    """Return why an object with this key is never asked for, None for all other keys, control characters included.
+    """Return why an object with this key is never requested, or None. Control characters other than NUL are allowed.
 
-    A key whose `..` segments lead out of its bucket: a proxy in front of the store may resolve them, and the request
-    would read another bucket. Browsers resolve them too, so nobody is shown such an object. A key with a NUL character,
-    which cuts a name short in many programs. An uploader chooses keys: such an upload gets an outcome, never a dead
-    letter, because a run of dead letters stops the worker.
+    Refused are keys whose `..` segments lead out of the bucket: a proxy in front of the store may resolve them, and the
+    request would read another bucket. Browsers resolve them too, so no browser shows such an object. Refused are also
+    keys with a NUL character, which truncates the name in many programs. Uploaders choose keys, so such an upload gets
+    an outcome and not a dead letter: a run of dead letters would stop the worker.
     """
     if "\0" in key:
         return "the key holds a NUL character"
@@ -74,14 +74,14 @@ def never_asked_for(key: str) -> str | None:
 
 
 def version_fault(version_id: str) -> str | None:
-    """Return why `version_id` cannot be a version id, None for a good one."""
+    """Return why `version_id` is not a valid version id, or None if it is valid."""
     if len(version_id) > MAX_VERSION_BYTES or not _VISIBLE.fullmatch(version_id):
         return f"a version id has 1 to {MAX_VERSION_BYTES} visible ASCII characters"
     return None
 
 
 def bare_etag(text: str) -> str:
-    """Return an ETag without quotes and without the mark of a weak one, in lower case."""
+    """Return an ETag without quotes and without the prefix of a weak ETag, in lower case."""
     stripped = text.strip(" ")
     if stripped[:3] in ('W/"', 'w/"'):
         stripped = stripped[2:]
@@ -89,25 +89,25 @@ def bare_etag(text: str) -> str:
 
 
 def etag_fault(etag: str) -> str | None:
-    """Return why `etag`, a bare one, cannot be an ETag, None for a good one."""
+    """Return why `etag`, without quotes, is not a valid ETag, or None if it is valid."""
     if len(etag) > MAX_ETAG_BYTES or not _ETAG.fullmatch(etag):
         return f"an ETag has 1 to {MAX_ETAG_BYTES} visible ASCII characters, no quotes among them"
     return None
 
 
 def normalised_etag(text: str | None) -> str | None:
-    """Return an ETag as a server or a listing sent it, bare; None for none and for what cannot be one."""
+    """Return the bare form of an ETag from a server or a listing, or None if it is absent or not valid."""
     etag = bare_etag(text) if text else ""
     return None if not etag or etag_fault(etag) else etag
 
 
 def keeps_its_case(etag: str) -> bool:
-    """Whether `etag`, which is in lower case, is what the store said: hex digits have no case, other ETags have."""
+    """Return whether the lower-case `etag` equals the store's: true for hex digits; other ETags may have lost case."""
     return _HEX_ETAG.fullmatch(etag) is not None
 
 
 def reference_fault(bucket: str, key: str, version_id: str | None, etag: str | None) -> tuple[str, str] | None:
-    """Return the stable reason and a sentence for a reference that no request may carry, None for a good one."""
+    """Return a stable reason and a sentence if the reference must not be used in a request, else None."""
     faults = (
         ("bad_bucket", bucket_fault(bucket)),
         ("bad_key", key_fault(key)),

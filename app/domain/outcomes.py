@@ -1,4 +1,4 @@
-"""The one outcome of one upload, built from its parts. Pure; time is an argument."""
+"""Constructors of the single outcome of an upload. Pure; time is an argument."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from schemas.records import ImagePrediction, ImageTask, ModelScores, Position, T
 SCORED: Final = "scored"
 REJECTED: Final = "rejected"
 GONE: Final = "gone"
-# Keeps a prediction far below the 16 KB of our records, whatever a decoder or a store says.
+# Keeps a prediction far below the limit of 16 KB for records, whatever text a decoder or a store returns.
 _MAX_DETAIL_CHARACTERS: Final = 500
 NO_TIMINGS: Final = Timings(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeContext:
-    """What every outcome of one task says alike. `sha256` is None where the bytes were never read."""
+    """Fields that are common to all outcomes of one task. `sha256` is None if the bytes were never read."""
 
     task: ImageTask
     position: Position
@@ -43,9 +43,9 @@ def scored(
     reasons: tuple[str, ...],
     previous: tuple[ModelScores, ...],
 ) -> ImagePrediction:
-    """Return the outcome of a picture that has scores; it counts as cached when every score was known before.
+    """Return the outcome of a scored picture. It is marked as cached if every score was known before.
 
-    `content` says what is known of the picture. `publishable` stays false: that is for the policy to say.
+    `content` has the facts of the picture. `publishable` stays false: the policy decides it later.
     """
     return replace(
         _outcome(context, SCORED, "", "", previous),
@@ -62,11 +62,11 @@ def scored(
 
 
 def rejected(context: OutcomeContext, rejection: Rejection, previous: tuple[ModelScores, ...] = ()) -> ImagePrediction:
-    """Return the outcome of an upload that holds no picture of ours."""
+    """Return the outcome of an upload that cannot be scored."""
     return replace(
         _outcome(context, REJECTED, rejection.reason.value, rejection.detail, previous),
         format=rejection.format,
-        # A hostile header can claim anything; the schema's sizes are 32-bit.
+        # A hostile header may contain any number; the schema's sizes are 32-bit.
         width=min(rejection.width, 2**31 - 1),
         height=min(rejection.height, 2**31 - 1),
     )
@@ -78,9 +78,9 @@ def gone(context: OutcomeContext, detail: str, previous: tuple[ModelScores, ...]
 
 
 def missing_reason(reason: str) -> RejectReason | None:
-    """Return why an object that the store will never give is rejected; None when it is `gone` instead.
+    """Return the reason to reject an object that the store will never return, or None if the outcome is `gone`.
 
-    Raises KeyError for a reason that no store gives.
+    Raises KeyError for an unknown reason.
     """
     reasons = {
         "gone": None,
@@ -95,13 +95,13 @@ def _outcome(
     context: OutcomeContext, outcome: str, reason: str, detail: str, previous: tuple[ModelScores, ...]
 ) -> ImagePrediction:
     task = context.task
-    # Where the other reading of the event's key was the right one, that is the object's name.
+    # If the object was read under the other reading of the event's key, that reading is its name.
     key = context.read_key if context.read_key is not None else task.key
     return ImagePrediction(
         upload_id=task.upload_id,
         bucket=task.bucket,
         key=key,
-        # The identity of the upload, not of what overwrote it.
+        # The version of the upload, not of the object that overwrote it.
         version_id=task.version_id or (None if context.superseded else context.read_version_id),
         etag=task.etag or context.read_etag,
         size_bytes=context.size_bytes if context.size_bytes is not None else task.size_bytes,

@@ -1,7 +1,7 @@
-"""YAML that people write by hand: composed into nodes with lines, and refused where it could do harm.
+"""Safe reader of hand-written YAML: returns nodes with line numbers.
 
-Aliases are refused, so that a small file cannot unfold into a large one, and so is deep nesting, which takes quadratic
-time in the parser and recursion in its readers.
+Aliases are refused, because a small file could expand into a large one. Deep nesting is refused, because it takes
+quadratic time in the parser and deep recursion in its readers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Final
 
 import yaml
 
-# Flow nesting takes quadratic time: each level asks for as many tokens as there are levels.
+# Nested flow collections take quadratic time: each level needs as many tokens as there are levels.
 MAX_DEPTH: Final = 64
 
 
 class NotPlain(Exception):
-    """A text that is no plain YAML; `line` counts from 1.
+    """Error of a text that is not plain YAML; `line` counts from 1.
 
     Operator: correct the file in the line that the message names.
     """
@@ -37,7 +37,7 @@ def compose(text: str) -> yaml.Node:
     except yaml.YAMLError as error:
         raise NotPlain(1, f"not valid YAML: {error}") from error
     except (ArithmeticError, LookupError, ValueError) as error:
-        # PyYAML lets these through, for example where an escape names no character of Unicode.
+        # PyYAML does not translate these errors, for example if an escape names no Unicode character.
         raise NotPlain(1, f"not valid YAML: {error}") from error
     if node is None:
         raise NotPlain(1, "the file is empty")

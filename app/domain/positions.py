@@ -1,4 +1,4 @@
-"""How far a reader has come in a topic, as a short text that a client can hand back."""
+"""Encoding of a reader's position in a topic as a short text, which a client sends back to continue."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import binascii
 from collections.abc import Mapping
 from typing import Final
 
-# First byte of every text; another form would begin with another one.
+# Format version, the first byte of every text.
 _FORM: Final = 1
 # Kafka's offsets are signed 64-bit numbers.
 _MOST: Final = 2**63 - 1
-# More than any topic of ours; a text is refused before it costs anything.
+# More than any topic of this project. Longer texts are refused before they cost memory.
 _MOST_PARTITIONS: Final = 4_096
 _MOST_CHARACTERS: Final = 16_384
 
 
 class NotPositions(ValueError):
-    """A text that `encode_positions` has not made."""
+    """Error of a text that `encode_positions` did not make."""
 
 
 def encode_positions(positions: Mapping[int, int]) -> str:
-    """Return the next offset of each partition as text in the letters of URLs; a partition without one counts as 0.
+    """Return the next offset of each partition as URL-safe text. A partition without an offset counts as 0.
 
-    Seven bits a byte, so a topic of 8 partitions with a million records each takes 34 letters.
+    Offsets take seven bits a byte: a topic of 8 partitions with a million records each takes 34 letters.
     """
     encoded = bytearray((_FORM,))
     for partition in range(max(positions, default=-1) + 1):
@@ -36,7 +36,7 @@ def encode_positions(positions: Mapping[int, int]) -> str:
 
 
 def decode_positions(text: str) -> dict[int, int]:
-    """Return what `encode_positions` was given. Raises NotPositions for any other text."""
+    """Return the positions in a text of `encode_positions`. Raises NotPositions for any other text."""
     if len(text) > _MOST_CHARACTERS or not text.isascii():
         raise NotPositions("too long, or not in the letters of URLs")
     try:

@@ -1,7 +1,7 @@
-"""Which parts of a picture the models look at: pure geometry. docs/images.md states the rules.
+"""Geometry of renditions: the parts of a picture that the models score. Pure. docs/images.md states the rules.
 
-Models see a square of some 250 pixels. A long strip squeezed into it, or a small picture in the corner of a large one,
-would be lost; therefore parts of it are looked at too, and each label counts with its highest score.
+Models see a square of about 250 pixels. The content of a long strip, or a small picture in the corner of a large one,
+would be lost at that size. Therefore parts are scored too, and each label counts with its highest score.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 
 from schemas.records import Rendition
 
-# Beyond this ratio of its sides a picture is a strip.
+# A picture with a larger ratio of its sides is a strip.
 STRIP_RATIO: Final = 2.0
-# Neighbouring squares share this much of their side, so that what lies on a border is whole in one of them.
+# Part of the side that neighbouring squares share, so that a motif on a border is complete in one of them.
 _OVERLAP: Final = 0.25
 WHITE: Final = "white"
 DARK: Final = "dark"
@@ -31,7 +31,7 @@ class Box:
 
 
 def strip_squares(width: int, height: int) -> tuple[Box, ...]:
-    """Return overlapping squares that cover a strip, in reading order; none for a picture that is no strip."""
+    """Return overlapping squares that cover a strip, in reading order; empty for a picture that is not a strip."""
     count = square_count(width, height)
     if not count:
         return ()
@@ -43,7 +43,7 @@ def strip_squares(width: int, height: int) -> tuple[Box, ...]:
 
 
 def square_count(width: int, height: int) -> int:
-    """Return how many squares `strip_squares` would give, without making them."""
+    """Return the number of squares of `strip_squares`, without making them."""
     side, length = min(width, height), max(width, height)
     if length <= STRIP_RATIO * side:
         return 0
@@ -51,7 +51,7 @@ def square_count(width: int, height: int) -> int:
 
 
 def quadrants(width: int, height: int, from_pixels: int) -> tuple[Box, ...]:
-    """Return the four quadrants of a large picture; none below `from_pixels`, for a strip, or where that is 0."""
+    """Return the four quadrants of a picture with at least `from_pixels` pixels; empty for a strip or if that is 0."""
     if not from_pixels or width * height < from_pixels or max(width, height) > STRIP_RATIO * min(width, height):
         return ()
     middle, centre = width // 2, height // 2
@@ -64,7 +64,7 @@ def quadrants(width: int, height: int, from_pixels: int) -> tuple[Box, ...]:
 
 
 def rendition_in_words(rendition: Rendition) -> str:
-    """Return what a person should look at: frame (counted from 1), part, ground."""
+    """Return a description of a rendition for people: frame (counted from 1), part, ground."""
     words = [f"frame {rendition.frame + 1}"]
     if (rendition.left, rendition.top, rendition.right, rendition.bottom) != (0.0, 0.0, 1.0, 1.0):
         across, down = (

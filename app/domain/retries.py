@@ -1,6 +1,6 @@
-"""When a deferred upload is tried again, and when its attempts are used up.
+"""Schedule of retries for deferred uploads, and its end.
 
-The first attempt has the number 1. One topic per delay keeps each topic in due order.
+The first attempt has the number 1. Each delay has its own topic, so every topic is in due order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST_DELAY_MS: Final = max(delay for _, delay in SCHEDULE)
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """A task to be tried again: where it waits, and the task with its next attempt."""
+    """A task to retry: the topic in which it waits, and the task with its next attempt number."""
 
     topic: str
     task: ImageTask
@@ -30,15 +30,15 @@ class Deferral:
 
 @dataclass(frozen=True, slots=True)
 class UsedUp:
-    """All attempts are used up: a dead letter."""
+    """Result of a task whose attempts are used up: a dead letter."""
 
     attempts: int
 
 
 def defer(task: ImageTask, *, reason: str, now_ms: int, retries: int) -> Deferral | UsedUp:
-    """Return where `task` waits after this attempt of it failed for `reason`.
+    """Return the retry topic and next attempt of `task` after an attempt that failed for `reason`.
 
-    `retries` counts the attempts after the first. A redriven task comes with a number beyond them: it has one attempt.
+    `retries` is the number of attempts after the first. A redriven task is beyond them and gets one attempt.
     """
     if task.attempt - FIRST_ATTEMPT >= retries:
         return UsedUp(task.attempt)
@@ -54,8 +54,8 @@ def lane_topic(task: ImageTask) -> str:
 
 
 def due_ms(task: ImageTask, deferred_at_ms: int) -> int:
-    """Return when `task`, written to its retry topic at `deferred_at_ms`, is due.
+    """Return the due time of `task`, which was written to its retry topic at `deferred_at_ms`.
 
-    Never later than the longest delay after it was written: a clock that was wrong for a moment cannot hold up a topic.
+    It is never later than the longest delay after that time, so a wrong clock cannot block a topic.
     """
     return min(task.not_before_ms, deferred_at_ms + LONGEST_DELAY_MS)

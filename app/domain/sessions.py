@@ -1,4 +1,4 @@
-"""Console sessions: a random id that the browser keeps, and its digest, which is all that we keep. Pure."""
+"""Console sessions: the browser keeps a random id, the server stores only its digest. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSession:
-    """Who signed in, by his API key, and until when it holds."""
+    """Session of a moderator: the API key that signed in, and the expiry."""
 
     key_id: str
     expires_ms: int
 
 
 def session_digest(session_id: str) -> str:
-    """Return under what a session is kept: who reads the store cannot go on with the session."""
+    """Return the key under which a session is stored. A reader of the store cannot use it to take over the session."""
     return hashlib.sha256(session_id.encode()).hexdigest()

@@ -1,13 +1,13 @@
-"""Which of two facts about one image is the later one.
+"""Order of facts about one image: the rule that decides which of two facts is the later one.
 
-Within one dialect the event's own order key decides. Where it cannot (dialects differ, or a key is empty) the event
-time does. Facts of equal order are about the same upload: a removal stands over an outcome, then the later decision
-stands (so a rescoring, which copies the order of what it rescores, replaces that alone and never a newer upload).
-app/systems/redis/index.py holds the same rule in Lua; the contract test compares the two.
+Within one dialect the order key of the event decides. If it cannot (dialects differ, or a key is empty), the event time
+decides. Facts of equal order concern the same upload: a removal goes before an outcome, then the later decision wins.
+So a rescoring, which copies the order of its upload, replaces only that upload's outcome and never a newer upload.
+app/systems/redis/index.py implements the same rule in Lua; a contract test compares the two.
 
-What came by the other reading of its event's key (`event_key` is set) is held apart from what came by the first, each
-with its own latest fact, because a removal by the other reading may be that of another object
-(docs/adr/0007-removals-by-both-readings.md). `other_counts` says which of the two an image shows.
+Facts under the other reading of an event's key (`event_key` is set) are kept separate from those under the first
+reading, each with its own latest fact, because a removal under the other reading may concern another object
+(docs/adr/0007-removals-by-both-readings.md). `other_counts` decides which of the two an image shows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTa
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Everything that decides the order of a fact; `id` only breaks ties, so that any order of arrival ends alike."""
+    """Sort fields of a fact. `id` only breaks ties, so that every order of arrival gives the same result."""
 
     removal: bool
     dialect: str
@@ -33,7 +33,7 @@ class Standing:
 
 
 def standing_of(record: ImagePrediction | ImageRemoved | FlaggedImage | ImageTask | ModerationDecision) -> Standing:
-    """Return the standing of `record`. A decision of a person is of the upload, by whatever reading that was found."""
+    """Return the standing of `record`. A moderator's decision belongs to the upload, under any reading of its key."""
     order = (record.dialect, record.order_key, record.event_time_ms)
     version = record.version_id or ""
     if isinstance(record, ModerationDecision):
@@ -53,12 +53,12 @@ def standing_of(record: ImagePrediction | ImageRemoved | FlaggedImage | ImageTas
 
 
 def content_standing(prediction: ImagePrediction) -> Standing:
-    """Return the standing of `prediction` among all outcomes of the same bytes: the later scoring stands."""
+    """Return the standing of `prediction` among all outcomes of the same bytes: the later scoring wins."""
     return Standing(False, "", "", 0, prediction.scored_at_ms, prediction.upload_id, "")
 
 
 def replaces(new: Standing, old: Standing) -> bool:
-    """Whether `new` takes the place of `old`. True for a fact that meets itself: writing it again changes nothing."""
+    """Return whether `new` replaces `old`. True for equal facts: a repeated write changes nothing."""
     order = _compare_order(new, old)
     if order != 0:
         return order > 0
@@ -68,9 +68,9 @@ def replaces(new: Standing, old: Standing) -> bool:
 
 
 def other_counts(first: Standing | None, other: Standing | None) -> bool:
-    """Whether an image shows what is known of it by the other reading, `other`, and not `first`; both are the latest.
+    """Return whether an image shows `other`, its latest fact under the other reading, instead of `first`.
 
-    What `removes` says of a removal and an outcome holds here too.
+    The rule of `removes` for a removal and an outcome applies here too.
     """
     if first is None or other is None:
         return other is not None
@@ -82,7 +82,7 @@ def other_counts(first: Standing | None, other: Standing | None) -> bool:
 
 
 def removes(removal: ImageRemoved, outcome: Standing) -> bool:
-    """Whether the image of `removal` no longer has the upload whose outcome stands as `outcome`."""
+    """Return whether `removal` deleted the upload whose outcome has the standing `outcome`."""
     if removes_one_version(removal):
         return removal.version_id == outcome.version_id
     new = standing_of(removal)
@@ -90,11 +90,12 @@ def removes(removal: ImageRemoved, outcome: Standing) -> bool:
 
 
 def _concerns(removal: Standing, outcome: Standing) -> bool:
-    """Whether `removal` can speak of the object of `outcome` at all, whatever their order.
+    """Return whether `removal` can concern the object of `outcome`, independent of their order.
 
-    A removal by the other reading speaks of nothing that a first reading named: that may be another object, alive. One
-    by the first reading speaks of everything but what the other reading found in its own dialect: a store names an
-    object alike in all its events, so that one's removal comes by the other reading too.
+    A removal under the other reading never concerns an outcome under a first reading: that may be another object, which
+    still exists. A removal under the first reading concerns every outcome except one under the other reading in the
+    same dialect: a store names an object the same way in all its events, so that object's removal comes under the other
+    reading too.
     """
     if removal.other_reading == outcome.other_reading:
         return True
@@ -102,7 +103,7 @@ def _concerns(removal: Standing, outcome: Standing) -> bool:
 
 
 def same_upload(first: Standing, second: Standing) -> bool:
-    """Whether both speak of the same upload, however often that was scored."""
+    """Return whether both concern the same upload, however often it was scored."""
     return (first.dialect, first.order_key, first.event_time_ms) == (
         second.dialect,
         second.order_key,
@@ -111,18 +112,18 @@ def same_upload(first: Standing, second: Standing) -> bool:
 
 
 def comes_after(new: Standing, old: Standing) -> bool:
-    """Whether `new` speaks of a later upload or removal than `old`."""
+    """Return whether `new` concerns a later upload or removal than `old`."""
     return _compare_order(new, old) > 0
 
 
 def _compare_order(new: Standing, old: Standing) -> int:
     if new.dialect == old.dialect and new.order_key and old.order_key:
-        # Bytes, not code points: what Lua compares.
+        # Compares bytes, not code points, as Lua does.
         new_key, old_key = new.order_key.encode(), old.order_key.encode()
         return (new_key > old_key) - (new_key < old_key)
     return (new.event_time_ms > old.event_time_ms) - (new.event_time_ms < old.event_time_ms)
 
 
 def removes_one_version(removal: ImageRemoved) -> bool:
-    """Whether `removal` erases one version of a versioned object only, not the object as readers see it."""
+    """Return whether `removal` deletes only one version of a versioned object and not its current state."""
     return bool(removal.version_id) and not removal.delete_marker

@@ -1,6 +1,6 @@
-"""Bucket notifications of every dialect and envelope, read into one form.
+"""Parser of bucket notifications: every dialect and envelope becomes one form.
 
-`parse_message` is the whole interface: it never raises, whatever the bytes are. docs/events.md tells the rules.
+`parse_message` is the whole interface. It never raises, whatever the bytes are. docs/events.md states the rules.
 """
 
 from app.domain.events import dialects

@@ -1,6 +1,6 @@
-"""The dialects of upload events, one row each: how a store says that something was uploaded.
+"""Dialects of upload events, one row for each vendor's way to write them.
 
-To add one: a row here and a sample in tests/samples/s3-events (docs/events.md).
+To add a dialect, add a row here and a sample in tests/samples/s3-events (docs/events.md).
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ VERSITYGW: Final = "versitygw"
 RUSTFS: Final = "rustfs"
 STORAGEGRID: Final = "storagegrid"
 R2: Final = "r2"
-# The dialect of a record with S3's form and no event source; other sources get `other:` and their name.
+# Dialect of a record with S3's form and no event source. Unknown sources get `other:` and their name.
 OTHER: Final = "other"
 
 
 class Order(Enum):
     """Rule by which a dialect's sequencers order the events of one key."""
 
-    PADDED = "hex digits; padded on the right with zeros and compared as text"
-    COUNTER = "a counter of a process that restarts: event time first, then the number"
+    PADDED = "hex digits, padded on the right with zeros and compared as text"
+    COUNTER = "a counter that restarts with its process: compared by event time, then by number"
     LITTLE_ENDIAN = "two little-endian 32-bit numbers, seconds and nanoseconds"
-    SHAPE = "not known: a short sequencer is a counter, a longer one is as S3's"
-    NONE = "there are no sequencers"
+    SHAPE = "unknown: a short sequencer is taken as a counter, a longer one as S3's"
+    NONE = "no sequencers"
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One row. `source` is the event source (empty where an envelope tells the dialect); `marked` tells a dialect from
-    another one with the same source."""
+    """One dialect.
+
+    `source`: the event source; empty if the envelope identifies the dialect. `marked`: recognises this dialect among
+    those with the same source.
+    """
 
     name: str
     source: str
@@ -48,13 +51,13 @@ class Dialect:
     marked: Callable[[Mapping[str, Any]], bool] | None = None
     major_version: str | None = "2"
     no_version_ids: frozenset[str] = frozenset({"null"})
-    # The size of a creation that tells none.
+    # Size of a creation event without a size.
     missing_size_bytes: int | None = None
-    # Kinds of creation whose size 0 says nothing.
+    # Kinds of creation in which size 0 means unknown.
     zero_size_unknown: frozenset[str] = frozenset()
-    # `Post` without an ETag: a multipart upload begins, and there is no object yet.
+    # `Post` without an ETag: a multipart upload begins; the object does not exist yet.
     post_begins_multipart: bool = False
-    # A multipart upload is told as `Put` too, without a sequencer; its own event counts.
+    # A multipart upload is also reported as `Put`, without a sequencer. That event is ignored; the upload's own counts.
     put_repeats_multipart: bool = False
 
 
@@ -66,21 +69,21 @@ def _is_versitygw(record: Mapping[str, Any]) -> bool:
 
 
 _ROWS: Final = (
-    # versitygw says aws:s3 too, so its row comes first.
+    # versitygw has the source aws:s3 too, so its row comes first.
     Dialect(
         VERSITYGW,
         "aws:s3",
         KeyForm.RAW,
         Order.COUNTER,
         marked=_is_versitygw,
-        # It says 0 of these, whatever was stored.
+        # Its events of these kinds always have size 0.
         zero_size_unknown=frozenset({"Copy", "CompleteMultipartUpload"}),
     ),
-    # moto, which says aws:s3, tells a multipart upload twice.
+    # moto, whose source is aws:s3 too, reports a multipart upload twice.
     Dialect(AWS, "aws:s3", KeyForm.ENCODED, Order.PADDED, put_repeats_multipart=True),
     Dialect(MINIO, "minio:s3", KeyForm.ENCODED, Order.PADDED, missing_size_bytes=0),
     Dialect(RUSTFS, "rustfs:s3", KeyForm.ENCODED, Order.PADDED, missing_size_bytes=0),
-    # Its documents follow S3's and do not show a key that would tell: read by its shape, no key is refused.
+    # Its manual shows no key that would need encoding. SHAPE refuses no key.
     Dialect(STORAGEGRID, "sgws:s3", KeyForm.SHAPE, Order.PADDED),
     Dialect(CEPH, "ceph:s3", KeyForm.RAW, Order.LITTLE_ENDIAN, post_begins_multipart=True),
     Dialect(EVENTBRIDGE, "", KeyForm.RAW, Order.PADDED, major_version="1"),
@@ -95,12 +98,12 @@ _BY_SOURCE: Final = {
 _MAX_SOURCE_CHARACTERS: Final = 40
 _ODD: Final = re.compile(r"[^a-z0-9:._-]")
 _ENDS_LIKE_A_DIGEST: Final = re.compile(r"-[0-9a-f]{8}\Z")
-# Seconds since 1970 alone have eight hex digits: a shorter sequencer holds no time.
+# Seconds since 1970 take eight hex digits, so a shorter sequencer contains no time.
 _SHORTEST_TIME: Final = 8
 
 
 def dialect_of(record: Mapping[str, Any]) -> Dialect:
-    """Return the dialect of a record with S3's form: its row, or one made for its event source."""
+    """Return the dialect of a record with S3's form: its row, or a new one for an unknown event source."""
     source = record.get("eventSource")
     if not isinstance(source, str):
         return _other("")
@@ -111,17 +114,17 @@ def dialect_of(record: Mapping[str, Any]) -> Dialect:
 
 
 def is_named(name: str) -> bool:
-    """Whether a dialect has a row."""
+    """Return whether the dialect `name` has a row."""
     return name in BY_NAME
 
 
 def is_other(name: str) -> bool:
-    """Whether `name` was made for a source without a row."""
+    """Return whether `name` was made for an event source without a row."""
     return name == OTHER or name.startswith(f"{OTHER}:")
 
 
 def order_of(name: str, sequencer: str) -> Order:
-    """Return how `sequencer` orders events of the dialect `name`; one without a row is judged by its shape."""
+    """Return the rule for `sequencer` in the dialect `name`. Without a row, the sequencer's shape decides."""
     row = BY_NAME.get(name)
     order = row.order if row is not None else Order.SHAPE
     if order is Order.SHAPE:
@@ -134,7 +137,7 @@ def _other(source: str) -> Dialect:
 
 
 def _name_of(source: str) -> str:
-    """Return a short, stable name; sources that differ get names that differ, and no row has such a name."""
+    """Return a short, stable name. Different sources get different names, and no row has such a name."""
     if not source:
         return OTHER
     plain = _ODD.sub("_", source.lower())[:_MAX_SOURCE_CHARACTERS]

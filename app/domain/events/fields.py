@@ -1,4 +1,4 @@
-"""Single fields of a notification: text, keys, ETags, sizes, times. A reader returns the value or raises BadField."""
+"""Readers of single fields of a notification: text, keys, ETags, sizes, times. Each returns a value or raises BadField."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(
 
 
 class KeyForm(Enum):
-    """How a dialect writes object keys."""
+    """Form in which a dialect writes object keys."""
 
-    ENCODED = "as a form does: a plus sign is a space"
-    RAW = "as they are"
-    SHAPE = "not known: each key shows it"
+    ENCODED = "encoded as in HTML forms: a plus sign is a space"
+    RAW = "not encoded"
+    SHAPE = "unknown: decided for each key by its characters"
 
 
 class BadField(ValueError):
-    """A field cannot be read; `reason` is the stable code of the dead letter."""
+    """Error of a field that cannot be read. `reason` is the stable code of the dead letter."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -56,7 +56,7 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def text(value: Any, name: str, limit_bytes: int = MAX_SHORT_BYTES) -> str | None:
-    """Return `value` as text that UTF-8 can hold; None and the empty text are None."""
+    """Return `value` as text that UTF-8 can encode. None and the empty text give None."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -71,7 +71,7 @@ def text(value: Any, name: str, limit_bytes: int = MAX_SHORT_BYTES) -> str | Non
 
 
 def name(value: Any, field: str) -> str | None:
-    """Return `value` as short printable ASCII, such as the name of an event; None for none."""
+    """Return `value` as short printable ASCII, such as the name of an event, or None if it is empty."""
     read = text(value, field)
     if read is not None and not _PRINTABLE.fullmatch(read):
         raise BadField("bad_field", f"{field} holds characters that no such name has")
@@ -79,7 +79,7 @@ def name(value: Any, field: str) -> str | None:
 
 
 def bucket(value: Any) -> str:
-    """Return the name of a bucket, by S3's rules of names and those of older buckets."""
+    """Return the name of a bucket. S3's naming rules and those for older buckets apply."""
     read = text(value, "bucket name", MAX_BUCKET_BYTES)
     if read is None:
         raise BadField("no_bucket", "no bucket name")
@@ -89,10 +89,11 @@ def bucket(value: Any) -> str:
 
 
 def key_readings(raw: Any, form: KeyForm) -> tuple[str, str | None]:
-    """Return the object key and its other reading (None when it says the same or cannot be a key).
+    """Return the object key and its other reading (None if equal to the first, or not a valid key).
 
-    Decoding is strict: nothing is replaced by U+FFFD. A key of an unknown form is taken as encoded if it may be: most
-    stores encode. A plus sign is then a space; the fetch tries the other reading if the first names no object.
+    Decoding is strict: nothing is replaced by U+FFFD. A key of unknown form is taken as encoded if its characters allow
+    it, because most stores encode. A plus sign is then a space. If the first reading names no object, the fetch tries
+    the other one.
     """
     as_it_came = text(raw, "object key", 3 * MAX_KEY_BYTES)
     if as_it_came is None:
@@ -121,7 +122,7 @@ def _decoded(key: str) -> tuple[str | None, str]:
 
 
 def etag(value: Any) -> str | None:
-    """Return the ETag without quotes, in lower case; None when absent or empty."""
+    """Return the ETag without quotes, in lower case, or None if it is absent or empty."""
     read = text(value, "eTag")
     bare = bare_etag(read) if read else ""
     if not bare:
@@ -132,7 +133,7 @@ def etag(value: Any) -> str | None:
 
 
 def version(value: Any, none: Set[str]) -> str | None:
-    """Return the version id; None when absent, empty or one of the words `none`."""
+    """Return the version id, or None if it is absent, empty or one of the words in `none`."""
     read = text(value, "versionId", MAX_VERSION_BYTES)
     if read is None or read in none:
         return None
@@ -142,7 +143,7 @@ def version(value: Any, none: Set[str]) -> str | None:
 
 
 def sequencer(value: Any) -> str | None:
-    """Return the sequencer in upper case; a number is one too."""
+    """Return the sequencer in upper case, or None. A JSON number is accepted too."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE:
         value = str(value)
     read = text(value, "sequencer")
@@ -165,7 +166,7 @@ def size(value: Any) -> int | None:
 
 
 def time_ms(value: Any) -> int:
-    """Return an ISO 8601 time as Unix milliseconds, 0 when absent or not a time: it orders nothing then."""
+    """Return an ISO 8601 time as Unix milliseconds, or 0 if it is absent or not a time; 0 takes no part in ordering."""
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return 0
@@ -179,5 +180,5 @@ def time_ms(value: Any) -> int:
 
 
 def is_hex(value: str) -> bool:
-    """Whether `value` consists of upper-case hex digits."""
+    """Return whether `value` consists of upper-case hex digits."""
     return _HEX.fullmatch(value) is not None

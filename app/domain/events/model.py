@@ -1,4 +1,4 @@
-"""What a bucket notification can say, whatever dialect it was said in."""
+"""Events that a bucket notification can contain, in one form for all dialects."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """An object was uploaded. `key` is decoded; `etag` has no quotes and is lower case.
+    """Upload of an object. `key` is decoded; `etag` has no quotes and is lower case.
 
-    `alternate_key` is the other reading of the key (decoded where `key` is as it came, and the reverse), None when both
-    are the same. `size_bytes` is None when unknown. `sequencer` is upper case; `event_time_ms` 0 when absent.
-    `new_version` is the version of an event whose major number its dialect does not know, else empty.
+    `alternate_key`: the other reading of the key (decoded if `key` is not, and the reverse); None if both are equal.
+    `size_bytes`: None if unknown. `sequencer`: upper case. `event_time_ms`: 0 if absent. `new_version`: the event's
+    version if its dialect does not know the major number, else empty.
     """
 
     dialect: str
@@ -29,9 +29,9 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An object, or one version of it, was deleted. With `delete_marker`, `version_id` is the marker's own.
+    """Deletion of an object or of one of its versions. With `delete_marker`, `version_id` is that of the marker.
 
-    `alternate_key` and `new_version` as in Created.
+    `alternate_key` and `new_version`: see Created.
     """
 
     dialect: str
@@ -49,7 +49,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A well-formed event that is neither an upload nor a removal. `new_version` as in Created."""
+    """A well-formed event that is neither an upload nor a removal. `new_version`: see Created."""
 
     dialect: str
     why: str
@@ -58,7 +58,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class TestEvent:
-    """What a store sends once when a notification is set up."""
+    """Test message that a store sends once when notifications are configured."""
 
     __test__ = False  # not a test class, whatever pytest makes of the name
 
@@ -69,7 +69,7 @@ class TestEvent:
 class Malformed:
     """A message or a record that cannot be read. `reason` is a stable code, `detail` is for people.
 
-    `value` holds the bytes of the record alone where it has neighbours, else of the whole message.
+    `value`: the bytes of the record if the message has other records, else of the whole message.
     """
 
     reason: str
@@ -84,10 +84,7 @@ Event = Created | Removed | Ignored | TestEvent | Malformed
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One event and where it stood: `part` counts the records of a message through all its envelopes.
-
-    -1: the message as a whole.
-    """
+    """One event and its position. `part` counts the records of a message through all envelopes; -1: the whole message."""
 
     part: int
     event: Event

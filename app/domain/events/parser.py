@@ -1,4 +1,4 @@
-"""From the bytes of a message to its events: envelopes off, each record on its own, nothing raised."""
+"""Parser of messages: removes envelopes, reads each record separately, never raises."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.domain.events import fields, records, spans
 from app.domain.events.fields import BadField
 from app.domain.events.model import Event, Ignored, Malformed, Parsed, TestEvent
 
-# SNS in SQS in EventBridge is three; one more for a bridge that wraps again.
+# SNS in SQS in EventBridge is three; a fourth for a bridge that adds its own.
 MAX_ENVELOPES: Final = 4
-# S3 sends at most 64 KB, SQS carries at most 1 MiB, and that is also Kafka's default limit of a message.
+# S3 sends at most 64 KB. SQS carries at most 1 MiB, which is also Kafka's default limit for a message.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
-# AWS sends one record a message. 4,000 of the shortest real records fill a megabyte; a message of more is no
-# notification, and as many dead letters as it has braces would fill a disk.
+# AWS sends one record in a message. 4,000 of the shortest real records fill a megabyte, so a message with more is not a
+# notification. A dead letter for each of its braces could fill a disk.
 MAX_RECORDS: Final = 4_000
 
 # Fields of the envelope that Kafka Connect's JSON converter writes with `schemas.enable`.
@@ -25,10 +25,10 @@ _SNS_SET_UP: Final = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirma
 
 
 def parse_message(value: bytes | None) -> tuple[Parsed, ...]:
-    """Return everything that one message says, in its order. Never raises.
+    """Return the events of one message, in their order. Never raises.
 
-    None (a tombstone) and a message without records say nothing. A record that cannot be read is one Malformed among
-    its neighbours; where it is the only one, it carries the whole message (part -1).
+    None (a tombstone) and a message without records have no events. A record that cannot be read becomes a Malformed
+    and does not affect its neighbours. If it is the only record, the Malformed carries the whole message (part -1).
     """
     if value is None:
         return ()
@@ -49,12 +49,12 @@ def parse_message(value: bytes | None) -> tuple[Parsed, ...]:
 
 
 def single_record_message(record: bytes) -> bytes:
-    """Return a message that holds `record`, the bytes of a Malformed that had neighbours, alone."""
+    """Return a message with the single record `record`, the `value` of a Malformed that had neighbours."""
     return b'{"Records":[' + record + b"]}"
 
 
 class _Array:
-    """The text that a Records array stands in; its elements are cut out once, and only when one of them is bad."""
+    """JSON text with a Records array. Its elements are cut out once, and only if one of them is malformed."""
 
     __slots__ = ("_cut", "_text")
 
@@ -68,7 +68,7 @@ class _Array:
                 self._cut = spans.record_texts(self._text)
             except RecursionError:
                 self._cut = []
-        # Nested to the very limit: its neighbours come with it.
+        # An array nested down to the limit cannot be cut: the element's text then includes its neighbours.
         return self._cut[index] if index < len(self._cut) else self._text
 
 
@@ -84,7 +84,7 @@ class _Element:
 
 
 def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Event]:
-    """Yield the events of one JSON text. `element` is the innermost record that this text stood in."""
+    """Yield the events of one JSON text. `element` is the innermost record that contains the text."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -110,7 +110,7 @@ def _message(text: str, envelopes: int, element: _Element | None) -> Iterator[Ev
 
 
 def _open(body: Any, text: str) -> tuple[str | None, Event | None, list[Any]]:
-    """Return what a message holds: the text inside its envelope, one event, or a list of records."""
+    """Return the content of a message: the text inside its envelope, one event, or a list of records."""
     if isinstance(body, str):
         return body, None, []
     if not isinstance(body, dict):
@@ -159,7 +159,7 @@ def _record(record: Any, envelopes: int, element: _Element) -> Iterator[Event]:
 
 
 def _inner(body: dict[str, Any], text: str | Callable[[], str], name: str) -> str:
-    """Return the message inside an envelope: the member `name`, JSON text or an object, as the envelope has it."""
+    """Return the message inside an envelope as text: the member `name`, which is JSON text or an object."""
     value = body.get(name)
     if isinstance(value, str):
         return value
@@ -182,7 +182,7 @@ def _whole(value: bytes, reason: str, detail: str) -> Parsed:
 
 
 def _named(body: Any) -> tuple[str | None, str | None]:
-    """Return bucket and key of something broken as far as they can be made out, for the operator's eyes only."""
+    """Return bucket and key of a malformed record as far as they can be read. For the operator only."""
     records = body.get("Records") if isinstance(body, dict) else None
     record = records[0] if isinstance(records, list) and records else body
     if not isinstance(record, dict):

@@ -1,4 +1,4 @@
-"""One S3 event record, one EventBridge event or one event of R2, read by the rules of its dialect."""
+"""Readers of one S3 event record, EventBridge event or R2 event, by the rules of its dialect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.domain.events.fields import BadField
 from app.domain.events.model import Created, Ignored, Removed
 
 UPLOAD_KINDS: Final = frozenset({"Put", "Post", "Copy", "CompleteMultipartUpload"})
-# The same four on EventBridge. Absent, or the bare word of an emulator: the detail-type alone says an upload.
+# The same four on EventBridge. If the reason is absent or the bare word of an emulator, the detail-type decides.
 _EVENTBRIDGE_REASONS: Final = {
     "PutObject": "Put",
     "POST Object": "Post",
@@ -29,7 +29,7 @@ _R2_ACTIONS: Final = {
     "DeleteObject": "ObjectRemoved:Delete",
     "LifecycleDeletion": "LifecycleExpiration:Delete",
 }
-# A lifecycle rule that deletes is a removal like any other: AWS, then Ceph.
+# Deletions by a lifecycle rule count as removals: AWS, then Ceph.
 _LIFECYCLE_REMOVALS: Final = frozenset(
     {
         "LifecycleExpiration:Delete",
@@ -44,17 +44,17 @@ _Event = Created | Removed | Ignored
 
 
 def has_s3_form(body: Mapping[str, Any]) -> bool:
-    """Whether `body` is an event record of S3's form, outside of any `Records`."""
+    """Return whether `body` is an event record of S3's form outside a `Records` array."""
     return isinstance(body.get("s3"), dict) and "eventName" in body
 
 
 def has_r2_form(body: Mapping[str, Any]) -> bool:
-    """Whether `body` is an event of Cloudflare R2."""
+    """Return whether `body` is an event of Cloudflare R2."""
     return isinstance(body.get("action"), str) and isinstance(body.get("object"), dict) and "bucket" in body
 
 
 def read_record(record: Mapping[str, Any]) -> _Event:
-    """Return what one element of `Records` says. Raises BadField."""
+    """Return the event in one element of `Records`. Raises BadField."""
     dialect = dialects.dialect_of(record)
     if not dialects.is_named(dialect.name) and not isinstance(record.get("s3"), dict):
         raise BadField("not_an_s3_event", "the record has neither the source of a known store nor S3's form")
@@ -62,7 +62,7 @@ def read_record(record: Mapping[str, Any]) -> _Event:
 
 
 def read_eventbridge(event: Mapping[str, Any]) -> _Event:
-    """Return what one EventBridge event says. Raises BadField."""
+    """Return the event in one EventBridge event. Raises BadField."""
     if event.get("source") != "aws.s3":
         raise BadField("not_an_s3_event", "an EventBridge event whose source is not aws.s3")
     detail = fields.mapping(event.get("detail"), "detail")
@@ -71,7 +71,7 @@ def read_eventbridge(event: Mapping[str, Any]) -> _Event:
 
 
 def read_r2(event: Mapping[str, Any]) -> _Event:
-    """Return what one event of Cloudflare R2 says. Raises BadField."""
+    """Return the event in one event of Cloudflare R2. Raises BadField."""
     action = fields.name(event.get("action"), "action") or ""
     name = _R2_ACTIONS.get(action)
     row = dialects.BY_NAME[dialects.R2]
@@ -86,7 +86,7 @@ def read_r2(event: Mapping[str, Any]) -> _Event:
 
 
 def _read(dialect: Dialect, version: Any, read: Callable[[], _Event]) -> _Event:
-    """Return the event of `read`, which notes a new major version: it is read as long as everything is in its place."""
+    """Return the event of `read`. An unknown major version is noted and accepted if all needed fields are readable."""
     new = _new_major(dialect, version)
     try:
         event = read()
@@ -98,7 +98,7 @@ def _read(dialect: Dialect, version: Any, read: Callable[[], _Event]) -> _Event:
 
 
 def _new_major(dialect: Dialect, version: Any) -> str:
-    """Return the version where its major number is not the dialect's, else nothing; minor ones only add fields."""
+    """Return the version if its major number is not the dialect's, else empty. Minor versions only add fields."""
     if version is None or dialect.major_version is None:
         return ""
     text = str(version)[:20] if isinstance(version, (str, int, float)) else type(version).__name__

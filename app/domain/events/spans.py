@@ -1,4 +1,4 @@
-"""The text of parts of a JSON object, so that what is inside an envelope keeps its own bytes."""
+"""Source text of parts of a JSON object, so that the content of an envelope keeps its original bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SPACE = " \t\n\r"
 
 
 def record_texts(text: str) -> list[str]:
-    """Return the text of each element of the top-level `Records` array of `text`, which has been parsed before.
+    """Return the text of each element of the top-level `Records` array of `text`, which is valid JSON.
 
     As in parsing, the last member of that name counts.
     """
@@ -29,7 +29,7 @@ def record_texts(text: str) -> list[str]:
 
 
 def member_text(text: str, name: str) -> str:
-    """Return the text of the member `name` of the object `text`, which has been parsed before; the last one counts."""
+    """Return the text of the last member `name` of the object `text`, which is valid JSON."""
     member = ""
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "}":

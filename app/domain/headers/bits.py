@@ -1,10 +1,10 @@
-"""A reader of bit fields, as the headers of video codecs use them."""
+"""Reader of bit fields, for the headers of video codecs."""
 
 from __future__ import annotations
 
 
 class Bits:
-    """Reads from the most significant bit on; raises IndexError past the end."""
+    """Reader of bits, the most significant first. Raises IndexError past the end."""
 
     def __init__(self, content: bytes) -> None:
         self._value = int.from_bytes(content, "big")

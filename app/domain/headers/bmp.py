@@ -11,14 +11,14 @@ from app.domain.headers.memory import decoding_bytes
 
 _CORE_HEADER_BYTES = 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# As far as the first chunk of a PNG goes.
+# Covers the first chunk of a PNG.
 _PNG_START_BYTES = 64
 _CURSOR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class IconEntry:
-    """One picture of an ICO or CUR: where it begins, and how long the directory says it is."""
+    """One picture of an ICO or CUR: its offset, and its size according to the directory."""
 
     offset: int
     size: int
@@ -34,9 +34,9 @@ def read(content: bytes, wanted: Wanted) -> Layout:
 
 
 def shown_entry(content: bytes) -> IconEntry:
-    """Return the entry of an ICO or CUR that Chromium shows, by what the directory says. Raises MALFORMED.
+    """Return the entry of an ICO or CUR that Chromium shows, chosen by the directory. Raises MALFORMED.
 
-    It is the largest, then the one of most bits, then the first. Entries that begin outside of the file do not count.
+    The largest entry wins, then the one with most bits, then the first. Entries that begin past the file are ignored.
     """
     kind, count = struct.unpack_from("<HH", content, 2)
     entries: list[tuple[tuple[int, int], IconEntry]] = []
@@ -45,7 +45,7 @@ def shown_entry(content: bytes) -> IconEntry:
         if offset + 16 > len(content):
             continue
         if kind == _CURSOR or not bits:
-            # A cursor has its hot spot where icons have their bits.
+            # A cursor stores its hot spot in the field in which icons store their bits.
             bits = ((colours or 256) - 1).bit_length()
         is_png = content[offset : offset + 8] == _PNG_SIGNATURE
         entries.append((((width or 256) * (height or 256), bits), IconEntry(offset, size, is_png)))
@@ -62,7 +62,7 @@ def read_icon(content: bytes, wanted: Wanted) -> Layout:
         width, height, least = inner.width, inner.height, inner.decoder_bytes
     else:
         width, height = _size(content, entry.offset)
-        # A picture inside an icon has its mask below it.
+        # In an icon the height includes the mask.
         height, least = height // 2, 0
     cost = decoding_bytes("ico", width * height, (width, height), 1, wanted)
     return Layout(width, height, decoder_bytes=max(cost, least))

@@ -10,7 +10,7 @@ from app.domain.headers.layout import MALFORMED, MAX_BOXES, Layout, Wanted
 from app.domain.headers.memory import decoding_bytes
 from app.domain.headers.video import HEADER_BYTES, Coded, av1_sequence, hevc_configuration
 
-# Boxes that hold the boxes we look for, with the bytes before their children.
+# Boxes that contain needed boxes, with the number of bytes before their children.
 _CONTAINERS = {
     **dict.fromkeys((b"iprp", b"ipco", b"moov", b"trak", b"mdia", b"minf", b"stbl"), 0),
     b"meta": 4,
@@ -18,7 +18,7 @@ _CONTAINERS = {
     b"av01": 78,
     b"hvc1": 78,
 }
-# A frame of a sequence repeated without end costs nothing to write; a list of delays holds no more.
+# Bound of all lists: a file can declare a huge number of frames or items in a few bytes.
 _MAX_ITEMS = 4096
 
 
@@ -34,11 +34,10 @@ class Box:
 
 @dataclass(slots=True)
 class Picture:
-    """Facts from the boxes. Sizes of one kind are collected; the decoder may meet the largest of them.
+    """Facts from the boxes. Sizes of each kind are collected, because the decoder may meet the largest of them.
 
-    `coded`: sizes in the bitstreams themselves. `shown`: the size of the primary picture. `delays_ms` are those of a
-    sequence's frames. `peak_nits`: the brightest light of the picture, else of the display that it was made on; 0 if
-    unknown.
+    `coded`: sizes in the bitstreams. `shown`: size of the primary picture. `delays_ms`: delays of a sequence's frames.
+    `peak_nits`: the brightest light of the picture, else of its mastering display; 0 if unknown.
     """
 
     shown: tuple[int, int] = (0, 0)
@@ -52,7 +51,7 @@ class Picture:
 
 
 def walk(content: bytes) -> Iterator[Box]:
-    """Yield the boxes in order, with those inside the containers that matter. Raises MALFORMED."""
+    """Yield the boxes in order, including those inside `_CONTAINERS`. Raises MALFORMED."""
     stack: list[tuple[int, int, tuple[bytes, ...]]] = [(0, len(content), ())]
     boxes = 0
     while stack:
@@ -74,7 +73,7 @@ def walk(content: bytes) -> Iterator[Box]:
 
 
 def read_picture(content: bytes) -> Picture:
-    """Return what the boxes say. Raises MALFORMED."""
+    """Return the facts from the boxes. Raises MALFORMED."""
     picture = Picture()
     properties: list[Box] = []
     associations: dict[int, list[int]] = {}
@@ -128,7 +127,7 @@ def read(content: bytes, wanted: Wanted, kind: str) -> Layout:
     width, height = picture.shown
     if not width or not height:
         raise ValueError("no picture size")
-    # The largest of all is what a decoder may allocate, whichever of them it believes.
+    # Decoders differ in the size that they trust, so the largest one bounds the allocation.
     sizes = [(width, height), *((coded.width, coded.height) for coded in picture.coded), *picture.extents]
     decoded = max(sizes, key=lambda size: size[0] * size[1])
     pieces = sum(coded.width * coded.height for coded in picture.coded[:_MAX_ITEMS]) if picture.pieces > 1 else 0
@@ -138,7 +137,7 @@ def read(content: bytes, wanted: Wanted, kind: str) -> Layout:
 
 
 def _primary(content: bytes, picture: Picture, properties: list[Box]) -> None:
-    """Fill in what belongs to the primary picture: its size and colours."""
+    """Set size and colours of the primary picture."""
     for box in properties:
         if box.kind == b"ispe":
             picture.shown = struct.unpack_from(">II", content, box.start + 4)
@@ -212,7 +211,7 @@ def _locations(content: bytes, box: Box) -> dict[int, tuple[int, int]]:
 
 
 def _pieces(content: bytes, box: Box) -> int:
-    """Return how many pieces the largest grid of the file is put together from."""
+    """Return the number of pieces of the file's largest grid."""
     wide = 4 if content[box.start] else 2
     at, most = box.start + 4, 1
     for _ in range(_MAX_ITEMS):

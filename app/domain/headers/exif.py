@@ -1,4 +1,4 @@
-"""The orientation in a block of EXIF."""
+"""Orientation in an EXIF block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.domain.headers.layout import MALFORMED
 
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
-# No camera writes as many entries into the first directory.
+# Far more entries than any camera writes into the first directory.
 _MAX_ENTRIES = 4096
 
 

@@ -19,25 +19,25 @@ def read(content: bytes, wanted: Wanted) -> Layout:
 
 
 def picture_end(content: bytes) -> int:
-    """Return the offset just past the trailer; 0 where the file ends before it. Raises MALFORMED."""
+    """Return the offset after the trailer, or 0 if the file ends before it. Raises MALFORMED."""
     return _walk(content, len(content))[3]
 
 
 def _walk(content: bytes, max_frames: int) -> tuple[int, int, int, int]:
-    """Return width, height, the number of frames, and the offset past the trailer or 0."""
+    """Return width, height, number of frames, and the offset after the trailer (0 if absent)."""
     width, height, flags = struct.unpack_from("<HHB", content, 6)
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
     frames = 0
     end = len(content)
     left_blocks = [MAX_BLOCKS]
-    # A cut-off tail ends the count; whether the first frame is whole is the decoder's question.
+    # A truncated file ends the count. The decoder checks whether the first frame is complete.
     while at < end and frames <= max_frames:
         block = content[at]
         if block == 0x21:
             at = _skip_sub_blocks(content, at + 2, left_blocks)
         elif block == 0x2C and at + 10 <= end:
             left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", content, at + 1)
-            if frames == 0:  # decoders enlarge the canvas to hold a first frame that sticks out of it
+            if frames == 0:  # decoders enlarge the canvas to contain a first frame that exceeds it
                 width, height = max(width, left + frame_width), max(height, top + frame_height)
             frames += 1
             after_table = at + 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)

@@ -8,7 +8,7 @@ from app.domain.headers.layout import Layout, Wanted
 from app.domain.headers.memory import decoding_bytes
 
 CODESTREAM = b"\xff\x4f\xff\x51"
-# The codestream's header follows a few small boxes; a colour profile is the largest of them.
+# The codestream's header follows a few small boxes, of which a colour profile is the largest.
 _SEARCHED_BYTES = 16 * 1024 * 1024
 _MAX_COMPONENTS = 16
 # 64 megapixels in tiles of 128 x 128 pixels; the decoder keeps some kilobytes for each tile.
@@ -19,7 +19,7 @@ _BLOCK_BYTES = 256
 
 
 def read(content: bytes, wanted: Wanted) -> Layout:
-    """Return the layout: the size of the codestream, and the larger one where the boxes disagree. Raises MALFORMED."""
+    """Return the layout: the size of the codestream, or the size in the boxes if that is larger. Raises MALFORMED."""
     at = content.find(CODESTREAM, 0, _SEARCHED_BYTES)
     if at < 0:
         raise ValueError("no codestream")
@@ -32,7 +32,7 @@ def read(content: bytes, wanted: Wanted) -> Layout:
         raise ValueError(f"{components} components")
     if -(-right // tile_width) * -(-bottom // tile_height) > _MAX_TILES:
         raise ValueError("too many tiles")
-    # The reader allocates by the box, the decoder by the codestream.
+    # The file reader allocates by the size in the box, the decoder by the size in the codestream.
     box = content.find(b"ihdr", 0, at)
     box_height, box_width = struct.unpack_from(">II", content, box + 4) if box >= 0 else (0, 0)
     decoded = (max(width, box_width), max(height, box_height))

@@ -1,4 +1,4 @@
-"""Headers of JPEG files: segments as libjpeg finds them, scans, orientation, colour profile, the picture's end."""
+"""Headers of JPEG files: segments as libjpeg finds them, scans, orientation, colour profile, end of the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.domain.headers.exif import exif_orientation
 from app.domain.headers.layout import MALFORMED, MAX_BLOCKS, Layout, Wanted
 from app.domain.headers.memory import jpeg_bytes
 
-# Start-of-frame markers: all of 0xC0-0xCF but DHT, JPG and DAC.
+# Start-of-frame markers: 0xC0-0xCF except DHT, JPG and DAC.
 _FRAMES = frozenset(set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -35,9 +35,9 @@ class JpegHeader:
 
 
 def segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of the segments up to the first scan; stray bytes between segments are passed over.
+    """Yield (marker, start, end) of the segments up to the first scan. Stray bytes between segments are skipped.
 
-    libjpeg, and so each browser, looks for the next marker in the same way.
+    libjpeg, and therefore every browser, searches for the next marker in the same way.
     """
     at = 2
     for _ in range(MAX_BLOCKS):
@@ -62,7 +62,7 @@ def segments(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def read_header(content: bytes) -> JpegHeader:
-    """Return what precedes the first scan. Raises MALFORMED where there is no frame header."""
+    """Return the facts before the first scan. Raises MALFORMED if there is no frame header."""
     frame: tuple[int, int, int, int, int] | None = None
     for marker, start, end in segments(content):
         if marker in _FRAMES and frame is None:
@@ -82,7 +82,7 @@ def read_header(content: bytes) -> JpegHeader:
 
 
 def _coefficients(content: bytes, start: int, width: int, height: int, components: int) -> int:
-    """Return how many coefficients the whole picture has, components at their own sampling."""
+    """Return the number of coefficients of the whole picture, each component at its own sampling."""
     if not 1 <= components <= 4:
         raise ValueError(f"{components} components")
     sampling = [(content[at] >> 4, content[at] & 15) for at in range(start + 7, start + 7 + 3 * components, 3)]
@@ -94,7 +94,7 @@ def _coefficients(content: bytes, start: int, width: int, height: int, component
 
 
 def _scans(content: bytes, header: JpegHeader) -> tuple[int, int]:
-    """Return the number of scans that a decoder reads, and where the picture ends (0: the file does not say)."""
+    """Return the number of scans that a decoder reads, and the end of the picture (0 if there is no end marker)."""
     scans, at = 1, header.first_scan
     for _ in range(MAX_BLOCKS):
         match = _MARKER.search(content, at)
@@ -115,7 +115,7 @@ def read(content: bytes, wanted: Wanted) -> tuple[Layout, int]:
     header = read_header(content)
     width, height = header.width, header.height
     scans = _scans(content, header)[0] if header.buffered else 1
-    # Coefficients are kept at full size whatever the scale; only pictures of one scan are read at a scale.
+    # Coefficients are kept at full size at every scale; only pictures of one scan are read at a reduced scale.
     scale = 1 if header.buffered else reading_scale(width, height, wanted.smallest_side)
     decoded = (-(-width // scale), -(-height // scale))
     own_scale = reading_scale(width, height, wanted.smallest_side)
@@ -128,14 +128,14 @@ def read(content: bytes, wanted: Wanted) -> tuple[Layout, int]:
 
 
 def reading_scale(width: int, height: int, smallest_side: int) -> int:
-    """Return 1, 2, 4 or 8: how far libjpeg reduces while the short side stays at least `smallest_side`."""
+    """Return the factor (1, 2, 4 or 8) by which libjpeg may reduce: the short side stays at least `smallest_side`."""
     if not smallest_side:
         return 1
     return next((scale for scale in (8, 4, 2) if min(-(-width // scale), -(-height // scale)) >= smallest_side), 1)
 
 
 def picture_end(content: bytes) -> int:
-    """Return the offset just past the end marker; 0 where there is none. Never raises."""
+    """Return the offset after the end marker, or 0 if there is none. Never raises."""
     try:
         return _scans(content, read_header(content))[1]
     except MALFORMED:
@@ -143,10 +143,10 @@ def picture_end(content: bytes) -> int:
 
 
 def orientation(content: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read. Never raises."""
+    """Return the EXIF orientation, 1 to 8, or 1 if it is absent or unreadable. Never raises."""
     try:
         for marker, start, end in segments(content):
-            # Chromium does not look at the byte that pads the prefix.
+            # Chromium ignores the padding byte of the prefix.
             if marker == 0xE1 and content[start : start + 5] == b"Exif\0":
                 return exif_orientation(content[start + 6 : end])
     except MALFORMED:
@@ -155,7 +155,7 @@ def orientation(content: bytes) -> int:
 
 
 def colour_profile(content: bytes) -> bytes:
-    """Return the ICC profile, put together from its segments; empty where a part is missing. Never raises."""
+    """Return the ICC profile, joined from its segments; empty if a part is missing. Never raises."""
     parts: dict[int, bytes] = {}
     count = 0
     try:

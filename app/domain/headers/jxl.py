@@ -13,14 +13,14 @@ CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _SIZE_BITS = (9, 13, 18, 30)
 _HEADER_BYTES = 256
-# Frames of an animation that are charged for: they are decoded together. An animation of more may end at the limit of
-# the process.
+# Number of frames that the memory bound of an animation includes; they are decoded together. A longer animation may
+# reach the memory limit of the process.
 _DECODED_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
 class JxlHeader:
-    """Facts from the codestream. `primaries` and `transfer` by ITU-T H.273; 0 if a profile says it, or none can."""
+    """Facts from the codestream. `primaries` and `transfer` by ITU-T H.273; 0 if defined by a profile or unknown."""
 
     width: int
     height: int
@@ -32,7 +32,7 @@ class JxlHeader:
 def read(content: bytes, wanted: Wanted) -> Layout:
     """Return the layout. Raises MALFORMED.
 
-    An animation counts as many frames as are kept: nothing but decoding tells how many there are.
+    An animation counts the frames that are kept, because only decoding reveals their number.
     """
     header = read_header(content)
     frames = wanted.frames if header.animated else 1
@@ -42,13 +42,13 @@ def read(content: bytes, wanted: Wanted) -> Layout:
 
 
 def read_header(content: bytes) -> JxlHeader:
-    """Return what the codestream says of its size, frames and colours. Raises MALFORMED."""
+    """Return size, frames and colours of the codestream. Raises MALFORMED."""
     start = _start(content)
     if not start.startswith(CODESTREAM):
         raise ValueError("no codestream")
     fields = _Fields(start)
     width, height = _size(fields)
-    if fields.take(1):  # all other fields have their defaults
+    if fields.take(1):  # all other fields have their default values
         return JxlHeader(width, height)
     try:
         animated = _extra_fields(fields) if fields.take(1) else False
@@ -66,13 +66,13 @@ def read_header(content: bytes) -> JxlHeader:
 
 
 class _Fields:
-    """Reads bit fields from the least significant bit on."""
+    """Reader of bit fields, the least significant bit first."""
 
     def __init__(self, start: bytes) -> None:
         self._bits, self._left = int.from_bytes(start, "little") >> 16, 8 * len(start) - 16
 
     def take(self, count: int) -> int:
-        """Return the next `count` bits; raises IndexError past the end of what was read."""
+        """Return the next `count` bits. Raises IndexError past the end of the bytes."""
         if count > self._left:
             raise IndexError("the bits end")
         value = self._bits & ((1 << count) - 1)
@@ -81,7 +81,7 @@ class _Fields:
         return value
 
     def choice(self, *options: tuple[int, int]) -> int:
-        """Return a number that is stored as one of four (offset, bits)."""
+        """Return a number in the U32 coding: two bits select one of four (offset, bits)."""
         offset, bits = options[self.take(2)]
         return offset + self.take(bits)
 
@@ -119,7 +119,7 @@ def _size(fields: _Fields) -> tuple[int, int]:
 
 
 def _extra_fields(fields: _Fields) -> bool:
-    """Skip orientation, intrinsic size and preview; return whether the picture is an animation."""
+    """Skip orientation, intrinsic size and preview. Return whether the picture is an animation."""
     fields.take(3)
     if fields.take(1):
         _size(fields)

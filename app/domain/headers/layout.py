@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-# No encoder writes as many; they bound the time that a header made to be slow can take (each step is under 1 us).
+# More than any encoder writes. Bounds the time for a malicious header: each step takes less than 1 us.
 MAX_BLOCKS = 500_000
 MAX_BOXES = 4096
 # Exceptions of header readers on malformed bytes. A huge 64-bit offset raises OverflowError, an ArithmeticError.
@@ -14,10 +14,10 @@ MALFORMED = (struct.error, ArithmeticError, LookupError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How a picture will be decoded; the cost follows from it.
+    """Options of decoding that determine its cost.
 
-    `max_frames`: stop counting frames one past this. `smallest_side`: the decoder may reduce a picture while its short
-    side stays at least this; 0 never reduces. `frames`: how many frames are kept.
+    `max_frames`: stop counting frames at this number plus one. `smallest_side`: the decoder may reduce a picture while
+    its short side stays at least this; 0 never reduces. `frames`: number of frames that are kept.
     """
 
     max_frames: int
@@ -29,9 +29,9 @@ class Wanted:
 class Layout:
     """Facts from a header.
 
-    `width` and `height`: the picture as the file describes it, before orientation. `decoded_width` and
-    `decoded_height`: the largest size that the decoder allocates, 0 where it is the same. `work_pixels`: pixels that
-    decoding walks through, passes counted. `decoder_bytes`: upper bound of the memory of decoding.
+    `width` and `height`: size in the file, before orientation. `decoded_width` and `decoded_height`: the largest size
+    that the decoder allocates; 0 if it is the same. `work_pixels`: pixels that decoding processes, summed over all
+    passes. `decoder_bytes`: upper bound of the memory of decoding.
     """
 
     width: int
@@ -44,5 +44,5 @@ class Layout:
 
 
 def reduction(width: int, height: int, smallest_side: int) -> int:
-    """Return the whole factor by which a decoded picture may be reduced; 1 or more."""
+    """Return the integer factor by which a decoded picture may be reduced, at least 1."""
     return max(1, min(width, height) // smallest_side) if smallest_side else 1

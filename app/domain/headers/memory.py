@@ -1,18 +1,18 @@
-"""The measured cost of each decoder: upper bounds of the memory that decoding a picture takes.
+"""Measured memory cost of each decoder: upper bounds for decoding one picture.
 
-Figures are bytes for each pixel that the decoder allocates: the growth of a process' peak RSS while `Decoder.decode`
-read pictures of 4 and 16 megapixels, rounded up (`python -m bench.decoder_memory` prints the table, bound beside peak).
+Figures are bytes for each pixel that the decoder allocates: growth of the process's peak RSS while `Decoder.decode`
+read pictures of 4 and 16 megapixels, rounded up. `python -m bench.decoder_memory` prints bounds and measured peaks.
 """
 
 from __future__ import annotations
 
 from app.domain.headers.layout import Wanted, reduction
 
-# Tables, buffers of the file and growth of the interpreter, whatever the picture's size.
+# Tables, file buffers and growth of the interpreter, independent of the picture's size.
 BASE_BYTES = 6 * 1024 * 1024
-# A picture that is reduced to what models want costs so much for each pixel of the result: canvas, alpha, turning.
+# Cost of each pixel of the reduced picture: canvas, alpha, orientation.
 OUTPUT_BYTES = 14
-# A frame that waits for the last one.
+# Cost of each pixel of a frame that is kept until the last frame is decoded.
 KEPT_BYTES = 4
 COEFFICIENT_BYTES = 2
 
@@ -45,6 +45,6 @@ def decoding_bytes(kind: str, decoded_pixels: int, size: tuple[int, int], frames
 
 
 def jpeg_bytes(output_pixels: int, coefficients: int) -> int:
-    """Return the bound for a JPEG: the output at its scale, and all coefficients where several scans refine them."""
+    """Return the bound for a JPEG: the output at its scale, plus all coefficients if several scans refine them."""
     output = output_pixels * (DECODED_BYTES["jpeg"] + OUTPUT_BYTES)
     return BASE_BYTES + output + coefficients * COEFFICIENT_BYTES

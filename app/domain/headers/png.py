@@ -11,13 +11,13 @@ from app.domain.headers.layout import MAX_BLOCKS, Layout, Wanted
 from app.domain.headers.memory import decoding_bytes
 
 _SIGNATURE_BYTES = 8
-# Channels of a pixel for each colour type.
+# Channels of a pixel by colour type.
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk: `start` and `end` delimit its data, `end` never past the file. `whole`: its checksum is there, too."""
+    """One chunk. `start` and `end` delimit its data, never past the file. `whole`: data and checksum are complete."""
 
     kind: bytes
     start: int
@@ -27,7 +27,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class ApngFrame:
-    """One frame of an APNG, as its fcTL chunk describes it, with the spans of its compressed data."""
+    """One frame of an APNG, described by its fcTL chunk, with the spans of its compressed data."""
 
     width: int
     height: int
@@ -55,7 +55,7 @@ def chunks(content: bytes) -> Iterator[Chunk]:
 
 
 def chunk_is_intact(content: bytes, chunk: Chunk) -> bool:
-    """Tell whether a whole chunk has the checksum that it says."""
+    """Return whether the checksum of a whole chunk is right."""
     return zlib.crc32(content[chunk.start - 4 : chunk.end]) == int.from_bytes(content[chunk.end : chunk.end + 4], "big")
 
 
@@ -77,24 +77,24 @@ def read(content: bytes, wanted: Wanted) -> Layout:
     count = max(1, frames) if animated else 1
     cost = decoding_bytes("apng" if count > 1 else "png", width * height, (width, height), count, wanted)
     if count > 1:
-        # Each frame is put together as a file of its own: the data of one frame may be nearly all of the content.
+        # Each frame is copied into its own file, and the data of one frame may be nearly the whole content.
         cost += 3 * len(content)
     if content[28]:
-        # An interlaced picture is put together as the file has it, before it becomes RGBA.
+        # An interlaced picture is assembled in the file's pixel format before it becomes RGBA.
         cost += width * height * _pixel_bytes(content[24], content[25])
     return Layout(width, height, count, decoder_bytes=cost)
 
 
 def _pixel_bytes(bits: int, colour: int) -> int:
-    """Return the bytes of a pixel in the file; unknown kinds count as the largest."""
+    """Return the bytes of a pixel in the file. Unknown colour types count as the largest one."""
     return max(1, _CHANNELS.get(colour, 4) * bits // 8)
 
 
 def apng_frames(content: bytes, max_frames: int) -> list[ApngFrame]:
     """Return the frames of the animation; empty for a still picture.
 
-    The default image (IDAT) is a frame only where an fcTL chunk precedes it; else no browser ever shows it. A frame
-    that leaves the canvas, or has no data, ends the list, as it ends the animation in browsers.
+    The default image (IDAT) is a frame only if an fcTL chunk precedes it; otherwise browsers never show it. A frame
+    that exceeds the canvas or has no data ends the list, as it ends the animation in browsers.
     """
     width, height = struct.unpack_from(">II", content, 16)
     frames: list[ApngFrame] = []
@@ -126,7 +126,7 @@ def _control(content: bytes, chunk: Chunk) -> ApngFrame:
 
 
 def picture_end(content: bytes) -> int:
-    """Return the offset just past IEND; 0 where the file ends before it. Raises MALFORMED."""
+    """Return the offset after IEND, or 0 if the file ends before it. Raises MALFORMED."""
     for chunk in chunks(content):
         if chunk.kind == b"IEND":
             return chunk.end + 4 if chunk.whole else chunk.end

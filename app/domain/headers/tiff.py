@@ -9,14 +9,14 @@ from app.domain.headers.memory import DECODED_BYTES, decoding_bytes
 
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
 _READ = frozenset({_WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT})
-# How the whole numbers of a tag's type are read: BYTE, SHORT, LONG, LONG8.
+# `struct` formats of the integer tag types: BYTE, SHORT, LONG, LONG8.
 _VALUES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-# Entries of all directories together; each costs about a microsecond.
+# Bound of the entries of all directories together; each takes about a microsecond.
 _MAX_ENTRIES = 200_000
 
 
 def read(content: bytes, wanted: Wanted) -> Layout:
-    """Return the layout: size of the first page, and the largest page or tile of all. Raises MALFORMED."""
+    """Return the layout: size of the first page, and the largest page or tile of the file. Raises MALFORMED."""
     order = "<" if content[:2] == b"II" else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     pointer, number, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
@@ -58,7 +58,7 @@ def read(content: bytes, wanted: Wanted) -> Layout:
 
 
 def _entries(content: bytes, order: str, big: bool, start: int, end: int) -> dict[int, int]:
-    """Return the largest value of each tag of one directory; decoders differ in which of two equal tags counts."""
+    """Return the largest value of each tag of one directory: decoders differ in which of two equal tags they use."""
     page: dict[int, int] = {}
     step, room, pointer = (20, 8, "Q") if big else (12, 4, "I")
     for entry in range(start, end, step):
@@ -67,11 +67,11 @@ def _entries(content: bytes, order: str, big: bool, start: int, end: int) -> dic
             continue
         value = _VALUES.get(kind)
         if value is None:
-            # Pillow takes text and fractions for a size, too; no encoder writes them.
+            # Pillow accepts text and fractions as a size too, but no encoder writes them.
             raise ValueError(f"tag {tag} is of type {kind}")
         at = entry + step - room
         if many * struct.calcsize(value) > room:
-            # More values than fit here are stored elsewhere, and decoders take the first of them.
+            # Values that do not fit into the entry are stored elsewhere; decoders use the first of them.
             (at,) = struct.unpack_from(order + pointer, content, at)
         (number,) = struct.unpack_from(order + value, content, at)
         page[tag] = max(number, page.get(tag, 0))
@@ -79,7 +79,7 @@ def _entries(content: bytes, order: str, big: bool, start: int, end: int) -> dic
 
 
 def _cost(page: dict[int, int]) -> tuple[tuple[int, int], int]:
-    """Return the size that is decoded at once, and the bytes of page and tile together."""
+    """Return the size that is decoded at once, and the sum of the bytes of page and tile."""
     width, height = page.get(_WIDTH, 0), page.get(_HEIGHT, 0)
     tile = (page.get(_TILE_WIDTH, 0), page.get(_TILE_HEIGHT, 0))
     sample_bytes = max(1, -(-min(page.get(_BITS, 8), 64) * min(page.get(_SAMPLES, 1), 16) // 8))

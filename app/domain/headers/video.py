@@ -1,4 +1,4 @@
-"""Sizes and colours that AV1 and HEVC bitstreams give themselves; the boxes around them may say otherwise."""
+"""Sizes and colours inside AV1 and HEVC bitstreams. The boxes around them may contradict them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from app.domain.headers.bits import Bits
 
-# A sequence header takes some dozen bytes; so much is read of a stream.
+# Bytes that are read of a stream. A sequence header takes a few dozen bytes.
 HEADER_BYTES = 512
 _SEQUENCE_HEADER = 1
 _SPS = 33
 _UNSPECIFIED = 2
-# Primaries, transfer and matrix of RGB that is stored without conversion; it always has the full range.
+# Primaries, transfer and matrix of RGB without conversion, which always has the full range.
 _SRGB_IDENTITY = (1, 13, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """The size that a decoder allocates, and the colours: primaries and transfer by ITU-T H.273; 2 is unspecified."""
+    """Size that a decoder allocates, and colours: primaries and transfer by ITU-T H.273; 2 is unspecified."""
 
     width: int
     height: int
@@ -27,7 +27,7 @@ class Coded:
 
 
 def av1_sequence(content: bytes) -> Coded | None:
-    """Return what the first sequence header of an AV1 stream says, or None where there is none. May raise MALFORMED."""
+    """Return the facts from the first sequence header of an AV1 stream, or None if absent. May raise MALFORMED."""
     at = 0
     for _ in range(16):
         if at >= len(content):
@@ -118,7 +118,7 @@ def _av1_colour(bits: Bits, profile: int) -> tuple[int, int, bool]:
 
 
 def hevc_configuration(content: bytes) -> Coded | None:
-    """Return the size in the first SPS of an hvcC box, or None where there is none. May raise MALFORMED."""
+    """Return the size in the first SPS of an hvcC box, or None if absent. May raise MALFORMED."""
     at = 23
     for _ in range(content[22]):
         kind, count = content[at] & 63, int.from_bytes(content[at + 1 : at + 3], "big")

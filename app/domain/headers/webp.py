@@ -1,4 +1,4 @@
-"""Headers of WebP files: the canvas of VP8X against the pictures inside, frames, the EXIF block."""
+"""Headers of WebP files: canvas (VP8X), pictures inside it, frames, EXIF block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ANIMATED = 2
 
 
 def chunks(content: bytes, at: int = 12, end: int = 0) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (kind, start, size) of the chunks from `at` up to `end`; 0 is the end of the file."""
+    """Yield (kind, start, size) of the chunks from `at` up to `end`; 0 means the end of the file."""
     end = min(end or len(content), len(content))
     for _ in range(MAX_BLOCKS):
         if at + 8 > end:
@@ -24,7 +24,7 @@ def chunks(content: bytes, at: int = 12, end: int = 0) -> Iterator[tuple[bytes, 
 
 
 def read(content: bytes, wanted: Wanted) -> Layout:
-    """Return the layout: the canvas where there is one, else the picture; the larger of both is what is decoded.
+    """Return the layout: the size of the canvas if present, else of the picture. The larger of both is decoded.
 
     Raises MALFORMED.
     """
@@ -57,13 +57,13 @@ def read(content: bytes, wanted: Wanted) -> Layout:
 
 
 def picture_end(content: bytes) -> int:
-    """Return the size of the RIFF container; 0 where the file is shorter."""
+    """Return the size of the RIFF container, or 0 if the file is shorter."""
     size = int.from_bytes(content[4:8], "little") + 8
     return size if size <= len(content) else 0
 
 
 def exif(content: bytes) -> bytes:
-    """Return the EXIF block from its TIFF header on; empty where there is none. Raises MALFORMED."""
+    """Return the EXIF block without the prefix before its TIFF header; empty if absent. Raises MALFORMED."""
     for kind, start, size in chunks(content):
         if kind == b"EXIF":
             block = content[start : start + min(size, 65_536)]

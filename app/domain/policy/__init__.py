@@ -1,4 +1,4 @@
-"""The moderation policy: rules over scores and outcomes, read from a file, applied without eval, explained in words."""
+"""Moderation policy: rules over scores and outcomes, read from a file, applied without eval, explained in sentences."""
 
 from app.domain.policy.decide import (
     CLEARED,

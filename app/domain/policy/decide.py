@@ -1,13 +1,13 @@
-"""From a prediction to the flag it deserves, if any.
+"""Decision whether a prediction is flagged.
 
-A live upload is flagged when its verdict is published at all. A rescored one is published only when its verdict
-differs from the one before. What "before" was travels inside the task and the prediction (`previous`): the scores of
-then, and beside them up to three entries under reserved model names that no model can have:
+A live upload is flagged if its verdict is more than advice. A rescored upload is flagged only if its verdict differs
+from the earlier one. The earlier state is part of the task and of the prediction (`previous`): the earlier scores, and
+up to three entries under reserved model names that no model can have:
 
-* `outcome.past`: the outcome of then, when it was not `scored` (label: the outcome; `skipped`: its reason);
-* `picture.past`: the picture of then (labels: `frames`, and `truncated` as 1 or 0), when it was scored;
-* `verdict.past`: what `moderate` had decided then (labels: the rules with severity/100; `skipped`: the action;
-  `version`: the policy version). Without it the verdict of then is this policy's on the scores of then.
+* `outcome.past`: the earlier outcome if it was not `scored` (label: the outcome; `skipped`: its reason);
+* `picture.past`: facts of the earlier picture if it was scored (labels: `frames`, and `truncated` as 1 or 0);
+* `verdict.past`: the earlier decision of `moderate` (labels: the rules with severity/100; `skipped`: the action;
+  `version`: the policy version). Without it, this policy is applied to the earlier scores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.domain.policy.evaluate import Subject, Verdict, evaluate
 from app.domain.policy.rules import BLOCK, FRAMES, NO_ACTION, TRUNCATED, Policy, is_published
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, RuleMatch
 
-# A dot is in no model name (app/inference/manifest.py), so these never meet one.
+# Names of models contain no dot (app/inference/manifest.py), so these names never collide with a model.
 PAST_OUTCOME: Final = "outcome.past"
 PAST_PICTURE: Final = "picture.past"
 PAST_VERDICT: Final = "verdict.past"
@@ -30,7 +30,7 @@ CLEARED: Final = "cleared"
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was known of an image before its rescoring. `action` is None where the verdict of then is not known."""
+    """State of an image before its rescoring. `action` is None if the earlier verdict is unknown."""
 
     subject: Subject
     action: str | None
@@ -38,24 +38,24 @@ class Past:
 
 
 def past_outcome(outcome: str, reason: str) -> ModelScores:
-    """Return the `previous` entry that says how an upload without scores ended."""
+    """Return the `previous` entry for the outcome of an upload without scores."""
     return ModelScores(PAST_OUTCOME, "", "", (LabelScore(outcome, 1.0),), (), cached=False, skipped=reason)
 
 
 def past_picture(frames: int, truncated: bool) -> ModelScores:
-    """Return the `previous` entry that says what a scored picture was."""
+    """Return the `previous` entry for the facts of a scored picture."""
     labels = (LabelScore(FRAMES, float(frames)), LabelScore(TRUNCATED, float(truncated)))
     return ModelScores(PAST_PICTURE, "", "", labels, (), cached=False, skipped="")
 
 
 def past_verdict(action: str, policy_version: str, rules: tuple[tuple[str, int], ...]) -> ModelScores:
-    """Return the `previous` entry that says what had been decided, with (rule, severity) of each matched rule."""
+    """Return the `previous` entry for a decision, with (rule, severity) of each matched rule."""
     labels = tuple(LabelScore(rule, severity / 100) for rule, severity in rules)
     return ModelScores(PAST_VERDICT, policy_version, "", labels, (), cached=False, skipped=action)
 
 
 def past_of(previous: tuple[ModelScores, ...]) -> Past:
-    """Return what the `previous` of a prediction tells."""
+    """Return the earlier state from the `previous` of a prediction."""
     outcome, reason, action = "scored", "", None
     rules: tuple[str, ...] = ()
     picture = {FRAMES: 0.0, TRUNCATED: 0.0}
@@ -74,10 +74,10 @@ def past_of(previous: tuple[ModelScores, ...]) -> Past:
 
 
 def subject_of(prediction: ImagePrediction) -> Subject:
-    """Return what rules are applied to.
+    """Return the input of the rules for a prediction.
 
-    A rescoring by some models alone leaves the others' scores of then in force: else the flags that rest on them would
-    be taken back by a model that never judged them.
+    A rescoring by some models keeps the earlier scores of the others. Otherwise it would withdraw flags that depend on
+    models which were not run.
     """
     fresh = {entry.model for entry in prediction.scores}
     carried = () if prediction.job_id is None else past_of(prediction.previous).subject.scores
@@ -94,24 +94,24 @@ def subject_of(prediction: ImagePrediction) -> Subject:
 
 
 def _without_renditions(scores: ModelScores) -> ModelScores:
-    """Return scores of then: the renditions that their labels name are not those of the prediction at hand."""
+    """Return earlier scores without rendition indices, which do not refer to the renditions of this prediction."""
     return replace(scores, labels=tuple(replace(label, rendition=0) for label in scores.labels))
 
 
 def is_publishable(policy: Policy, prediction: ImagePrediction) -> bool:
-    """Whether a product may show the picture: it was scored, and the verdict of `policy` is not `block`."""
+    """Return whether a product may show the picture: it was scored and the verdict of `policy` is not `block`."""
     return may_be_published(prediction.outcome, evaluate(policy, subject_of(prediction)).action)
 
 
 def may_be_published(outcome: str, action: str) -> bool:
-    """Whether an outcome with this verdict may be shown. False for everything that nobody looked at."""
+    """Return whether an outcome with this verdict may be shown. False for every outcome that is not `scored`."""
     return outcome == "scored" and action != BLOCK
 
 
 def flag_for(
     policy: Policy, prediction: ImagePrediction, position: Position, decided_at_ms: int
 ) -> FlaggedImage | None:
-    """Return the flag to publish for `prediction`, or None. Deterministic but for `decided_at_ms`."""
+    """Return the flag to publish for `prediction`, or None. Deterministic except for `decided_at_ms`."""
     verdict = evaluate(policy, subject_of(prediction))
     if prediction.job_id is None or not prediction.previous:
         if not is_published(verdict.action):
@@ -124,7 +124,7 @@ def flag_for(
     if (fresh_action, fresh_rules) == (action, rules):
         return None
     if fresh_action == NO_ACTION and prediction.outcome != "scored":
-        # Only scores take a flag back: an image that cannot be read any more has not become harmless.
+        # Only scores withdraw a flag: an image that can no longer be read is not known to be harmless.
         return None
     return _flag(policy, prediction, position, decided_at_ms, verdict, (action, rules))
 
@@ -139,7 +139,7 @@ def _past_verdict(policy: Policy, past: Past) -> tuple[str, tuple[str, ...]]:
 
 
 def published(verdict: Verdict) -> tuple[RuleMatch, ...]:
-    """Return the rules that matched and ask for more than advice."""
+    """Return the matched rules whose action is more than advice."""
     return tuple(match for match in verdict.matches if is_published(match.action))
 
 
@@ -185,6 +185,6 @@ def _flag(
 
 
 def flag_id_of(upload_id: str, policy: Policy) -> str:
-    """Return the identity of the verdict of one policy version on one upload's outcome."""
+    """Return the identity of the flag: one for each policy version and upload."""
     parts = ("flag", upload_id, policy.name, policy.full_version)
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]

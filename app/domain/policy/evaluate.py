@@ -1,4 +1,4 @@
-"""Applies a policy to one outcome and says in words why each rule matched or did not."""
+"""Evaluation of a policy on one outcome, with a sentence for each rule that explains the result."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from app.domain.policy.rules import (
 from app.domain.renditions import rendition_in_words
 from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
 
-# The model name under which a rule about the outcome itself shows in a flag's conditions.
+# Model name in a flag's conditions for rules about the outcome.
 OUTCOME_MODEL: Final = "outcome"
-# The model name under which a rule about the picture itself (its frames, whether it is truncated) shows there.
+# Model name in a flag's conditions for rules about the picture (number of frames, truncation).
 PICTURE_MODEL: Final = "picture"
 _NO_MODELS: Final = frozenset({OUTCOME_MODEL, PICTURE_MODEL})
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
@@ -42,8 +42,8 @@ _IN_WORDS: Final[Mapping[str, str]] = {">=": "at or above", ">": "above", "<=": 
 class Subject:
     """Input of the rules: an outcome with its reason, the scores of each model, and facts of the scored picture.
 
-    Labels of `scores` name their rendition by its index in `renditions`. `frames` is 0 where it is not known: without
-    scores, and in outcomes of older releases.
+    Labels of `scores` refer to `renditions` by index. `frames` is 0 if unknown: without scores, and in outcomes of
+    older releases.
     """
 
     outcome: str
@@ -56,7 +56,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The strongest action of all rules that matched (`none` without any), and those rules, strongest first."""
+    """Strongest action of all matched rules (`none` without a match), and the matched rules, strongest first."""
 
     action: str
     severity: int
@@ -65,7 +65,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """One rule re-applied: whether it matched, and a sentence for people either way."""
+    """Result of one rule: whether it matched, and a sentence for people that explains it."""
 
     rule: str
     action: str
@@ -76,7 +76,7 @@ class RuleReport:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """One tested condition: whether it held, what it compared, and the words for it."""
+    """One tested condition: whether it held, the values that it compared, and a description in words."""
 
     held: bool
     conditions: tuple[RuleCondition, ...]
@@ -87,7 +87,7 @@ _Scores = Mapping[tuple[str, str], tuple[ModelScores, LabelScore]]
 
 
 def is_score(condition: RuleCondition) -> bool:
-    """Whether a condition of a flag compared the score of a model, and not the outcome or a fact of the picture."""
+    """Return whether a condition of a flag compared a model's score, not the outcome or a fact of the picture."""
     return condition.model not in _NO_MODELS
 
 
@@ -180,7 +180,7 @@ def _check_score(test: ScoreTest, subject: Subject, known: _Scores) -> _Checked:
 
 
 def _seen_in(label: LabelScore, subject: Subject) -> str:
-    """Return in words which rendition gave a value; nothing where the models looked at one alone."""
+    """Return a description of the rendition that gave a value; empty if there is only one rendition."""
     if len(subject.renditions) < 2 or label.rendition >= len(subject.renditions):
         return ""
     return f"; seen in {rendition_in_words(subject.renditions[label.rendition])}"

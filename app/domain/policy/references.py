@@ -1,4 +1,4 @@
-"""Checks that a policy speaks only of models and labels that exist."""
+"""Check that the models and labels of a policy exist."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from app.errors import PolicyError
 
 
 def check_references(policy: Policy, labels_by_model: Mapping[str, Collection[str]]) -> None:
-    """Raise PolicyError (file, line, reason) for the first model or label that `labels_by_model` lacks.
+    """Raise PolicyError (file, line, reason) for the first model or label that is not in `labels_by_model`.
 
-    A rule about a label that nobody scores would never match, and nobody would notice.
+    A rule on an unknown label would never match, and the error would stay unnoticed.
     """
     for rule in policy.rules:
         for test in _score_tests(rule.when):

@@ -1,4 +1,4 @@
-"""What a policy is: values only."""
+"""Values of a policy: rules, conditions, test cases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from app.domain.images import GoneReason, RejectReason
 
 NO_ACTION: Final = "none"
 BLOCK: Final = "block"
-# Weakest first. `advise` speaks to the seller through the prediction's reasons and flags nothing; the others are flags.
+# Weakest first. `advise` makes no flag: the seller sees it in the prediction's reasons. The others make flags.
 ACTIONS: Final = ("advise", "notify", "review", BLOCK)
 _PUBLISHED: Final = frozenset({"notify", "review", "block"})
 OUTCOMES: Final = ("scored", "rejected", "gone")
-# The stable codes of app/domain/images.py: a rule on any other would never match and nobody would notice.
+# The stable codes of app/domain/images.py. A rule on any other code would never match, unnoticed.
 REASONS: Final = tuple(reason.value for reason in (*RejectReason, *GoneReason))
 OPS: Final = (">=", ">", "<=", "<")
 # Fields of a scored picture that rules may test besides its scores, with the ops that fit.
@@ -24,12 +24,12 @@ FIELD_OPS: Final[Mapping[str, tuple[str, ...]]] = {FRAMES: (*OPS, "=="), TRUNCAT
 
 
 def is_published(action: str) -> bool:
-    """Whether a verdict for `action` goes to the flagged topic."""
+    """Return whether a verdict with `action` is published on the topic of flags."""
     return action in _PUBLISHED
 
 
 def stronger(action: str, other: str) -> bool:
-    """Whether `action` outranks `other`; `none` is the weakest."""
+    """Return whether `action` outranks `other`; `none` is the weakest."""
     return _rank(action) > _rank(other)
 
 
@@ -39,7 +39,7 @@ def _rank(action: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTest:
-    """Holds when the label's score stands in relation `op` to `threshold`; a score that is absent never holds."""
+    """Condition on a label's score: `op` compares it with `threshold`. False if the score is absent."""
 
     model: str
     label: str
@@ -50,7 +50,7 @@ class ScoreTest:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeTest:
-    """Holds when the outcome is `outcome` and, where `reasons` are given, its reason is one of them."""
+    """Condition on the outcome and, if `reasons` is not empty, on its reason, which must be one of them."""
 
     outcome: str
     reasons: tuple[str, ...]
@@ -59,9 +59,9 @@ class OutcomeTest:
 
 @dataclass(frozen=True, slots=True)
 class FieldTest:
-    """Holds when a field of a scored picture stands in relation `op` to `value`; never without scores.
+    """Condition on a field of a scored picture: `op` compares it with `value`. False without scores.
 
-    `value` is a whole number of frames, or 1 and 0 for true and false.
+    `value` is a number of frames, or 1 and 0 for true and false.
     """
 
     field: str
@@ -70,20 +70,20 @@ class FieldTest:
     line: int
 
     def value_in_words(self, value: int) -> str:
-        """Return a value of the field as the file writes it."""
+        """Return a value of the field as written in a policy file."""
         return str(bool(value)).lower() if self.field == TRUNCATED else str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Holds when every part holds."""
+    """Condition that is true if every part is true."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Holds when at least one part holds."""
+    """Condition that is true if at least one part is true."""
 
     parts: tuple[Condition, ...]
 
@@ -92,7 +92,7 @@ Condition = ScoreTest | OutcomeTest | FieldTest | AllOf | AnyOf
 
 
 def condition_in_words(condition: Condition) -> str:
-    """Return the condition as a person would write it."""
+    """Return the condition as text for people."""
     match condition:
         case ScoreTest(model, label, op, threshold, _):
             return f"{model} {label} {op} {threshold:g}"
@@ -110,7 +110,7 @@ def condition_in_words(condition: Condition) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `severity` is 1 to 100, for queues to sort by; `line` is where it stands in its file."""
+    """One rule. `severity` (1 to 100) orders queues; `line` is the rule's line in the file."""
 
     id: str
     description: str
@@ -122,9 +122,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCase:
-    """One row of the policy's own table test: given this outcome, picture and scores, expect this action.
+    """One row of a policy's table test: the expected action for an outcome, a picture and scores.
 
-    `rules` is None where the case does not say which rules must match.
+    `rules`: the rules that must match; None if the case does not list them.
     """
 
     name: str
@@ -140,7 +140,7 @@ class PolicyCase:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file, read. `digest` covers everything that decides (not comments, not tests)."""
+    """A parsed policy file. `digest` covers everything that affects decisions (no comments, no tests)."""
 
     name: str
     version: str
@@ -153,5 +153,5 @@ class Policy:
 
     @property
     def full_version(self) -> str:
-        """Version and digest, as flags carry it: two files that decide differently never share it."""
+        """Version and digest, as in flags. Files with different decisions never have the same one."""
         return f"{self.version}+{self.digest[:12]}"

@@ -1,4 +1,4 @@
-"""Runs the table test that a policy file carries."""
+"""Runner of the table test in a policy file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.records import LabelScore, ModelScores
 
 @dataclass(frozen=True, slots=True)
 class CaseFailure:
-    """One case that did not come out as the file expects, with its line and what happened instead."""
+    """One failed case: its line, and the actual result in words."""
 
     case: str
     line: int
@@ -19,7 +19,7 @@ class CaseFailure:
 
 
 def run_cases(policy: Policy) -> tuple[CaseFailure, ...]:
-    """Return the cases of `policy` that fail; empty when all hold."""
+    """Return the failed cases of `policy`; empty if all pass."""
     failures = []
     for case in policy.cases:
         verdict = evaluate(policy, _subject(case))
