@@ -1,12 +1,12 @@
-"""Every failure is one of three kinds; what may be done about it depends on the kind alone.
+"""Exceptions of this project: three kinds, and the kind alone decides how a failure is handled.
 
     SightlineError
-    ├── Retryable   wait, try again, pause the partition: nothing is lost by waiting
-    ├── Poison      a record that cannot be read as what its topic holds: dead letter with its bytes (never a bad image:
+    ├── Retryable   wait, retry, pause the partition: waiting loses nothing
+    ├── Poison      a record that does not fit its topic's schema: dead letter with its bytes (never a bad image:
     │               that is the outcome `rejected`)
-    └── Fatal       the process must not go on: exit non-zero, the restarter brings it back
+    └── Fatal       the process must end: exit non-zero, the supervisor restarts it
 
-Adapters translate foreign exceptions into these at their own border. Each docstring tells the operator what to do.
+Adapters translate the exceptions of libraries into these. Each docstring tells the operator what to do.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from __future__ import annotations
 class SightlineError(Exception):
     """Root of all errors of this project.
 
-    Operator: never raised itself; see the subclasses.
+    Operator: never raised directly; see the subclasses.
     """
 
 
 class Retryable(SightlineError):
-    """Something outside is away or slow, and waiting helps.
+    """An outside service is unavailable or slow; waiting helps.
 
-    Operator: nothing at first; when it lasts, look at the named service. Lag grows, nothing is lost.
+    Operator: nothing at first. If it lasts, check the named service. Lag grows, nothing is lost.
     """
 
 
 class Poison(SightlineError):
-    """A record cannot be read as what its topic holds.
+    """A record cannot be decoded as a record of its topic.
 
-    Operator: `./sightline dead-letters ls`, mend the producer, then `dead-letters redrive`.
+    Operator: `./sightline dead-letters ls`, fix the producer, then `dead-letters redrive`.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -39,145 +39,145 @@ class Poison(SightlineError):
 
 
 class Fatal(SightlineError):
-    """The process cannot go on without risking a lost or doubled outcome.
+    """The process cannot continue without the risk of a lost or duplicated outcome.
 
-    Operator: read the sentence, mend its cause; the process restarts and reads again from the last transaction.
+    Operator: read the message and fix its cause. The process restarts and continues after the last transaction.
     """
 
 
 class BadReference(Poison):
-    """An object is named by what no request may carry: a bucket, key, version id or ETag against the rules.
+    """A reference to an object has an invalid bucket, key, version id or ETag.
 
-    Operator: `./sightline dead-letters show` says which field; mend the producer of the events. Nothing was asked of
+    Operator: `./sightline dead-letters show` names the field; fix the producer of the events. No request was sent to
     the store.
     """
 
 
 class ConfigurationError(Fatal):
-    """A setting is unknown, missing or wrong; the process did not start.
+    """A setting is unknown, missing or invalid; the process did not start.
 
-    Operator: the message names the variable and, where one is close, the name that was meant.
+    Operator: the message names the variable and, if it looks like a typing error, the nearest known name.
     """
 
 
 class StartupRefused(Fatal):
-    """A check before the start failed: a topic, a schema id, a broker, a store.
+    """A check at start-up failed: a topic, a schema id, a broker, a store.
 
-    Operator: the message says what is missing and the command that makes it.
+    Operator: the message names what is missing and the command that creates it.
     """
 
 
 class ManifestError(Fatal):
-    """A model folder cannot be loaded: bad manifest, wrong digest, or outputs that moved from the golden set.
+    """A model folder cannot be loaded: invalid manifest, wrong digest, or outputs that differ from the golden set.
 
-    Operator: mend or remove the model folder that the message names; other versions stay usable.
+    Operator: repair or remove the model folder that the message names; other versions stay usable.
     """
 
 
 class PolicyError(Fatal):
-    """A policy file is wrong; the process did not start.
+    """A policy file is invalid; the process did not start.
 
-    Operator: the message names file, line and reason; `./sightline policy check FILE` repeats it.
+    Operator: the message names file, line and reason; `./sightline policy check FILE` repeats the check.
     """
 
 
 class QueryRefused(Fatal):
-    """A SQL statement cannot be run: wrong, not a query, or larger than the memory it may have.
+    """A SQL statement cannot be run: it is invalid, not a query, or needs more memory than allowed.
 
-    Operator: the message says what is wrong with it; `./sightline lake tables` names the columns.
+    Operator: the message gives the reason; `./sightline lake tables` lists the columns.
     """
 
 
 class DeliveryGap(Fatal):
-    """The pump was handed a message that does not follow the one before it.
+    """The pump got a message that does not follow the previous one.
 
-    Operator: nothing: the process exits and reads again from the committed offset. Repeated gaps: report them.
+    Operator: nothing: the process exits and reads again from the committed offset. Report repeated gaps.
     """
 
 
 class Fenced(Fatal):
-    """Another process owns this input partition (its transactional producer fenced ours).
+    """Another process owns this input partition: its transactional producer fenced the one of this process.
 
-    Operator: nothing after a rebalance or a freeze; if it repeats, two workers were given one
-    partition by hand.
+    Operator: nothing after a rebalance or a freeze. If it repeats, one partition was assigned to two workers by hand.
     """
 
 
 class TransactionFailed(Fatal):
-    """A transaction, or the changelog write before it, did not end with a clear success.
+    """A transaction, or the changelog write before it, failed or has an unknown outcome.
 
-    Operator: nothing: the process exits and the records are read again. If it repeats, look at the broker's log.
+    Operator: nothing: the process exits and the records are read again. If it repeats, check the broker's log.
     """
 
 
 class DeadLetterCeiling(Fatal):
-    """Too many dead letters in a row or in proportion: more likely a bad deploy than bad data.
+    """Too many dead letters, in a row or as a ratio: more likely a faulty release than bad data.
 
-    Operator: look at `dead-letters ls`, roll back or mend, restart; the offsets of the last records are not committed.
+    Operator: check `dead-letters ls`, roll back or fix the cause, restart. The offsets of the last records are not
+    committed.
     """
 
 
 class Stalled(Fatal):
-    """A lane said that it works and stood still past its deadline, or the event loop did not tick.
+    """A working lane made no progress before its deadline, or the event loop did not tick.
 
-    Operator: nothing at first: the process exits and restarts. If it repeats, the log names the lane and its
-    oldest upload.
+    Operator: nothing at first: the process exits and restarts. If it repeats, the log names the lane and its oldest
+    upload.
     """
 
 
 class StoreUnavailable(Retryable):
-    """The object store as an endpoint cannot be reached or answers 5xx to everything.
+    """The endpoint of the object store cannot be reached or answers 5xx to every request.
 
-    Operator: mend the store or the network; the lane waits and lag grows.
+    Operator: repair the store or the network. The lane waits and lag grows.
     """
 
 
 class BucketUnavailable(Retryable):
-    """One bucket fails (denied, gone, 503) while the endpoint answers.
+    """Requests to one bucket fail (denied, no such bucket, 503) while the endpoint answers.
 
-    Operator: check the bucket's policy and existence; its uploads are deferred to the retry topics meanwhile.
+    Operator: check that the bucket exists, and its policy. Its uploads are deferred to the retry topics meanwhile.
     """
 
 
 class NoSuchBucket(BucketUnavailable):
-    """There is no bucket of this name: said by the store itself.
+    """The store answered that the bucket does not exist.
 
-    Operator: as for BucketUnavailable. An API client that named it is told 404.
+    Operator: see BucketUnavailable. An API client that named the bucket gets 404.
     """
 
 
 class ObjectUnavailable(Retryable):
-    """One object cannot be read (5xx, cut-off or stalled body) while its neighbours can.
+    """One object cannot be read (5xx, truncated or stalled body) while others can.
 
-    Operator: nothing: it is deferred to the retry topics and becomes a dead letter when all attempts are used up.
+    Operator: nothing: the upload is deferred to the retry topics. After the last attempt it becomes a dead letter.
     """
 
 
 class QueueUnavailable(Retryable):
-    """The SQS queue of the bridge cannot be reached, or refuses.
+    """The SQS queue of the bridge cannot be reached or denies access.
 
-    Operator: check SIGHTLINE_SQS_QUEUE_URL and the queue's policy; the bridge waits and the queue keeps its messages.
+    Operator: check SIGHTLINE_SQS_QUEUE_URL and the queue's policy. The bridge waits; the queue keeps its messages.
     """
 
 
 class BrokerUnavailable(Retryable):
     """Kafka cannot be reached.
 
-    Operator: bring the broker back; workers exit and are restarted until it answers.
+    Operator: restore the broker. Workers exit and are restarted until it answers.
     """
 
 
 class IndexUnavailable(Retryable):
     """Redis cannot be reached.
 
-    Operator: bring Redis back; the index agent waits, its lag grows, nothing is lost.
+    Operator: restore Redis. The index agent waits, its lag grows, nothing is lost.
     """
 
 
 class Overloaded(Retryable):
-    """The query service has as much work in hand as it can do in time; what it took on is not slowed down for more.
+    """The query service refuses a request because accepted requests already fill its capacity.
 
-    Operator: clients come again after `retry_after_seconds`; when it lasts, run more `./sightline api` processes.
+    Operator: clients retry after `retry_after_seconds`. If it lasts, run more `./sightline api` processes.
     """
 
     def __init__(self, detail: str, retry_after_seconds: int) -> None:
@@ -186,16 +186,16 @@ class Overloaded(Retryable):
 
 
 class DeadlineExceeded(Retryable):
-    """A caller's deadline passed before its picture was scored; the work was given up unless others wait for it.
+    """The deadline of a request passed before its picture was scored. The work stops unless other requests need it.
 
-    Operator: nothing for single ones; when it lasts, the machine is too small for these deadlines.
+    Operator: nothing for single requests. If it lasts, the machine is too slow for these deadlines.
     """
 
 
 class ScoringUnavailable(Retryable):
-    """The query service has no models to score with: switched off, still loading, or broken.
+    """The query service cannot score: scoring is off, or the models are still loading or failed to load.
 
-    Operator: `scoring_off` is SIGHTLINE_API_SCORE; `models_failed` is in the log with the folder to mend.
+    Operator: for `scoring_off` see SIGHTLINE_API_SCORE; for `models_failed` the log names the model folder to repair.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -206,13 +206,13 @@ class ScoringUnavailable(Retryable):
 class LakeUnavailable(Retryable):
     """The Iceberg catalog, its files or Kafka Connect do not answer.
 
-    Operator: bring the catalog, the store or Connect back; `./sightline lake status` says which.
+    Operator: restore the catalog, the store or Connect; `./sightline lake status` names the one that fails.
     """
 
 
 class ArchiveBroken(Fatal):
-    """What lies in the archive is not what its name says, or is of another topic of that name.
+    """An object in the archive contradicts its name, or belongs to an earlier topic of the same name.
 
-    Operator: look at the object that the message names. A topic that was made anew needs an archive of its own: set
-    SIGHTLINE_LAKE_ARCHIVE to another prefix.
+    Operator: check the object that the message names. A topic that was deleted and created again needs a new archive:
+    set SIGHTLINE_LAKE_ARCHIVE to another prefix.
     """

@@ -8,11 +8,11 @@ import sys
 
 from app.settings import WorkerSettings
 
-# Said at each start and each batch by the libraries; what matters of it is said by us.
+# Loggers of libraries that write at each start or batch. The project logs what matters of it.
 _QUIET = {
     "aiokafka": logging.WARNING,
     "aiokafka.consumer.group_coordinator": logging.WARNING,
-    # Each "not yet" of a broker that is busy with the transaction before.
+    # One warning for each retry while the broker finishes the previous transaction.
     "aiokafka.producer.sender": logging.ERROR,
     "faust": logging.WARNING,
     "mode": logging.WARNING,
@@ -27,7 +27,7 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            # What a line says field by field besides: `extra={"fields": {…}}`.
+            # Additional fields of a line: `extra={"fields": {…}}`.
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -36,15 +36,17 @@ class _JsonLines(logging.Formatter):
 
 
 def quiet_clients() -> None:
-    """Keep the Kafka client's own lines off a command line: its failures are raised, and said once. Undone by `set_up`.
+    """Silence the Kafka client's loggers for command lines: its failures are raised and printed once.
 
-    It writes a line for every try while a broker is away, and for every partition of a topic that is just made.
+    `set_up` undoes this.
+
+    The clients log every retry while a broker is unavailable, and every partition of a topic that was just created.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def set_up(settings: WorkerSettings) -> None:
-    """Send all logs of this process to standard error in the form of the settings. Called once, by the command line."""
+    """Send all logs of this process to standard error in the configured format. Called once, by the command line."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.log_format == "json":
         handler.setFormatter(_JsonLines())

@@ -1,4 +1,4 @@
-"""The heap of a long-lived process."""
+"""Tuning of garbage collection for long-lived processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import gc
 
 
 def settle_heap() -> None:
-    """Take what there is out of garbage collection: it stays for good, and each collection after is so much shorter."""
+    """Exclude all current objects from garbage collection: they live until the end. Later collections are shorter."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The dead-letter ceiling: too many in a row or in proportion mean a bad deploy, not bad data. Pure."""
+"""Dead-letter ceiling: too many dead letters, in a row or as a ratio, mean a faulty release, not bad data. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ WINDOW: Final = 200
 
 
 class Ceiling:
-    """Counts the records of one worker, in the order in which they are released."""
+    """Counter of the records of one worker, in the order of their release."""
 
     def __init__(self, ratio: float, run: int, in_a_row: int = 0) -> None:
-        """Go on from `in_a_row` dead letters that a process before this one released before it crashed."""
+        """Continue from `in_a_row` dead letters that the previous process released before it crashed."""
         self._ratio = ratio
         self._run = run
         self._in_a_row = in_a_row
@@ -22,13 +22,13 @@ class Ceiling:
 
     @property
     def in_a_row(self) -> int:
-        """How many dead letters came one after another, up to the last record."""
+        """Number of consecutive dead letters up to the last record."""
         return self._in_a_row
 
     def add(self, dead_letters: int) -> None:
-        """Count one record that is about to be released; raises DeadLetterCeiling when it must not be.
+        """Count one record before its release. Raises DeadLetterCeiling if it must not be released.
 
-        The ratio is judged only over a full window: the first records after a start prove nothing.
+        The ratio is checked only over a full window: the first few records after a start are too small a sample.
         """
         dead = dead_letters > 0
         self._window.append(dead)

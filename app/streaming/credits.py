@@ -1,4 +1,4 @@
-"""Credits bound what one worker has in hand; the gate lets live uploads go before backfill."""
+"""Backpressure: credits bound the records that a worker has in hand; the gate gives live uploads priority."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 
 
 class Credits:
-    """A counting pool. `take` waits in turn; memory per credit is what one record in hand costs."""
+    """A fair counting semaphore. One credit stands for the memory of one record in hand."""
 
     def __init__(self, total: int) -> None:
         if total < 1:
@@ -18,11 +18,13 @@ class Credits:
 
     @property
     def exhausted(self) -> bool:
-        """Whether somebody waits for a credit."""
+        """Return whether a caller waits for a credit."""
         return bool(self._waiting)
 
     async def take(self) -> None:
-        """Return with one credit taken. Cancellable: a cancelled waiter takes none, also in the moment of its turn."""
+        """Take one credit; wait for it in order of arrival. Cancellable: a cancelled caller holds no credit, even if it
+        was cancelled at the moment of its turn.
+        """
         if self.taken < self.total and not self._waiting:
             self.taken += 1
             return
@@ -34,12 +36,12 @@ class Credits:
             if turn.done() and not turn.cancelled():
                 self.give()
             elif turn in self._waiting:
-                # A `give` between the cancellation and this moment has dropped it already.
+                # `give` removes waiters too, possibly between the cancellation and this line.
                 self._waiting.remove(turn)
             raise
 
     def give(self) -> None:
-        """Return one credit; it goes straight to whoever has waited longest."""
+        """Return one credit. The caller that has waited longest gets it."""
         if self.taken < 1:
             raise ValueError("more credits given back than taken")
         while self._waiting:
@@ -51,10 +53,10 @@ class Credits:
 
 
 class LiveGate:
-    """Opens for backfill only while live work leaves room.
+    """Gate for backfill: open only while live work leaves capacity.
 
-    Live work is in the way when a live record waits for a credit, or when more than an eighth of the live credits are
-    taken: that much is enough to keep batches full, so backfill beside it would only make live uploads wait.
+    It is closed while a live record waits for a credit, or while more than an eighth of the live credits are taken.
+    That many keep the batches full, so backfill beside them would only delay live uploads.
     """
 
     _POLL_SECONDS = 0.05
@@ -66,11 +68,11 @@ class LiveGate:
 
     @property
     def busy(self) -> bool:
-        """Whether backfill must wait."""
+        """Return whether backfill must wait."""
         return self._live.exhausted or self._live.taken > self._enough
 
     async def passed(self) -> None:
-        """Return when live work leaves room."""
+        """Wait until live work leaves capacity."""
         try:
             while self.busy:
                 self.yielding = True

@@ -1,7 +1,7 @@
-"""The delivery check: the pump gets exactly the messages that the consumer handed over, in that order.
+"""Delivery check: the pump gets exactly the messages that the consumer delivered, in the same order.
 
-Offsets of transactional topics have holes, so "the next number" proves nothing; instead the consumer notes each
-message as it hands it over, and the pump compares.
+Offsets of transactional topics have holes, so consecutive numbers cannot be checked. Instead the consumer records each
+message that it delivers, and the pump compares.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from app.streaming.ports import SourcePartition
 
 
 class DeliveryLog:
-    """Both ends run on the main loop. Memory: one integer for each message between consumer and pump."""
+    """Log of deliveries, used by consumer and pump on the main loop. Memory: one integer for each message between them."""
 
     def __init__(self) -> None:
         self._epochs: dict[SourcePartition, int] = {}
         self._noted: dict[SourcePartition, deque[int]] = {}
 
     def opened(self, source: SourcePartition, epoch: int) -> None:
-        """Begin an epoch of `source`; what was noted before is forgotten."""
+        """Begin an epoch of `source` and drop its earlier entries."""
         self._epochs[source] = epoch
         self._noted[source] = deque()
 
@@ -30,14 +30,14 @@ class DeliveryLog:
         self._noted.clear()
 
     def handed(self, source: SourcePartition, epoch: int, offset: int) -> None:
-        """Note that the consumer hands over a message."""
+        """Record that the consumer delivers a message."""
         if self._epochs.get(source) == epoch:
             self._noted[source].append(offset)
 
     def taken(self, source: SourcePartition, epoch: int, offset: int) -> bool:
-        """Return whether the message is of the running epoch (else it is dropped, its offset is read again).
+        """Return whether the message belongs to the current epoch. If not, drop it: its offset will be read again.
 
-        Raises DeliveryGap when a message before it went missing.
+        Raises DeliveryGap if an earlier message is missing.
         """
         if self._epochs.get(source) != epoch:
             return False
@@ -48,5 +48,5 @@ class DeliveryLog:
         return True
 
     def between(self, source: SourcePartition) -> int:
-        """Return how many messages lie between consumer and pump."""
+        """Return the number of messages between consumer and pump."""
         return len(self._noted.get(source, ()))

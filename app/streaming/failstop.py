@@ -1,4 +1,4 @@
-"""The end of a process that must not go on: say why, flush, exit. Dying early loses nothing; going on might."""
+"""Immediate end of a process that must not continue: log the reason, flush, exit. An early exit loses nothing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Final
 from app.errors import DeadLetterCeiling
 
 logger = logging.getLogger(__name__)
-# Any error after which a restart reads again from the last transaction.
+# Exit code of every error after which a restart continues from the last transaction.
 EXIT_FAILED: Final = 70
-# A restart would go on filling the dead letters: supervisors do not restart after this one.
+# Exit code of the dead-letter ceiling. Supervisors do not restart after it: the dead letters would only grow.
 EXIT_CEILING: Final = 78
 _lock = threading.Lock()
 
 
 def fail_stop(reason: BaseException | str) -> None:
-    """Log `reason`, flush all logs and end the process at once, from any thread; the first reason is the one told."""
-    _lock.acquire()  # never released: whoever comes second waits for the end
+    """Log `reason`, flush all logs and end the process at once. Callable from any thread; only the first call logs."""
+    _lock.acquire()  # never released: every other caller waits for the exit
     if isinstance(reason, BaseException):
         logger.critical("%s: %s; the process exits", type(reason).__name__, reason, exc_info=reason)
     else:

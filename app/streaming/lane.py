@@ -1,9 +1,9 @@
-"""One input partition of one generation: records are handled concurrently and released in source order.
+"""Lane: one input partition in one generation. Records are handled concurrently and released in source order.
 
-Release of the completed head run, in this order:
+Release of the completed records at the head, in this order:
 1. the ceiling counts dead letters; 2. claims are decided and their changelog records awaited; 3. one transaction sends
-all outputs and the source offset; 4. the table writes follow, and the credits go back.
-A crash after any of them loses nothing and publishes nothing twice (docs/semantics.md).
+all outputs and the source offset; 4. the tables are written and the credits returned.
+A crash between any two steps loses nothing and publishes nothing twice (docs/semantics.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.streaming.suspects import OUTPUT_TOO_LARGE, GivenUp, InHand, Suspects
 
 CLAIMS_TABLE: Final = "uploads"
 _DRAIN_POLL_SECONDS: Final = 0.02
-# A broker's default limit is 1,048,588 bytes a message; dead letters, the largest of our records, have 960,000 at most.
+# A broker's default limit is 1,048,588 bytes for a message. Dead letters, the largest records, have at most 960,000.
 MAX_OUTPUT_BYTES: Final = 1_000_000
 
 
@@ -44,7 +44,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class LaneParts:
-    """What all lanes of one worker share."""
+    """Dependencies that all lanes of one worker share."""
 
     processor: Processor
     encode: Callable[[Output], WireOutput]
@@ -54,7 +54,7 @@ class LaneParts:
     clock: Clock
     meters: LaneMeters
     on_failure: OnFailure
-    # Told where delivery of a partition begins, before its first record.
+    # Called with the offset at which delivery of a partition begins, before its first record.
     opened: Callable[[SourcePartition, int], None] | None = None
     suspects: Suspects = field(default_factory=Suspects)
     # Makes the completion of a record that must not be handled.
@@ -62,7 +62,7 @@ class LaneParts:
 
 
 class Lane:
-    """Made when its partition was opened; never used again after `close`."""
+    """Lane of one opened partition. Not reusable after `close`."""
 
     def __init__(self, source: SourcePartition, opened: Opened, producer: LaneProducer, parts: LaneParts) -> None:
         self.source = source
@@ -88,7 +88,7 @@ class Lane:
     # --- intake ---
 
     def offer(self, record: SourceRecord, give_credit: Callable[[], None]) -> None:
-        """Take a record in hand. Records come in source order; the credit goes back after its release or at `close`."""
+        """Start handling a record. Call in source order. The credit is returned after its release or at `close`."""
         if not self._slots:
             self._progress_at = self._parts.clock.monotonic()
         in_hand = self._parts.suspects.begin(self.source, record.offset)
@@ -99,7 +99,7 @@ class Lane:
         task.add_done_callback(partial(self._ended, in_hand))
 
     def _goes_on(self) -> None:
-        """What waited for something, as long as that took, works again: from here on it must move."""
+        """Restart the stall timer: a record that waited works again."""
         self._progress_at = self._parts.clock.monotonic()
 
     def _rests(self, slot: _Slot) -> None:
@@ -108,7 +108,7 @@ class Lane:
             self._rest_behind_head()
 
     def _rest_behind_head(self) -> None:
-        """Take marks back of what is finished behind a head that is not due for long: it must hold up no suspect."""
+        """Remove the marks of finished records behind a head that waits long: they must not delay suspects."""
         if self.state is LaneState.NOT_DUE:
             for slot in self._slots:
                 if slot.completion is not None:
@@ -119,7 +119,7 @@ class Lane:
         completion = await self._complete(slot.record)
         slot.outputs = [self._parts.encode(output) for output in completion.outputs]
         if self._parts.give_up is not None and (largest := _largest(slot.outputs)) > MAX_OUTPUT_BYTES:
-            # A transaction that holds it would fail again and again.
+            # A transaction with this output would fail at every retry.
             detail = f"an output would have {largest} bytes, at most {MAX_OUTPUT_BYTES} can be published"
             completion = self._parts.give_up(slot.record, GivenUp(OUTPUT_TOO_LARGE, detail))
             slot.outputs = [self._parts.encode(output) for output in completion.outputs]
@@ -150,27 +150,27 @@ class Lane:
 
     @property
     def in_hand(self) -> int:
-        """How many records are in hand."""
+        """Number of records in hand."""
         return len(self._slots)
 
     @property
     def oldest(self) -> SourceRecord | None:
-        """The record that everything behind it waits for."""
+        """Record at the head, for which all others wait."""
         return self._slots[0].record if self._slots else None
 
     @property
     def state(self) -> LaneState:
-        """What the lane does: its head decides."""
+        """State of the lane, which is that of its head."""
         return self._slots[0].status.state if self._slots else LaneState.IDLE
 
     @property
     def held_up(self) -> bool:
-        """Whether any record in hand waits for a service that is away."""
+        """Return whether a record in hand waits for a service that is unavailable."""
         return any(slot.status.state in AWAY for slot in self._slots)
 
     @property
     def still_seconds(self) -> float:
-        """For how long nothing was finished or released, while there was something in hand."""
+        """Seconds without a finished or released record while records are in hand."""
         return self._parts.clock.monotonic() - self._progress_at if self._slots else 0.0
 
     # --- release ---
@@ -195,7 +195,7 @@ class Lane:
         return bool(self._slots) and self._slots[0].completion is not None
 
     async def _gather(self) -> None:
-        """Wait a little for more results, so that transactions are not smaller than they need to be."""
+        """Wait a short time for more results, so that transactions are not unnecessarily small."""
         if self._draining or self._done >= self._parts.settings.release_results or self._slots[0].in_hand.alone:
             return
         self._full.clear()
@@ -240,14 +240,14 @@ class Lane:
         await self._write(completions)
 
     async def _claim(self, run: list[tuple[_Slot, Completion]]) -> set[int]:
-        """Decide the claims of `run` in order and make the new ones durable; return the slots that are repeats."""
+        """Decide the claims of `run` in order and store the new ones durably. Return the slots that are repeats."""
         asking = [(slot, completion.claim) for slot, completion in run if completion.claim is not None]
         if not asking:
             return set()
         tables = self._tables()
         partition = self.source.partition
         repeats: set[int] = set()
-        # Both lanes of one partition number share the table: between reading a claim and writing it nobody else may.
+        # Both lanes of one partition number share the table: reading and writing a claim must not interleave.
         async with tables.exclusive(CLAIMS_TABLE, partition):
             rows: dict[bytes, bytes] = {}
             for slot, claim in asking:
@@ -278,25 +278,25 @@ class Lane:
     # --- the end ---
 
     async def drain(self, seconds: float) -> None:
-        """Release what can be finished within `seconds`; what waits for something outside is given up at once.
+        """Release the records that finish within `seconds`. Records that wait for an outside service are abandoned.
 
-        Nothing is offered any more from here on.
+        No record may be offered after this call.
         """
         self._draining = True
         self._full.set()
         deadline = self._parts.clock.monotonic() + seconds
-        # Polled: what processors say of themselves makes no event.
+        # Polling, because status changes of processors raise no event.
         while self._worth_waiting() and self._parts.clock.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
 
     def _worth_waiting(self) -> bool:
         if self._releaser.done():
             return False
-        # A transaction that has begun is; so is a head that works. What waits for something outside is not.
+        # Wait for a transaction that has begun and for a head that works, not for an outside service.
         return self._releasing or self.state is LaneState.WORKING
 
     async def close(self) -> None:
-        """Cancel what is left, give all credits back and close the producer. The offsets of the rest are read again."""
+        """Cancel the remaining records, return all credits and close the producer. Their offsets will be read again."""
         tasks = [self._releaser, *self._tasks]
         for task in tasks:
             task.cancel()
@@ -309,5 +309,5 @@ class Lane:
 
 
 def _largest(outputs: Sequence[WireOutput]) -> int:
-    """Return the bytes of the largest record."""
+    """Return the size of the largest record in bytes."""
     return max((len(output.key) + len(output.value) for output in outputs), default=0)

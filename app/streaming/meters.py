@@ -1,4 +1,4 @@
-"""What lanes report about themselves, and where it goes."""
+"""Measurements of lanes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.records import DeadLetter, ImagePrediction
 
 
 class LaneMeters(Protocol):
-    """Told of every release; must not block or raise."""
+    """Receiver of every release. Must not block or raise."""
 
     def released(
         self,
@@ -23,12 +23,12 @@ class LaneMeters(Protocol):
         repeats: int,
         seconds: float,
     ) -> None:
-        """One transaction has committed: `completions` without the repeats, and what the release took."""
+        """Count one committed transaction. `completions` excludes the repeats; `seconds` is the time of the release."""
         ...
 
 
 class SilentMeters:
-    """Counts nothing."""
+    """Meters that count nothing."""
 
     def released(
         self,
@@ -42,7 +42,7 @@ class SilentMeters:
 
 
 class CountingMeters:
-    """Counts releases in the metrics of app/metrics.py."""
+    """Meters that count releases in the metrics of app/metrics.py."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters

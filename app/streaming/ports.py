@@ -1,4 +1,4 @@
-"""What the streaming core needs from Kafka and from the tables, as Protocols whose docstrings are contracts."""
+"""Ports of the streaming core to Kafka and to the tables: Protocols whose docstrings are contracts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol
 
 from app.ports import SourceRecord
 
-# Told of an error after which the process must not go on; does not return to normal work.
+# Called with an error after which the process must end.
 OnFailure = Callable[[BaseException], None]
 
 
 class SourcePartition(NamedTuple):
-    """One input partition. The topic's name is as Kafka knows it, with the installation's prefix."""
+    """One input partition. The topic's name is Kafka's, with the installation's prefix."""
 
     topic: str
     partition: int
@@ -23,7 +23,7 @@ class SourcePartition(NamedTuple):
 
 
 class WireOutput(NamedTuple):
-    """One record ready to be sent; the topic's name is as Kafka knows it, the partition follows the key."""
+    """One encoded record to send. The topic's name is Kafka's; the key determines the partition."""
 
     topic: str
     key: bytes
@@ -31,9 +31,9 @@ class WireOutput(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """A record as the consumer handed it over, with the epoch of the opening that it belongs to.
+    """A record as the consumer delivered it, with the epoch of its opening.
 
-    `record.topic` is without the installation's prefix, as processors know it.
+    `record.topic` has no installation prefix: processors use the names of app/topics.py.
     """
 
     source: SourcePartition
@@ -42,30 +42,30 @@ class Delivered(NamedTuple):
 
 
 class LaneProducer(Protocol):
-    """The transactional producer of one input partition; only its lane uses it."""
+    """Transactional producer of one input partition. Only its lane uses it."""
 
     async def start(self) -> None:
-        """Fence every older owner of this input partition and abort what it left open.
+        """Fence every earlier owner of this input partition and abort its open transaction.
 
-        Raises BrokerUnavailable (try again).
+        Raises BrokerUnavailable (retry).
         """
         ...
 
     async def publish(self, outputs: Sequence[WireOutput], next_offset: int) -> None:
-        """Commit `outputs` and the source offset `next_offset` in one transaction, all or nothing.
+        """Commit `outputs` and the source offset `next_offset` atomically in one transaction.
 
-        Raises Fenced when another process owns the input partition, TransactionFailed when the outcome is unknown:
-        after either the process must end. Not to be cancelled but at the end of a drain.
+        Raises Fenced if another process owns the input partition, TransactionFailed if the outcome is unknown. The
+        process must end after either. Do not cancel except at the end of a drain.
         """
         ...
 
     async def close(self) -> None:
-        """Release connections; an open transaction is left to its timeout or to the next owner's `start`."""
+        """Close connections. An open transaction ends by its timeout or by the next owner's `start`."""
         ...
 
 
 class LaneProducers(Protocol):
-    """Makes producers; one for each input partition."""
+    """Factory of producers, one for each input partition."""
 
     def create(self, source: SourcePartition) -> LaneProducer:
         """Return a producer that is not started."""
@@ -73,7 +73,7 @@ class LaneProducers(Protocol):
 
 
 class Opened(NamedTuple):
-    """Where delivery of one input partition begins: the epoch that marks its messages, and the first offset."""
+    """Start of delivery of one input partition: the epoch of its messages, and the first offset."""
 
     epoch: int
     position: int
@@ -81,43 +81,43 @@ class Opened(NamedTuple):
 
 
 class SourceControl(Protocol):
-    """The consumer, as the lanes see it."""
+    """Control of the consumer by the lanes."""
 
     async def locate(self, sources: Iterable[SourcePartition]) -> Mapping[SourcePartition, Opened]:
-        """Read the committed offsets anew and go there (where none is committed: to the start); deliver nothing yet.
+        """Read the committed offsets and seek to them (without one, to the start). Deliver nothing yet.
 
-        Called only after the producers of `sources` have fenced all older owners: nobody else moves these offsets any
-        more. `lost_records` counts what retention removed before it was read. Raises BrokerUnavailable.
+        Call after the producers of `sources` have fenced all earlier owners, so that no other process commits these
+        offsets. `lost_records` counts records that retention removed before they were read. Raises BrokerUnavailable.
         """
         ...
 
     def begin(self, opened: Mapping[SourcePartition, Opened]) -> None:
-        """Begin delivery of what `locate` returned."""
+        """Begin delivery from the positions that `locate` returned."""
         ...
 
     def close(self) -> None:
-        """Deliver nothing more of any source; messages on their way belong to no epoch from here on."""
+        """Stop delivery of all sources. Messages in transit belong to no epoch afterwards."""
         ...
 
     def highwater(self, source: SourcePartition) -> int | None:
-        """Return the end offset that the last fetch reported, or None."""
+        """Return the end offset of the last fetch, or None."""
         ...
 
 
 class TableStore(Protocol):
-    """Keyed state beside a partition, with a changelog."""
+    """Keyed state of a partition, with a changelog."""
 
     def get(self, table: str, partition: int, key: bytes) -> bytes | None:
-        """Return the value of `key`, or None. The partition must be owned, else KeyError."""
+        """Return the value of `key`, or None. Raises KeyError if the partition is not owned."""
         ...
 
     async def put(self, table: str, partition: int, entries: Mapping[bytes, bytes]) -> None:
-        """Upsert `entries`; returns when the changelog holds them durably, and only then are they visible.
+        """Upsert `entries`. They are visible, and the call returns, once the changelog has stored them durably.
 
-        Raises TransactionFailed when the changelog cannot be written.
+        Raises TransactionFailed if the changelog cannot be written.
         """
         ...
 
     def exclusive(self, table: str, partition: int) -> AbstractAsyncContextManager[None]:
-        """Return a lock on one table partition, for a read that decides a write."""
+        """Return a lock on one table partition, for a read-modify-write."""
         ...

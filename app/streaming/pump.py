@@ -1,6 +1,6 @@
-"""The pump: takes messages from the consumer's stream, one by one, and hands each to its lane.
+"""Pump: takes messages from the consumer's stream and passes each to its lane.
 
-It takes a credit first, so memory is bounded and a full engine pauses the partition.
+It takes a credit for each message first. This bounds memory, and a busy engine pauses the partition (backpressure).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from app.streaming.ports import Delivered
 
 
 class Pump:
-    """One for each topic. `gate` is set for topics that yield to live work."""
+    """Pump of one topic. `gate` is set for topics with lower priority than live work."""
 
     def __init__(self, lanes: Lanes, pool: Credits, deliveries: DeliveryLog, gate: LiveGate | None = None) -> None:
         self.pool = pool
@@ -23,9 +23,9 @@ class Pump:
         self._deliveries = deliveries
 
     async def put(self, message: Delivered) -> None:
-        """Return when the message is in hand, or known to be of an epoch that has ended (it is then read again).
+        """Pass `message` to its lane. Drop it if its epoch has ended: it will be read again.
 
-        Raises DeliveryGap.
+        Returns when the lane has the message. Raises DeliveryGap.
         """
         if self.gate is not None:
             await self.gate.passed()
@@ -36,7 +36,7 @@ class Pump:
         except asyncio.CancelledError:
             self.pool.give()
             raise
-        # No await from here on: what was admitted alone must be in hand before anything else is.
+        # No await below: a record that was admitted alone must be in hand before any other.
         lane = self._lanes.lane(source)
         if lane is None or lane.epoch != message.epoch:
             self.pool.give()

@@ -1,4 +1,4 @@
-"""What every record in hand says of itself: working, or waiting and for what. Read by the watchdog and /healthz."""
+"""Status of every record in hand: working, or waiting for something. Read by the watchdog and /healthz."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class LaneState(StrEnum):
-    """What a lane does; only `working` and `opening` are expected to make progress."""
+    """State of a lane. Only `working` and `opening` are expected to make progress."""
 
     OPENING = "opening"
     IDLE = "idle"
@@ -28,14 +28,14 @@ _STATES = {
     "not-due": LaneState.NOT_DUE,
     "file": LaneState.FILLING,
 }
-# A service that is away holds up records that say nothing themselves, such as those that wait for a shared batch.
+# Waits for an unavailable service. They also delay records with another status, such as members of a shared batch.
 AWAY = frozenset({LaneState.WAITING_FOR_STORE, LaneState.WAITING_FOR_INDEX})
 
 
 class RecordStatus:
-    """The status of one record in hand.
+    """Status of one record in hand.
 
-    `goes_on` is called when it works again after it waited; `rests` when it begins to wait until it is due.
+    `goes_on` is called when the record works again after a wait, `rests` when it begins to wait until it is due.
     """
 
     __slots__ = ("_goes_on", "_rests", "state")
@@ -46,13 +46,13 @@ class RecordStatus:
         self._rests = rests
 
     def waits(self, state: LaneState) -> None:
-        """Note what the record waits for."""
+        """Set the state to a wait."""
         self.state = state
         if state is LaneState.NOT_DUE and self._rests is not None:
             self._rests()
 
     def works(self) -> None:
-        """Note that work goes on."""
+        """Set the state to working."""
         waited, self.state = self.state is not LaneState.WORKING, LaneState.WORKING
         if waited and self._goes_on is not None:
             self._goes_on()
@@ -62,13 +62,13 @@ _current: ContextVar[RecordStatus | None] = ContextVar("record_status", default=
 
 
 class ContextStatus:
-    """The LaneStatus that processors get: what is said counts for the record whose task says it.
+    """The LaneStatus of processors: a call sets the status of the record whose task makes the call.
 
-    Tasks that a processor makes while it handles a record speak for that record. Outside of a record it is ignored.
+    Tasks that a processor creates while it handles a record count as that record's. Calls outside a record are ignored.
     """
 
     def waiting(self, reason: str) -> None:
-        """See app.ports.LaneStatus; an unknown reason is a KeyError."""
+        """See app.ports.LaneStatus. Raises KeyError for an unknown reason."""
         state = _STATES[reason]
         status = _current.get()
         if status is not None:
@@ -82,5 +82,5 @@ class ContextStatus:
 
 
 def speak_for(status: RecordStatus) -> None:
-    """Make the running task, and all that it makes, speak for `status`."""
+    """Bind the current task, and all tasks that it creates, to `status`."""
     _current.set(status)

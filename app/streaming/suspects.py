@@ -1,11 +1,12 @@
-"""Suspects: the records that were in hand when this worker died. Each is handled alone: the next crash names one.
+"""Suspects: the records that were in hand when this worker crashed. Each is handled alone, so the next crash identifies
+the record that caused it.
 
-    crash ──► the marks that were left ──► suspects, each with the number of its crashes
-    suspect ──► waits until nothing else is in hand ──► handled alone ─┬─► released: no suspect any more
+    crash ──► the marks that remained ──► suspects, each with the number of its crashes
+    suspect ──► waits until nothing else is in hand ──► handled alone ─┬─► released: no longer a suspect
                                                                        └─► third crash: given up, a dead letter
 
-Only deaths that a record can cause count: a signal (segmentation fault, abort, out of memory, `kill -9`), a stall, an
-error of the processor. Every other end takes the marks back first (`ended_by`).
+Only ends that a record can cause count as crashes: a signal (segmentation fault, abort, out of memory, `kill -9`), a
+stall, an error of the processor. Every other end removes the marks first (`ended_by`).
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ logger = logging.getLogger(__name__)
 CRASHED_WORKER: Final = "crashed_worker"
 PARKED: Final = "parked"
 OUTPUT_TOO_LARGE: Final = "output_too_large"
-# The first crash names all that was in hand; the second names one record. The third tells it from bad luck, such as an
-# operator who kills the process twice.
+# The first crash makes suspects of all records in hand; the second identifies one of them. The third excludes a
+# coincidence, such as an operator who kills the process twice.
 CRASHES: Final = 3
 NO_MARK: Final = -1
 _NAMED: Final = 10
 
 
 class Place(NamedTuple):
-    """The position of one record. The topic's name is as Kafka knows it."""
+    """Position of one record. The topic's name is Kafka's."""
 
     source: SourcePartition
     offset: int
@@ -43,7 +44,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """The reason for which a record is not handled, or its outputs are not published. `crashes`: its crashes so far."""
+    """Reason for which a record is not handled or its outputs are not published. `crashes`: its crashes so far."""
 
     kind: str
     detail: str
@@ -51,31 +52,31 @@ class GivenUp:
 
 
 class Marks(Protocol):
-    """The memory that outlives the process. No call blocks for longer than a write to the page cache."""
+    """Storage of marks that survives the process. No call blocks longer than a write to the page cache."""
 
     def put(self, place: Place) -> int:
         """Mark `place` as in hand and return the mark."""
         ...
 
     def clear(self, mark: int) -> None:
-        """Take one mark back; NO_MARK is ignored."""
+        """Remove one mark. NO_MARK is ignored."""
         ...
 
     def clear_all(self, but: int = NO_MARK) -> None:
-        """Take all marks back but one."""
+        """Remove all marks except `but`."""
         ...
 
     def note_run(self, letters: int) -> None:
-        """Keep how many dead letters were released one after another."""
+        """Store the number of consecutive dead letters."""
         ...
 
     def save(self, crashes: Mapping[Place, int]) -> None:
-        """Keep the suspects, in place of those that were kept before."""
+        """Store the suspects; replaces the stored ones."""
         ...
 
 
 class NoMarks:
-    """Marks of a worker that has no suspects."""
+    """Marks of a worker without suspects; stores nothing."""
 
     def put(self, place: Place) -> int:
         """See Marks."""
@@ -102,22 +103,22 @@ class InHand:
     def __init__(self, suspects: Suspects, place: Place, mark: int, *, alone: bool) -> None:
         self._suspects = suspects
         self._place = place
-        # None: not marked any more.
+        # None: no longer marked.
         self._mark: int | None = mark
         self.alone = alone
 
     def rests(self) -> None:
-        """Note that nothing is done with the record for a long time: it is no suspect meanwhile. Idempotent."""
+        """Remove the record's mark while it waits for a long time: it cannot cause a crash meanwhile. Idempotent."""
         self._suspects._rests(self)
 
     def released(self) -> None:
-        """Note that the record's transaction has committed."""
+        """Remove the record's mark and suspicion: its transaction has committed."""
         self.rests()
         self._suspects._forget(self._place)
 
 
 class Suspects:
-    """The suspects of one worker and everything that it has in hand. Belongs to the event loop."""
+    """Suspects of one worker and all records that it has in hand. Belongs to the event loop."""
 
     def __init__(
         self, marks: Marks | None = None, crashes: Mapping[Place, int] | None = None, letters: int = 0
@@ -136,7 +137,7 @@ class Suspects:
 
     @property
     def left(self) -> int:
-        """How many suspects there are."""
+        """Number of suspects."""
         return len(self._crashes)
 
     def named(self) -> list[str]:
@@ -145,7 +146,7 @@ class Suspects:
         return [f"{place} ({crashes})" for place, crashes in worst]
 
     def park(self, parked: Mapping[Place, str]) -> None:
-        """Give up the records at `parked` from here on; the values say why. Replaces what was parked before."""
+        """Give up the records at `parked` from now on; the values are the reasons. Replaces the previous mapping."""
         self._parked = parked
 
     # --- the way of a record ---
@@ -159,9 +160,9 @@ class Suspects:
             self._marks.save(self._crashes)
 
     async def admitted(self, source: SourcePartition, offset: int) -> None:
-        """Return when the record may be taken in hand, which must follow without an await.
+        """Wait until the record may be taken in hand. The caller must take it without another await.
 
-        A suspect waits until nothing else is in hand; every other record waits while a suspect is in hand or waits.
+        A suspect waits until nothing else is in hand. Every other record waits while a suspect waits or is in hand.
         """
         if not self._crashes:
             return
@@ -178,7 +179,7 @@ class Suspects:
                 await self._moved.wait()
 
     def begin(self, source: SourcePartition, offset: int) -> InHand:
-        """Take a record in hand. Costs microseconds."""
+        """Mark a record as in hand. Takes microseconds."""
         place = Place(source, offset)
         alone = bool(self._crashes) and place in self._crashes
         in_hand = InHand(self, place, self._marks.put(place), alone=alone)
@@ -200,7 +201,7 @@ class Suspects:
         return None
 
     def note_run(self, letters: int) -> None:
-        """Keep how many dead letters were released one after another, for the ceiling of the next process."""
+        """Store the number of consecutive dead letters, for the ceiling of the next process."""
         if letters != self._letters:
             self._letters = letters
             self._marks.note_run(letters)
@@ -220,19 +221,19 @@ class Suspects:
         if self._crashes and self._crashes.pop(place, None) is not None:
             self._marks.save(self._crashes)
             if not self._crashes:
-                logger.info("no suspects are left: records are handled side by side again")
+                logger.info("no suspects are left: records are handled concurrently again")
 
     def _move(self) -> None:
-        """Wake all records that wait; each looks again."""
+        """Wake all waiting records; each checks its condition again."""
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
     # --- the end of the process ---
 
     def failed(self, error: BaseException, in_hand: InHand | None) -> None:
-        """Note an error of a lane: of the record `in_hand`, or of a release (None), before the process ends by it.
+        """Handle the fatal error of a lane: of the record `in_hand`, or of a release (None).
 
-        An error that is not one of ours may be the record's fault. Out of memory may be the fault of any.
+        An unexpected error may be caused by the record; out of memory, by any record in hand.
         """
         if isinstance(error, Fatal | Retryable) or (in_hand is None and isinstance(error, SightlineError)):
             return
@@ -241,15 +242,15 @@ class Suspects:
             self._marks.clear_all(but=in_hand._mark)
 
     def ended_by(self, error: BaseException) -> None:
-        """Take all marks back if `error`, by which the process ends, is no record's fault."""
+        """Remove all marks if no record can have caused `error`, which ends the process."""
         if not self._blamed and not isinstance(error, MemoryError):
             self._marks.clear_all()
         if isinstance(error, DeadLetterCeiling):
-            # Somebody looks before the next start, which begins to count anew.
+            # An operator intervenes before the next start, so its count begins at 0.
             self.note_run(0)
 
     def stopped(self) -> None:
-        """Note an end in order, after all lanes are closed."""
+        """Reset the number of consecutive dead letters at an orderly end, after all lanes are closed."""
         self.note_run(0)
 
 

@@ -1,7 +1,7 @@
-"""The watchdog: a thread that ends a process whose event loop does not tick or whose lane stands still.
+"""Watchdog: a thread that ends the process if its event loop does not tick or a lane makes no progress.
 
-A thread, because a coroutine would stand still together with the loop. It looks only at immutable reports that the
-loop leaves behind at each tick.
+It is a thread, because a coroutine would stop together with the loop. It reads only immutable reports that the loop
+stores at each tick.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MUST_MOVE: Final = frozenset({LaneState.WORKING, LaneState.OPENING})
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """One lane at one tick."""
+    """State of one lane at one tick."""
 
     source: str
     state: LaneState
@@ -35,13 +35,13 @@ class LaneReport:
 
     @property
     def lag_records(self) -> int:
-        """Records behind the end of the partition, as far as the last fetch knew it."""
+        """Number of records behind the end of the partition, as of the last fetch."""
         return max(0, self.highwater - self.next_offset) if self.highwater is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """The whole worker at one tick. `phase` is joining, recovering, opening or running."""
+    """State of the worker at one tick. `phase` is joining, recovering, opening or running."""
 
     phase: str
     phase_still_seconds: float
@@ -49,7 +49,7 @@ class WorkerReport:
 
 
 class Watchdog:
-    """`tick` belongs to the event loop, `verdict` to the thread."""
+    """Watchdog of one process. The event loop calls `tick`, the thread calls `verdict`."""
 
     def __init__(self, settings: LaneSettings, monotonic: Callable[[], float], on_stall: Callable[[str], None]) -> None:
         self._settings = settings
@@ -64,16 +64,16 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; a stop in an orderly way is no stall."""
+        """End the thread at an orderly stop, which is not a stall."""
         self._stopped.set()
 
     def tick(self, report: WorkerReport) -> None:
-        """Leave behind what the loop sees."""
+        """Store the loop's report."""
         self._seen = (self._monotonic(), report)
 
     @property
     def report(self) -> WorkerReport:
-        """What the last tick left."""
+        """Report of the last tick."""
         return self._seen[1]
 
     def verdict(self) -> str | None:
@@ -85,7 +85,7 @@ class Watchdog:
         if report.phase_still_seconds > self._settings.stall_seconds:
             return f"{report.phase} without progress for {report.phase_still_seconds:.0f} s"
         if any(lane.held_up for lane in report.lanes):
-            # A store or an index that is away holds up also those who wait for somebody else's fetch or batch.
+            # An unavailable store or index also delays records that wait for a shared fetch or batch.
             return None
         for lane in report.lanes:
             if lane.state in _MUST_MOVE and lane.still_seconds > self._settings.stall_seconds:

@@ -1,4 +1,4 @@
-"""One worker process: starts the stream app, ticks, drains at the end."""
+"""Worker process: starts the stream app, reports at each tick, drains at the end."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _LANE_GAUGES = (
 
 
 class StreamApp(Protocol):
-    """The framework's side of a worker."""
+    """Interface of a worker to the stream framework."""
 
     async def start(self) -> None:
-        """Join the group; returns when everything runs."""
+        """Join the group. Returns when everything runs."""
         ...
 
     async def stop(self) -> None:
@@ -42,16 +42,16 @@ class StreamApp(Protocol):
         ...
 
     def phase(self) -> tuple[str, object]:
-        """Return `recovering` or `running`, and a value that changes while there is progress."""
+        """Return `recovering` or `running`, and a value that changes with progress."""
         ...
 
     def loaded_records(self) -> int:
-        """Return how many changelog records were loaded in bulk since the start."""
+        """Return the number of changelog records that were loaded in bulk since the start."""
         ...
 
 
 class Worker:
-    """Everything of one process that runs after the start-up checks."""
+    """Main part of a worker process, which runs after the start-up checks."""
 
     def __init__(
         self,
@@ -82,25 +82,25 @@ class Worker:
 
     @property
     def suspects(self) -> Suspects:
-        """The suspects of this worker."""
+        """Suspects of this worker."""
         return self._lanes.suspects
 
     def stop(self) -> None:
-        """Begin an orderly end; `run` returns when it is done."""
+        """Begin an orderly stop. `run` returns when it is done."""
         self._stopping.set()
 
     @property
     def stopping(self) -> bool:
-        """Whether the end has begun."""
+        """Return whether the stop has begun."""
         return self._stopping.is_set()
 
     @property
     def stopped(self) -> bool:
-        """Whether all lanes are closed for good: whatever fails from here on no longer matters."""
+        """Return whether all lanes are closed for good: later failures no longer matter."""
         return self._drained
 
     async def run(self) -> None:
-        """Work until `stop`, then finish what is in hand within the drain bound and leave the group."""
+        """Work until `stop`, then finish the records in hand within the drain bound and leave the group."""
         self.watchdog.start()
         ticking = asyncio.create_task(self._tick_forever(), name="tick")
         starting = asyncio.create_task(self._app.start(), name="start")
@@ -134,7 +134,7 @@ class Worker:
             self._publish(report)
 
     def report(self) -> WorkerReport:
-        """Return what the worker does."""
+        """Return the state of the worker."""
         now = self._clock.monotonic()
         phase: tuple[str, object] = self._app.phase()
         if phase[0] == "running" and self._lanes.opening_since is not None:
@@ -189,7 +189,7 @@ class Worker:
         self._meters.gauge("sightline_resident_bytes", resident_bytes())
 
     def health(self) -> tuple[bool, Mapping[str, Any]]:
-        """Return what /healthz shows: the watchdog's view."""
+        """Return the watchdog's view for /healthz: whether it is healthy, and the details."""
         verdict = self.watchdog.verdict()
         report = self.watchdog.report
         return verdict is None, {
@@ -211,7 +211,7 @@ class Worker:
 
 
 def resident_bytes() -> int:
-    """Return this process's resident memory; where /proc is missing, its peak."""
+    """Return the resident memory of this process, or its peak if there is no /proc."""
     try:
         with open("/proc/self/statm") as statm:  # noqa: PTH123 - twice a second, nothing to resolve
             return int(statm.read().split()[1]) * resource.getpagesize()
