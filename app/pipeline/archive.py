@@ -1,14 +1,14 @@
-"""`archive`: raw records into files on S3; an offset leaves only when a file that covers it is stored.
+"""`archive`: writes raw records to files on S3. An offset is committed only after a file that covers it is stored.
 
-The records of a partition fill one file at a time. The task of a file's first record leads: it waits until the file is
-full, stores it, and tells the others. All records of a file wait in hand meanwhile, so:
+The records of a partition fill one file at a time. The task of a file's first record is the leader: it waits until the
+file is full, stores it, and wakes the others. All records of a file stay in hand meanwhile. Therefore:
 
-- A file closes by count, by bytes, or by age: with fewer records than a file the lane waits for the age, no longer.
-- It closes also for want of room: credits are shared by all partitions of a topic, and eight files could wait for
-  records that no credit is left for. With half of the credits in files that fill, the largest of them is closed; the
-  other half keeps records coming while it is stored.
-- While it fills, the leader, which is the head of its lane, says so (`waiting("file")`): that is no stall, and no
-  drain waits for it. What is given up is read again; half a file is never written in a hurry.
+- A file closes by count, by bytes, or by age. With few records the lane waits for the age and no longer.
+- A file also closes if credits run out. All partitions of a topic share the credits, so eight open files could wait
+  for records for which no credit is left. When open files hold half of the credits, the largest of them is closed. The
+  other half keeps records arriving while it is stored.
+- While a file fills, its leader, the head of the lane, reports `waiting("file")`: the watchdog sees no stall, and a
+  drain does not wait for it. Abandoned records are read again; a partial file is never written early.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Waiting:
         self.since = since
         self.size_bytes = len(record.key or b"") + len(record.value or b"")
         self.archived = False
-        # Done when the record is archived, or when it is its turn to lead.
+        # Done when the record is archived, or when it becomes the leader.
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
@@ -61,11 +61,11 @@ class _Partition:
 
     @property
     def filling(self) -> int:
-        """How many records wait for a file to close."""
+        """Number of records that wait for a file to close."""
         return len(self.pending) - self.sealed
 
     def drop_covered(self, chain: Chain) -> int:
-        """Take out what the archive holds, and let those records go."""
+        """Complete the records that the archive already contains. Return their number."""
         dropped = 0
         while self.pending and chain.covers(self.pending[0].record.offset):
             waiting = self.pending.popleft()
@@ -78,7 +78,7 @@ class _Partition:
         return dropped
 
     def appoint(self) -> None:
-        """Give the lead to the oldest record."""
+        """Make the oldest record the leader."""
         self.led = bool(self.pending)
         if self.pending and not self.pending[0].turn.done():
             self.pending[0].turn.set_result(None)
@@ -87,8 +87,8 @@ class _Partition:
 class ArchiveProcessor:
     """Archives every record of its topics. A `Processor` that `FollowsPartitions`.
 
-    While the store is away, calls wait (`waiting("store")`), try again with growing pauses and go on by themselves.
-    A lane cancels all calls of its partition or none. `prefix` makes a topic's name what Kafka knows it by.
+    While the store is unavailable, calls wait (`waiting("store")`), retry with growing pauses and continue by
+    themselves. A lane cancels all calls of its partition or none. `prefix` is the installation's prefix of topic names.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ArchiveProcessor:
     async def process(self, record: SourceRecord) -> Completion:
         """Return an empty completion once the archive holds `record`."""
         partition = self._partitions[record.topic, record.partition]
-        # No await before this: the lane starts its records in source order, and so they stand in the file.
+        # No await before this line: the lane starts its records in source order, so they are appended in that order.
         waiting = _Waiting(record, self._clock.monotonic())
         partition.pending.append(waiting)
         partition.filling_bytes += waiting.size_bytes
@@ -127,7 +127,7 @@ class ArchiveProcessor:
                 partition.led = True
                 await self._lead(partition, waiting)
         except asyncio.CancelledError:
-            # The lane ends, and with it all of its records.
+            # The lane closes, which cancels all of its records.
             partition.pending.clear()
             if self._partitions.get((record.topic, record.partition)) is partition:
                 del self._partitions[record.topic, record.partition]
@@ -135,7 +135,7 @@ class ArchiveProcessor:
         return Completion()
 
     def _look_for_ripe(self, partition: _Partition) -> None:
-        """Close the file of `partition` if it is full, and the largest of the topic if all have taken too much room."""
+        """Close the file of `partition` if it is full, and the topic's largest file if all hold too many credits."""
         if partition.filling >= self._settings.file_records or partition.filling_bytes >= self._settings.file_bytes:
             partition.ripe.set()
         rivals = [each for each in self._partitions.values() if each.topic == partition.topic]
@@ -145,7 +145,7 @@ class ArchiveProcessor:
             largest.ripe.set()
 
     async def _lead(self, partition: _Partition, mine: _Waiting) -> None:
-        """Store files until `mine` is archived, then let the next record lead."""
+        """Store files until `mine` is archived, then appoint the next leader."""
         if partition.chain is None:
             partition.chain = await self._open_chain(partition)
         chain = partition.chain
@@ -170,7 +170,7 @@ class ArchiveProcessor:
         return chain
 
     async def _ripened(self, partition: _Partition) -> str:
-        """Return when the partition's file is to be closed, and by what."""
+        """Wait until the partition's file must be closed. Return the cause."""
         settings = self._settings
         due = partition.pending[0].since + settings.file_seconds
         self._status.waiting("file")
@@ -200,7 +200,7 @@ class ArchiveProcessor:
                 each.cancel()
 
     async def _store(self, partition: _Partition, chain: Chain, closed_by: str) -> None:
-        """Store one file of the oldest records, or take over the one that stands there."""
+        """Store one file of the oldest records, or accept the file that another writer stored under its name."""
         records: list[SourceRecord] = []
         size_bytes = 0
         for waiting in partition.pending:
@@ -229,7 +229,7 @@ class ArchiveProcessor:
         self._meters.count("sightline_archive_records_total", records, topic=topic, answer=answer)
 
     async def _patiently(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Return what `work` returns, tried again for as long as the store is away."""
+        """Return the result of `work`. Retries while the store is unavailable."""
         pause = _FIRST_WAIT_SECONDS
         away = False
         while True:
@@ -237,7 +237,7 @@ class ArchiveProcessor:
                 result = await work()
             except Retryable as error:
                 if not away:
-                    _log.warning("the archive's store is away, waiting for it: %s", error)
+                    _log.warning("the archive's store is unavailable, waiting for it: %s", error)
                     away = True
                 self._status.waiting("store")
                 await self._clock.sleep(pause)
@@ -245,6 +245,6 @@ class ArchiveProcessor:
             else:
                 break
         if away:
-            _log.warning("the archive's store is back")
+            _log.warning("the archive's store is available again")
             self._status.working()
         return result

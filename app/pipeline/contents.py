@@ -1,4 +1,4 @@
-"""Contents in hand: equal bytes are scored once, however many uploads carry them at the same time."""
+"""Contents in progress: equal bytes are scored once, even if several uploads with them are in hand."""
 
 from __future__ import annotations
 
@@ -17,33 +17,35 @@ from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import Engine, EngineScores, EngineTimings
 from schemas.records import ModelScores
 
-# Between an outcome and its row in the table lies a transaction; a burst of equal bytes meets this memory instead.
-# 4,096 rows of four models are about 10 MB, their embeddings 8 MB.
+# A row reaches the table only after the outcome's transaction. Until then, equal bytes are answered from this cache.
+# 4,096 rows of four models take about 10 MB, their embeddings 8 MB.
 _RECENT_ROWS = 4096
-# Hashing runs at about 1 GB/s; up to here it holds the event loop for less than a millisecond.
+# Hashing runs at about 1 GB/s: up to this size it blocks the event loop for less than a millisecond.
 _HASH_INLINE_BYTES: Final = 512 * 1024
 
 
 @dataclass(slots=True, eq=False)
 class Computed:
-    """What the engine said of one content. Every upload that waited for it may publish the embeddings: one of them may
-    lose its claim at release, and what it would have published with it.
+    """Result of the engine for one content.
+
+    Every upload that waited for it publishes the embeddings, because any one of them may lose its claim at release, and
+    its outputs with it.
     """
 
     row: ContentRow
-    """The picture and what was computed of it; without a format where nothing was decoded."""
+    """Facts of the picture and computed scores. The format is empty if nothing was decoded."""
     timings: EngineTimings
     embeddings: Mapping[str, QuantisedEmbedding]
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What was computed lately of one content: everything known of it, and the embeddings of active networks."""
+    """Recent result for one content: all known scores, and the embeddings of active networks."""
 
     row: ContentRow
     embeddings: Mapping[str, QuantisedEmbedding]
     kept_in: set[int] = field(default_factory=set)
-    """Partitions whose table was seen to hold them: a burst of hits need not look again."""
+    """Partitions whose table is known to contain the embeddings; repeated hits skip the lookup."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +60,7 @@ class _InFlight:
 
 @dataclass(slots=True)
 class ContentCounts:
-    """How contents were answered since the start."""
+    """Counters of answered contents since the start."""
 
     computed: int = 0
     joined: int = 0
@@ -67,7 +69,7 @@ class ContentCounts:
 
 @dataclass(slots=True, eq=False)
 class Contents:
-    """One for each worker, shared by all its lanes. Belongs to one event loop."""
+    """Cache and coalescing of computations. One for each worker, shared by its lanes. Belongs to one event loop."""
 
     engine: Engine
     counts: ContentCounts = field(default_factory=ContentCounts)
@@ -75,19 +77,19 @@ class Contents:
     _recent: OrderedDict[str, Recent] = field(default_factory=OrderedDict)
 
     def recent(self, sha256: str) -> Recent | None:
-        """Return what was computed lately of this content, whether or not a table holds it yet."""
+        """Return the recent result for this content, or None. A table may not contain it yet."""
         recent = self._recent.get(sha256)
         if recent is not None:
             self._recent.move_to_end(sha256)
         return recent
 
     def learn(self, sha256: str, row: ContentRow) -> None:
-        """Keep what another process knows of this content, unless something is known here."""
+        """Cache the result of another process for this content, unless a result is cached already."""
         if sha256 not in self._recent:
             self._keep(sha256, Recent(row, {}))
 
     def is_under_way(self, sha256: str, wanted: frozenset[str]) -> bool:
-        """Whether `compute` of these would join a computation; true until the next await."""
+        """Return whether `compute` would join a running computation. Valid until the next await."""
         return any(wanted <= computation.wanted for computation in self._in_flight.get((sha256, False), ()))
 
     async def compute(
@@ -102,10 +104,10 @@ class Contents:
         force: bool,
         freed: Callable[[], None],
     ) -> tuple[Computed | Rejection, bool]:
-        """Return what the models say, and whether another upload had already asked (then nothing ran for this one).
+        """Return the result of the models, and whether it was joined: computed for another upload.
 
-        `freed` is called once, when the content is no longer held for this upload. A live upload makes a computation
-        that backfill began live. Cancelling one upload leaves the computation to the others that wait for it.
+        `freed` is called once, when the content is no longer held for this upload. A live upload promotes a computation
+        that backfill started. If one upload is cancelled, the computation continues for the others that wait for it.
         """
         key = (sha256, force)
         computation = next(
@@ -115,7 +117,7 @@ class Contents:
         if computation is None:
             work = self._compute(sha256, content, wanted, known, embeddings, ticket)
             computation = _InFlight(wanted, ticket, asyncio.create_task(work))
-            # A callback, since a task that is cancelled before its first step runs none of its own lines.
+            # A callback, because a task that is cancelled before its first step runs none of its code.
             computation.task.add_done_callback(lambda _: freed())
             self._in_flight.setdefault(key, []).append(computation)
             self.counts.computed += 1
@@ -131,7 +133,7 @@ class Contents:
         finally:
             computation.waiting -= 1
             if computation.waiting == 0:
-                # Forgotten before it is cancelled: who comes next must not wait for something that was given up.
+                # Removed before it is cancelled: a later caller must not wait for a cancelled computation.
                 self._forget(key, computation)
                 computation.task.cancel()
 
@@ -157,7 +159,7 @@ class Contents:
         return self.remember(sha256, result)
 
     def remember(self, sha256: str, result: EngineScores) -> Computed:
-        """Keep what was computed for the next upload of the same bytes."""
+        """Cache the result for the next upload of the same bytes."""
         header = result.header
         computed = ContentRow(
             header.format.value if header else "",
@@ -183,7 +185,7 @@ class Contents:
 
 
 async def sha256_of(body: bytes) -> str:
-    """Return the digest in hexadecimal; a large body is hashed beside the event loop."""
+    """Return the digest in hexadecimal. A large body is hashed in a thread."""
     if len(body) <= _HASH_INLINE_BYTES:
         return hashlib.sha256(body).hexdigest()
     return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())

@@ -1,4 +1,4 @@
-"""Building dead letters, for every agent alike."""
+"""Construction of dead letters, the same for every agent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from app.streaming.suspects import CRASHES, GivenUp
 from app.topics import DEAD_LETTERS
 from schemas.records import DeadLetter
 
-# The one stated exception to the 16 KB limit of our records. A broker's default limit is 1,048,588 bytes a message:
-# 900 KiB of value, 16 KiB of key and the 5 KB of everything else stay below it, and below aiokafka's default of 1 MiB a
-# request. S3 sends at most 64 KB and SQS carries at most 1 MiB, so next to nothing is ever cut.
+# The only exception to the limit of 16 KB for records. A broker's default limit is 1,048,588 bytes for a message:
+# 900 KiB of value, 16 KiB of key and 5 KB for the rest stay below it, and below aiokafka's default of 1 MiB for a
+# request. S3 sends at most 64 KB and SQS carries at most 1 MiB, so truncation is rare.
 MAX_VALUE_BYTES: Final = 900 * 1024
 MAX_KEY_BYTES: Final = 16 * 1024
 MAX_DETAIL_CHARACTERS: Final = 500
@@ -40,9 +40,9 @@ def dead_letter(
 ) -> Output:
     """Return the dead letter of `record`, or of its part `part` whose bytes are `value`.
 
-    `kind` is POISON (cannot be read), USED_UP (all attempts failed) or one of GivenUp. The value is cut at
-    MAX_VALUE_BYTES and then says its true length; such a letter is redriven from its source position while the topic
-    still holds it.
+    `kind` is POISON (cannot be read), USED_UP (all attempts failed) or a kind of GivenUp. The value is truncated at
+    MAX_VALUE_BYTES, and the letter then contains its true length. Such a letter is redriven from its source position
+    while the topic still has the record.
     """
     original = record.value if value is None else value
     letter = DeadLetter(
@@ -53,7 +53,7 @@ def dead_letter(
         agent=agent,
         kind=kind,
         reason=reason,
-        # A library's text may hold bytes of a server that are no UTF-8; a record must not.
+        # The text of a library may quote bytes of a server that are not valid UTF-8; a record must not contain them.
         detail=detail[:MAX_DETAIL_CHARACTERS].encode("utf-8", "replace").decode(),
         attempts=attempts,
         upload_id=upload_id,
@@ -70,7 +70,7 @@ def dead_letter(
 
 
 class GiveUp:
-    """Makes the completions of the records that one agent must not handle."""
+    """Factory of completions for the records that one agent must not handle."""
 
     def __init__(self, agent: str, processor: Processor, clock: Clock) -> None:
         self._agent = agent
@@ -78,9 +78,10 @@ class GiveUp:
         self._clock = clock
 
     def __call__(self, record: SourceRecord, given_up: GivenUp) -> Completion:
-        """Return the dead letter of `record`, with what the processor knows of it.
+        """Return the dead letter of `record`, with the details that the processor reads from it.
 
-        The processor must decode the record for that. Past the third crash this crashed too: then the bytes alone.
+        The processor decodes the record for that. After more than CRASHES crashes even this crashed, so the letter then
+        has only the bytes.
         """
         if isinstance(self._processor, GivesUp) and given_up.crashes <= CRASHES:
             return self._processor.given_up(record, given_up.kind, given_up.detail)

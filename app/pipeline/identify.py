@@ -1,4 +1,4 @@
-"""Identify: from bucket notifications to upload tasks, removals and dead letters."""
+"""`identify`: turns bucket notifications into upload tasks, removals and dead letters."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ AGENT: Final = "identify"
 
 
 class IdentifyProcessor:
-    """Turns each record of `s3.uploads` into what it says; pure but for the clock.
+    """The `Processor` of `s3.uploads`; pure except for the clock.
 
-    `counts` tells since the start how often each kind was met: created, removed, filtered, ignored, test, tombstone,
-    malformed. Repeats of one event give equal upload ids; score drops them at its claims.
+    `counts`: number of events since the start by kind: created, removed, filtered, ignored, test, tombstone,
+    malformed. Repeats of one event give equal upload ids; `score` drops them by their claims.
     """
 
     def __init__(self, uploads: UploadFilter, clock: Clock, meters: Meters | None = None) -> None:
@@ -35,7 +35,7 @@ class IdentifyProcessor:
         self.counts: Counter[str] = Counter()
 
     async def process(self, record: SourceRecord) -> Completion:
-        """Return tasks, removals and dead letters in the order of the message's records. Never raises, never waits."""
+        """Return tasks, removals and dead letters in the order of the message's records. Never raises or waits."""
         if record.value is None:
             self._count("tombstone")
             return Completion()
@@ -98,7 +98,7 @@ class IdentifyProcessor:
 
 
 def task_of(event: Created, source: Position, now_ms: int) -> ImageTask:
-    """Return the first attempt at scoring the upload that `event` tells."""
+    """Return the task of the first attempt to score the upload that `event` reports."""
     return ImageTask(
         upload_id=identity.upload_id_of(event),
         bucket=event.bucket,
@@ -127,10 +127,11 @@ def task_of(event: Created, source: Position, now_ms: int) -> ImageTask:
 
 
 def removals_of(event: Removed, source: Position) -> tuple[ImageRemoved, ...]:
-    """Return the removal that `event` tells, once for each reading of its key.
+    """Return the removal that `event` reports, once for each reading of its key.
 
-    An upload's outcome goes under the reading that the store confirmed. A removed object confirms nothing any more, so
-    its removal goes under both; the second concerns only what was found by the other reading (docs/adr/0007).
+    The outcome of an upload has the reading under which the object was read. A removed object cannot be read any more,
+    so its removal is published under both readings. The second one concerns only images under the other reading
+    (docs/adr/0007).
     """
     first = ImageRemoved(
         removal_id=identity.removal_id(event),

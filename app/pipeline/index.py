@@ -1,4 +1,7 @@
-"""`index`: what topics tell of images into the index and the moderators' queue; an offset leaves after the answer."""
+"""`index`: writes records about images to the index and to the queue of moderators.
+
+An offset is committed after both have answered.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ from app.ports import (
 from app.topics import TASKS
 
 AGENT: Final = "index"
-# One round trip carries at most so many records: 512 of 1.5 KB are 0.8 MB, milliseconds on loopback, and far below the
-# socket's deadline on any network.
+# Upper bound of the records in one round trip: 512 of 1.5 KB are 0.8 MB, which takes milliseconds on loopback and stays
+# far below the socket's deadline on any network.
 MAX_BATCH: Final = 512
 _FIRST_WAIT_SECONDS: Final = 0.2
 _LONGEST_WAIT_SECONDS: Final = 5.0
@@ -45,7 +48,7 @@ class _Unstored:
 
 
 class ImageFacts:
-    """The index and the queue as one sink: the queue follows what the index shows."""
+    """Index and queue as one sink: the queue follows the state of the index."""
 
     def __init__(self, index: Index, queue: ModerationQueue, actions: Collection[str]) -> None:
         self.index = index
@@ -53,7 +56,7 @@ class ImageFacts:
         self._actions = frozenset(actions)
 
     async def store(self, entries: Sequence[IndexEntry]) -> None:
-        """Return when all of `entries` are stored and the queue knows; after IndexUnavailable store them again."""
+        """Store `entries` in the index and update the queue. Idempotent: repeat the call after IndexUnavailable."""
         touched = await self.index.apply(entries)
         if not touched:
             return
@@ -68,8 +71,8 @@ class ImageFacts:
 class IndexProcessor:
     """Stores every record of its topics. A `Processor`.
 
-    Calls that arrive while a round trip is under way share the next one. While the index is away, calls wait
-    (`waiting("index")`), try again with growing pauses and go on by themselves; nothing is given up.
+    Calls that arrive during a round trip share the next one. While the index is unavailable, calls wait
+    (`waiting("index")`), retry with growing pauses and continue by themselves; no record is given up.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class IndexProcessor:
                 raise Poison("unexpected_record", f"a {type(decoded).__name__} is nothing for the index")
         except Poison as poison:
             if declared_topic(record.topic) == TASKS:
-                # Its dead letter is written by score, whose topic that is.
+                # `score`, which owns this topic, writes the dead letter.
                 return Completion()
             letter = dead_letter(
                 record,
@@ -102,7 +105,7 @@ class IndexProcessor:
                 now_ms=self._clock.now_ms(),
             )
             return Completion(outputs=(letter,), dead_letters=1)
-        assert record.value is not None  # it decoded
+        assert record.value is not None  # it was decoded above
         mine = _Unstored(IndexEntry(decoded, record.value))
         self._pending[mine] = None
         try:
@@ -114,7 +117,7 @@ class IndexProcessor:
         return Completion()
 
     async def _store_batch(self) -> None:
-        """Store the oldest pending records. Cancelled, it leaves them for the next caller in turn."""
+        """Store the oldest pending records. If cancelled, they stay pending for the next caller."""
         batch = list(itertools.islice(self._pending, self._max_batch))
         pause = _FIRST_WAIT_SECONDS
         away = False
@@ -123,7 +126,7 @@ class IndexProcessor:
                 await self._facts.store([pending.entry for pending in batch])
             except IndexUnavailable as error:
                 if not away:
-                    _log.warning("the index is away, waiting for it: %s", error)
+                    _log.warning("the index is unavailable, waiting for it: %s", error)
                     away = True
                 self._status.waiting("index")
                 await self._clock.sleep(pause)
@@ -131,7 +134,7 @@ class IndexProcessor:
             else:
                 break
         if away:
-            _log.warning("the index is back")
+            _log.warning("the index is available again")
         self._status.working()
         for pending in batch:
             pending.stored = True

@@ -1,4 +1,4 @@
-"""`label`: decisions of moderators in, labels for training out."""
+"""`label`: turns decisions of moderators into labels for training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ AGENT: Final = "label"
 
 
 class LabelProcessor:
-    """A `Processor` that keeps nothing: a decision carries what it says of each label."""
+    """A stateless `Processor`: a decision contains its labels."""
 
     def __init__(self, codec: RecordCodec, clock: Clock) -> None:
         self._codec = codec
         self._clock = clock
 
     async def process(self, record: SourceRecord) -> Completion:
-        """Return the labels that the decision in `record` makes, often none. Waits for nothing."""
+        """Return the labels of the decision in `record`, often none. Never waits."""
         try:
             decision = self._codec.decode_as(record.value, ModerationDecision)
         except Poison as poison:

@@ -1,4 +1,4 @@
-"""The task of an object that only a bucket listing tells of: what reconcile and rescore both begin with."""
+"""Tasks of objects from a bucket listing, for reconcile and rescore."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.ports import ListedObject
 from schemas.records import ImageTask, Position
 
-# No event told of these uploads; the dialect orders nothing, as an empty order key does.
+# Dialect of uploads without an event. Like an empty order key, it has no order.
 LISTING: Final = "listing"
 EVENT_NAME: Final = "Listed"
 
 
 def task_of_listed(listed: ListedObject, listed_at_ms: int) -> ImageTask:
-    """Return a first attempt on the backfill lane, of no job and for all models."""
+    """Return the task of a first attempt on the backfill lane, without a job, for all models."""
     return ImageTask(
         upload_id=identity.listed_upload_id(listed.bucket, listed.key, listed.etag, listed.modified_ms),
         bucket=listed.bucket,

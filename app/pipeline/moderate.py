@@ -1,4 +1,4 @@
-"""`moderate`: predictions in, flags out, each flag explaining itself."""
+"""`moderate`: turns predictions into flags. Each flag contains its explanation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ POLICY_KIND = "policy"
 
 
 class ModerateProcessor:
-    """Applies one policy to every prediction. A `Processor`; keeps no state that an outcome depends on.
+    """A `Processor` that applies one policy to every prediction. No output depends on its state, except the policy.
 
-    The policy itself travels to `control.v1` in the transaction of the first record of each partition, before any flag
-    that names it: so every flag's policy version can be read back later (`./sightline explain`).
+    The policy is published on `control.v1` in the transaction of the first record of each partition, before any flag
+    that refers to it. So the policy version of every flag can be read later (`./sightline explain`).
     """
 
     def __init__(self, codec: RecordCodec, policy: Policy, clock: Clock, worker: str) -> None:
@@ -28,12 +28,12 @@ class ModerateProcessor:
         self._policy = policy
         self._clock = clock
         self._worker = worker
-        # Per partition the offset whose transaction carries the policy. Meeting that offset again, or an earlier one,
-        # means that the transaction may have been given up: it is sent again.
+        # By partition: the offset whose transaction contains the policy. If this offset or an earlier one is processed
+        # again, that transaction may have been aborted, so the policy is sent again.
         self._archived_at: dict[int, int] = {}
 
     async def process(self, record: SourceRecord) -> Completion:
-        """Return the flag that `record` deserves, or nothing. Waits for nothing."""
+        """Return the flag for the prediction in `record`, if any. Never waits."""
         now_ms = self._clock.now_ms()
         outputs: list[Output] = []
         archived_at = self._archived_at.get(record.partition)
@@ -54,7 +54,7 @@ class ModerateProcessor:
 
 
 def policy_output(policy: Policy, worker: str, now_ms: int) -> Output:
-    """Return the record that archives `policy` under `<name>/<version>+<digest>`; writing it again changes nothing."""
+    """Return the record that stores `policy` under `<name>/<version>+<digest>`. Publishing it is idempotent."""
     name = f"{policy.name}/{policy.full_version}"
     body = json.dumps({"policy": policy.name, "version": policy.version, "digest": policy.digest, "text": policy.text})
     record = ControlRecord(POLICY_KIND, name, body, now_ms, worker)

@@ -1,4 +1,4 @@
-"""Policy files: loading one for a start, and finding the one that an old flag was decided by."""
+"""Policies: loading the file at start-up, and finding the version that decided an old flag."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from app.errors import PolicyError
 from app.pipeline.moderate import POLICY_KIND
 from schemas.records import ControlRecord
 
-# A policy that people keep in their heads has some dozen rules; this is a hundred times that.
+# A hundred times the size of a policy with a few dozen rules.
 _MAX_BYTES: Final = 256 * 1024
 
 
 def read_policy(path: Path) -> Policy:
-    """Return the policy in `path`, read and nothing else. Raises PolicyError with file, line and reason."""
+    """Return the parsed policy in `path`, without further checks. Raises PolicyError with file, line and reason."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise PolicyError(f"{path}: larger than {_MAX_BYTES} bytes, which no policy is")
+            raise PolicyError(f"{path}: larger than {_MAX_BYTES} bytes, the limit of a policy")
         return parse_policy(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -29,9 +29,9 @@ def read_policy(path: Path) -> Policy:
 
 
 def load_policy(path: Path, models_dir: Path) -> Policy:
-    """Return the policy in `path`, ready to decide: read, its models and labels known, its own tests passed.
+    """Return the checked policy in `path`: parsed, models and labels exist, its own tests pass.
 
-    Models are checked where `models_dir` holds any. Raises PolicyError with file, line and reason.
+    Models are checked if `models_dir` contains any. Raises PolicyError with file, line and reason.
     """
     policy = read_policy(path)
     labels = known_labels(models_dir)
@@ -45,7 +45,7 @@ def load_policy(path: Path, models_dir: Path) -> Policy:
 
 
 def known_labels(models_dir: Path) -> Mapping[str, frozenset[str]]:
-    """Return model name → labels of all its versions under `models_dir`; raises ManifestError."""
+    """Return the labels of all versions by model name, read from `models_dir`. Raises ManifestError."""
     if not models_dir.is_dir():
         return {}
     from app.inference.registry import find_manifests
@@ -57,10 +57,9 @@ def known_labels(models_dir: Path) -> Mapping[str, frozenset[str]]:
 
 
 class PolicyArchive:
-    """Policies by name and full version: what workers wrote to `control.v1`, then files under policies/.
+    """Policies by name and full version: first those that workers published on `control.v1`, then files in policies/.
 
-    A released version may also be kept as policies/<name>/<version>.yaml; it is accepted only if its digest is the
-    recorded one.
+    A released version may also be kept as policies/<name>/<version>.yaml. It is accepted only if its digest matches.
     """
 
     def __init__(self, records: Iterable[ControlRecord], folder: Path, current: Path) -> None:
@@ -69,7 +68,7 @@ class PolicyArchive:
         self._current = current
 
     def find(self, name: str, full_version: str) -> Policy | None:
-        """Return that very version, None when nobody kept it."""
+        """Return exactly this version, or None if it was not kept."""
         record = self._records.get(f"{name}/{full_version}")
         if record is not None:
             return parse_policy(str(json.loads(record.body)["text"]), f"control.v1 policy {record.name}")
@@ -81,7 +80,7 @@ class PolicyArchive:
         return None
 
     def newest(self, name: str | None = None) -> Policy | None:
-        """Return the policy that a worker wrote last, None when none did."""
+        """Return the policy that a worker published last, or None."""
         records = [r for r in self._records.values() if name is None or r.name.startswith(f"{name}/")]
         if not records:
             return None
@@ -94,4 +93,4 @@ class PolicyArchive:
         try:
             return read_policy(path)
         except PolicyError:
-            return None  # a broken neighbour is not the version that was asked for
+            return None  # an invalid file cannot be the requested version

@@ -1,4 +1,4 @@
-"""Retry: deferred uploads wait here until they are due, then go back to the lane they came from."""
+"""`retry`: deferred uploads wait until they are due, then return to the lane they came from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from app.ports import Clock, Completion, LaneStatus, Output, RecordCodec, Source
 from schemas.records import ImageTask
 
 AGENT: Final = "retry"
-# Wall clocks jump, monotonic ones do not: the due time is looked at again at least this often.
+# Longest sleep before the due time is checked again, because the wall clock may jump.
 _LONGEST_NAP_SECONDS: Final = 30.0
 
 
 class RetryProcessor:
-    """Holds each task of a retry topic until it is due, then sends it on, its attempt unchanged, under the same key.
+    """A `Processor` that holds each task of a retry topic until it is due, then forwards it unchanged, with its key.
 
-    A topic has one delay, so its head is always the next one due and nothing waits behind a later one.
+    A topic has one delay, so its records are due in order.
     """
 
     def __init__(self, codec: RecordCodec, clock: Clock, status: LaneStatus) -> None:
@@ -28,7 +28,7 @@ class RetryProcessor:
         self._waiting = 0
 
     async def process(self, record: SourceRecord) -> Completion:
-        """Return the task for its lane once it is due; a record that is no task is a dead letter at once."""
+        """Return the task for its lane once it is due. A record that is not a task becomes a dead letter at once."""
         try:
             task = self._codec.decode_as(record.value, ImageTask)
         except Poison as error:
@@ -45,7 +45,7 @@ class RetryProcessor:
         return Completion(outputs=(Output(retries.lane_topic(task), identity.task_key(task), task),))
 
     def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
-        """See GivesUp. A record that is no task is a letter that names no upload."""
+        """See GivesUp. If the record is not a task, the letter names no upload."""
         task: ImageTask | None
         try:
             task = self._codec.decode_as(record.value, ImageTask)
@@ -77,7 +77,7 @@ class RetryProcessor:
                 await self._clock.sleep(min(left_ms / 1000, _LONGEST_NAP_SECONDS))
         finally:
             self._waiting -= 1
-            # One that became due is released while others still wait: the lane is idle by intent, not stuck.
+            # Other records still wait until they are due: the lane is idle, not stalled.
             if self._waiting:
                 self._status.waiting("not-due")
             else:

@@ -1,4 +1,4 @@
-"""Score: one image task in, one outcome out, with the least work that the stored knowledge allows.
+"""`score`: turns one image task into one outcome. Stored results avoid work where possible.
 
 claimed? → known sha256: stored scores, stored embedding → fetch → sha256 → stored scores → coalesce → missing models.
 """
@@ -55,14 +55,14 @@ from schemas.records import ContentEmbedding, ImagePrediction, ImageTask, ModelS
 
 AGENT: Final = "score"
 _CLAIMS_TABLE: Final = "uploads"
-# Waits while the store is away: full jitter up to 0.5 s doubled each time, 30 s at most, for as long as it takes.
+# Waits while the store is unavailable: exponential backoff with jitter from 0.5 s up to 30 s, without an end.
 _STORE_WAIT_SECONDS: Final = 0.5
 _MAX_STORE_WAIT_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
 class _Work:
-    """One task on its way."""
+    """One task in progress."""
 
     record: SourceRecord
     task: ImageTask
@@ -81,7 +81,7 @@ class _Work:
 
 
 class ScoreProcessor:
-    """The `Processor` of tasks and backfill; one for each worker, shared by its lanes. Belongs to one event loop."""
+    """The `Processor` of live and backfill tasks. All lanes of a worker share one. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class ScoreProcessor:
         }
 
     async def process(self, record: SourceRecord) -> Completion:
-        """See Processor: an outcome, a deferral or a dead letter, with the claim for it; nothing for a repeat."""
+        """See Processor. Returns an outcome, a deferral or a dead letter with its claim; nothing for a repeat."""
         now_ms = self._clock.now_ms()
         task: ImageTask | None = None
         try:
@@ -144,7 +144,7 @@ class ScoreProcessor:
         except (ObjectUnavailable, BucketUnavailable) as error:
             return self._deferred(record, task, error)
         except BadReference as fault:
-            # Published by an identify that did not check: no later attempt could ask for it either.
+            # An earlier release of identify published it without this check. A retry would fail in the same way.
             letter = _letter(record, task, POISON, fault.reason, fault.detail, now_ms, task.attempt)
             return Completion((letter,), claim_of(task), dead_letters=1)
         key = identity.image_key(prediction.bucket, prediction.key)
@@ -152,7 +152,7 @@ class ScoreProcessor:
         return Completion(outputs=outputs, claim=claim_of(task), writes=tuple(work.writes))
 
     def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
-        """See GivesUp. The letter claims the upload, as an outcome does: later repeats publish nothing."""
+        """See GivesUp. The letter claims the upload as an outcome does, so later repeats publish nothing."""
         now_ms = self._clock.now_ms()
         try:
             task = self._codec.decode_as(record.value, ImageTask)
@@ -164,7 +164,7 @@ class ScoreProcessor:
     # --- before any work ---
 
     def _wanted(self, task: ImageTask) -> frozenset[str]:
-        """Return the names of the models that the task asks for; raises Poison for one that is not active here."""
+        """Return the names of the models that the task requests. Raises Poison for a model that is not active."""
         if not task.models:
             return frozenset(self._active)
         names = set()
@@ -177,21 +177,20 @@ class ScoreProcessor:
         return frozenset(names)
 
     def _is_repeat(self, record: SourceRecord, task: ImageTask) -> bool:
-        """Whether the claim is already lost; the lane decides again, this only spares work."""
+        """Return whether the claim is already lost. Only saves work: the lane decides again at release."""
         claim = claim_of(task)
         row = self._row(_CLAIMS_TABLE, record, claims.row_key(claim.upload_id, claim.object_id))
         if row is None:
             return False
         decision = claims.decide(row, claim.stored_at(record.position))
-        # A repeat that still has to note something in the row must pass by the lane, with an outcome in hand in case
-        # that the row changes meanwhile.
+        # A repeat that must update the row goes on to the lane, with an outcome in case the row changes meanwhile.
         return decision.repeat and decision.row is None
 
     def _row(self, table: str, record: SourceRecord, key: bytes) -> bytes | None:
         try:
             return self._tables.get(table, record.partition, key)
         except KeyError:
-            # The partition is being taken away: what is computed now will not be released.
+            # The partition is being revoked: this result will not be released.
             return None
 
     # --- the outcome ---
@@ -214,7 +213,7 @@ class ScoreProcessor:
         return None
 
     async def _without_fetch(self, work: _Work, sha256: str) -> ImagePrediction | None:
-        """Return the outcome from stored scores and embeddings alone, or None when pixels are needed."""
+        """Return the outcome from stored scores and embeddings alone, or None if pixels are needed."""
         row = self._content(work.record, sha256)
         if row is None:
             return None
@@ -235,19 +234,20 @@ class ScoreProcessor:
     async def _with_fetch(self, work: _Work) -> ImagePrediction:
         answer = await self._look(work)
         if isinstance(answer, ObjectMissing) and answer.reason == "gone":
-            # Replicas that lag and multipart uploads that are being completed answer 404 for a moment. Bytes and slot
-            # are free meanwhile: those of a mass deletion would else hold up every upload behind them.
+            # Lagging replicas and multipart uploads in completion answer 404 for a moment. Bytes and slot are not held
+            # during the pause: otherwise a mass deletion would delay every upload behind it.
             await self._clock.sleep(self._settings.s3.gone_retry_seconds)
             answer = await self._look(work)
         return self._not_there(work, answer) if isinstance(answer, ObjectMissing) else answer
 
     async def _look(self, work: _Work) -> ImagePrediction | ObjectMissing:
-        """Return the outcome of what lies in the store, or why nothing does.
+        """Return the outcome of the object in the store, or the reason why it is missing.
 
-        Bytes are taken in order of asking and before the slot: whoever holds a slot never waits for bytes.
+        Bytes of the budget are granted in order of request and before a fetch slot, so a slot is never held while
+        waiting for bytes.
         """
         task, limit = work.task, self._settings.limits.max_bytes
-        # Zero is what some servers say of copies and multipart uploads: as good as unknown.
+        # Some servers report size 0 for copies and multipart uploads, so 0 counts as unknown.
         size = min(task.size_bytes or limit, limit)
         asked = self._clock.monotonic()
         held = Held(self._bytes, await self._bytes.take(size + INPUT_BYTES, work.ticket))
@@ -341,11 +341,11 @@ class ScoreProcessor:
         elif row is not None:
             full = row
             if self._row(CONTENTS_TABLE, work.record, content_key(sha256)) is None:
-                # Known from another partition, or from an outcome whose own write is still to come.
+                # Known from another partition, or from an outcome whose table write is still pending.
                 work.writes.append(TableWrite(CONTENTS_TABLE, content_key(sha256), encode_row(full)))
         else:
             raise ValueError("neither a stored row nor computed scores")
-        # Taken from the merged row: its renditions are those that the labels name.
+        # From the merged row, because the labels refer to its renditions.
         current = {name: full.find(name, *version) for name, version in self._active.items()}
         scores = tuple(
             replace(model, cached=joined or name not in fresh)
@@ -363,10 +363,10 @@ class ScoreProcessor:
         return replace(prediction, publishable=is_publishable(self._policy, prediction))
 
     def _keep_embeddings(self, work: _Work, sha256: str, computed: Computed | None, content: ContentRow) -> None:
-        """Publish and remember what was computed for this upload, and what was lately and the table lacks.
+        """Publish and store the embeddings computed for this upload, and recent ones that the table does not have yet.
 
-        The upload that it was computed for may lose its claim, and its outputs and writes with it, or may not have been
-        released yet. Repeats are upserts by sha256.
+        The upload for which a recent embedding was computed may lose its claim, and its outputs and writes with it, or
+        may not be released yet. Repeats are upserts by sha256.
         """
         if not content.has_embedding:
             return
@@ -419,7 +419,7 @@ class ScoreProcessor:
     def _embeddings(
         self, record: SourceRecord, sha256: str, content: ContentRow | None
     ) -> dict[str, QuantisedEmbedding]:
-        """Return the stored embeddings of a content; none where its row cannot be used: they are as old as the row."""
+        """Return the stored embeddings of a content; none if its row is unusable: they are as old as the row."""
         embeddings: dict[str, QuantisedEmbedding] = {}
         if content is None or not content.has_embedding:
             return embeddings
@@ -430,13 +430,13 @@ class ScoreProcessor:
             try:
                 stored = self._codec.decode_as(value, ContentEmbedding)
             except Poison:
-                continue  # written by a version that this one cannot read: computed anew
+                continue  # written by a version that this one cannot read: will be recomputed
             if (stored.version, stored.preprocessing) == self._active[network]:
                 embeddings[network] = QuantisedEmbedding(stored.values, stored.scale)
         return embeddings
 
     def _previous(self, work: _Work, row: ContentRow | None) -> tuple[ModelScores, ...]:
-        """Return the scores that a job's outcome supersedes, where its task does not carry them."""
+        """Return the scores that a job's outcome supersedes, if its task does not contain them."""
         if work.task.job_id is None or work.task.previous or row is None:
             return ()
         previous = []
@@ -467,7 +467,7 @@ class ScoreProcessor:
             ),
             sha256=work.sha256,
             size_bytes=len(fetched.body) if fetched else None,
-            # Without a fetch the scores are those of the bytes that a rescored outcome was about already.
+            # Without a fetch, the scores belong to the same bytes as the outcome that is rescored.
             superseded=fetched.superseded if fetched else work.task.superseded,
             read_key=fetched.key if fetched else None,
             read_etag=fetched.etag if fetched else None,
@@ -488,7 +488,7 @@ class ScoreProcessor:
 
 
 def claim_of(task: ImageTask) -> Claim:
-    """Return the claim that the outcome of `task` needs; a job's outcome competes with nothing but itself."""
+    """Return the claim that the outcome of `task` needs. A job's outcome competes only with its own repeats."""
     object_id = "" if task.job_id is not None else identity.object_id_of(task)
     return Claim(task.upload_id, task.attempt, object_id, task.event_time_ms, task.covers_from_ms, task.covers_until_ms)
 
@@ -496,7 +496,7 @@ def claim_of(task: ImageTask) -> Claim:
 def _letter(
     record: SourceRecord, task: ImageTask | None, kind: str, reason: str, detail: str, now_ms: int, attempts: int = 1
 ) -> Output:
-    """Return the dead letter of `record`; it names the upload where the task could be read."""
+    """Return the dead letter of `record`. It names the upload if the task could be read."""
     return dead_letter(
         record,
         agent=AGENT,
