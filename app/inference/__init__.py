@@ -1,1 +1,1 @@
-"""Manifest, registry, engine; one file per runtime."""
+"""Inference: manifest, registry and engine; one file for each runtime."""

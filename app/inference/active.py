@@ -1,4 +1,4 @@
-"""The models that the settings ask for: one way for workers, files, rescoring and benchmarks."""
+"""Selection and loading of the models in the settings, for workers, files, rescoring and benchmarks."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ NO_MODEL: Final = f"a model is a folder <name>/<version>/ with a {MANIFEST}"
 
 
 def active_manifests(inference: InferenceSettings) -> tuple[ModelManifest, ...]:
-    """Return what a worker with these settings runs, without loading it. Raises as `load_active` does."""
+    """Return the manifests that a worker with these settings runs. Loads no model. Raises as `load_active` does."""
     manifests = find_manifests(inference.models_dir)
     _check_disabled(inference, manifests)
     return choose_active(manifests, _versions(inference), inference.disabled)
 
 
 def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Registry:
-    """Return the models as a worker with these settings runs them; blocks for seconds.
+    """Load the models that a worker with these settings runs. Blocks for seconds.
 
-    `also` names models as a command line gives them, NAME or NAME@VERSION; their versions go before the settings'.
-    Folders that lie where models do and are none are warned of. Raises ConfigurationError for a setting without a
-    version or a name that no folder has, ManifestError for a folder that cannot be loaded.
+    `also`: additional models from a command line, NAME or NAME@VERSION; their versions override the settings. Logs a
+    warning for each folder among the models that is not a model. Raises ConfigurationError for a setting without a
+    version or an unknown name, ManifestError for a folder that cannot be loaded.
     """
     also = tuple(also)
     active = _versions(inference) | dict(named.split("@", 1) for named in also if "@" in named)
@@ -49,8 +49,8 @@ def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Regis
     )
     _check_disabled(inference, find_manifests(inference.models_dir))
     for folder in folders_without_manifest(inference.models_dir):
-        # No refusal: a model that is being copied or trained must not keep those that are there from starting.
-        logger.warning("%s is no model and is left out: %s", folder, NO_MODEL)
+        # Not an error: a model that is being copied or trained must not prevent the start of the others.
+        logger.warning("%s is not a model and is ignored: %s", folder, NO_MODEL)
     registry = load_registry(inference.models_dir, active or None, options)
     known = {manifest.name for manifest in registry.manifests}
     for named in also:
@@ -60,7 +60,7 @@ def load_active(inference: InferenceSettings, also: Iterable[str] = ()) -> Regis
 
 
 def _check_disabled(inference: InferenceSettings, manifests: Sequence[ModelManifest]) -> None:
-    """Refuse names that disable nothing, which is a typing error and runs a model that was meant to be off."""
+    """Refuse unknown names of disabled models: after a typing error the model would run."""
     known = sorted({manifest.name for manifest in manifests})
     for name in inference.disabled:
         if name not in known:

@@ -1,12 +1,12 @@
-"""The backbone: open_nsfw, and beside it a branch that was tuned for things for sale and for text laid over them.
+"""Backbone: open_nsfw, and a branch that was tuned for articles for sale and for text overlays.
 
     picture 256 × 256 ─┬─ centre 224 × 224 ─► open_nsfw ─┬─► nsfw classifier
                        │                                 ├─► last stage ─► mean ─► sqrt ─► 1,024 values
                        │                                 └─► stage before ─► mean ─► sqrt ─► 512 values
                        └─ EfficientNet-Lite0, tuned ─► mean ─► sqrt, and maximum ─► squeeze ─► 256 values
 
-One definition serves all: the int8 artefact is quantised from this graph, and the TensorFlow twin is built from it. The
-scores of nsfw are those of the package's network. The branch sees the whole picture, because text stands at its edges.
+The int8 artefact is quantised from this graph, and the TensorFlow twin is built from it. The scores of nsfw are those
+of the package's network. The branch gets the whole picture, because overlaid text is often at its edges.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INPUT_SIDE_PIXELS = 256
 LAST_VALUES, INNER_VALUES, BRANCH_VALUES = 1024, 512, 256
 SQUEEZE = ("branch/squeeze/kernel", "branch/squeeze/bias")
 TAP = "tap/"
-"""Names of nodes that stay in float when the rest is quantised begin so."""
+"""Prefix of the nodes that stay in float when the others are quantised."""
 _OPSET = 13  # the first with int8 scales per channel
 _CENTRE_SIDE_PIXELS = 224
 _BLOCKS_PER_STAGE = (3, 4, 6, 3)
@@ -36,7 +36,7 @@ _MEAN: tuple[_Step, ...] = (("GlobalAveragePool", [], {}), _FLATTEN)
 
 
 def read_branch(path: Path) -> Weights:
-    """The branch's weights, kept as float16; raises ManifestError where the file is another one."""
+    """Return the branch's weights, which are stored as float16. Raises ManifestError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             weights = {name: file[name].astype(np.float32) for name in file.files}
@@ -49,15 +49,16 @@ def read_branch(path: Path) -> Weights:
 
 
 def block_outputs(graph: onnx.GraphProto) -> list[str]:
-    """The outputs of the residual blocks in order: every ReLU that follows an addition."""
+    """Return the outputs of the residual blocks in order: every ReLU after an addition."""
     sums = {node.output[0] for node in graph.node if node.op_type == "Add"}
     return [node.output[0] for node in graph.node if node.op_type == "Relu" and node.input[0] in sums]
 
 
 def backbone_graph(open_nsfw: Path, branch: Weights) -> onnx.ModelProto:
-    """open_nsfw's network with branch and output `embedding`, float32; raises ManifestError on any other graph.
+    """Return open_nsfw's network with the branch and the output `embedding`, float32.
 
-    Square roots, because channel means have long tails and int8 steps are even.
+    Square roots are applied because channel means have long tails and int8 steps are uniform. Raises ManifestError for
+    any other graph.
     """
     model = version_converter.convert_version(onnx.load(str(open_nsfw)), _OPSET)
     graph = model.graph
@@ -81,8 +82,8 @@ def backbone_graph(open_nsfw: Path, branch: Weights) -> onnx.ModelProto:
 
 
 def add_pooling(graph: onnx.GraphProto, source: str) -> str:
-    """What the squeeze sees of the branch's last map: mean (for what is shown) and maximum (text may be small)."""
-    # A little above zero, where a square root has no slope to train along.
+    """Add the pooling of the branch's last map and return its output: mean (motif) and maximum (text may be small)."""
+    # Slightly above zero, where the square root has an infinite slope, which cannot be trained.
     floor = f"{TAP}branch/floor"
     graph.initializer.append(numpy_helper.from_array(np.float32(1e-6), floor))
     parts = [
@@ -95,7 +96,7 @@ def add_pooling(graph: onnx.GraphProto, source: str) -> str:
 
 
 def _see_the_whole_picture(graph: onnx.GraphProto) -> str:
-    """Widen the input to the whole picture and cut the centre out for open_nsfw; returns the whole, NCHW."""
+    """Widen the input to the whole picture and crop the centre for open_nsfw. Return the whole picture, NCHW."""
     del graph.value_info[:]  # shapes for the narrower input
     for dimension in graph.input[0].type.tensor_type.shape.dim[1:3]:
         dimension.dim_value = INPUT_SIDE_PIXELS

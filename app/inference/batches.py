@@ -26,7 +26,7 @@ class Row:
 def run_network(
     network: LoadedNetwork, heads: Sequence[LoadedHead], batch: Sequence[tuple[ModelInput, frozenset[str]]]
 ) -> list[Row]:
-    """Return the rows of a batch of inputs, each with the names of the heads that it wants. Blocks."""
+    """Return the rows of a batch of inputs, each given with the names of its requested heads. Blocks."""
     began = time.monotonic()
     output = network.infer([model_input for model_input, _ in batch])
     embeddings = output.embeddings
@@ -45,7 +45,7 @@ def run_network(
 
 
 def run_heads(heads: Sequence[LoadedHead], batch: Sequence[tuple[QuantisedEmbedding, frozenset[str]]]) -> list[Row]:
-    """Return the rows of a batch of stored embeddings, each with the names of the heads that it wants. Blocks."""
+    """Return the rows of a batch of stored embeddings, each given with the names of its requested heads. Blocks."""
     began = time.monotonic()
     answers = _head_answers(heads, [embedding for embedding, _ in batch], [names for _, names in batch])
     seconds = time.monotonic() - began
@@ -55,7 +55,7 @@ def run_heads(heads: Sequence[LoadedHead], batch: Sequence[tuple[QuantisedEmbedd
 def _head_answers(
     heads: Sequence[LoadedHead], embeddings: Sequence[QuantisedEmbedding], wanted: Sequence[frozenset[str]]
 ) -> list[dict[str, Floats]]:
-    """Run each head once, on the rows that want it."""
+    """Run each head once, on the rows that request it."""
     answers: list[dict[str, Floats]] = [{} for _ in embeddings]
     for head in heads:
         name = head.manifest.name

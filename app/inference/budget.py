@@ -1,4 +1,4 @@
-"""A bounded quantity (threads, bytes) shared by many: taken in order of asking, live before backfill."""
+"""Budgets: shared bounded quantities (threads, bytes), granted in order of request, live before backfill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.domain.batching import Priority
 
 
 class Ticket:
-    """One upload's place in every queue it stands in. `Priority` may rise while it waits."""
+    """Priority of one upload in all queues. It may rise while the upload waits."""
 
     __slots__ = ("priority",)
 
@@ -27,10 +27,10 @@ class _Waiter:
 
 
 class Budget:
-    """`total` units. Belongs to one event loop.
+    """A fair semaphore of `total` units with two priorities. Belongs to one event loop.
 
-    Nobody overtakes within a priority, so a large request is not starved by small ones; what exceeds `total` is given
-    when everything is free.
+    Within a priority the order is strict, so small requests do not starve a large one. A request larger than `total` is
+    granted when all units are free.
     """
 
     def __init__(self, total: int) -> None:
@@ -40,13 +40,13 @@ class Budget:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of waiting requests."""
         return sum(map(len, self._waiting))
 
     async def take(self, amount: int, ticket: Ticket) -> int:
-        """Return, with that many units taken, when it is the ticket's turn; the return value is what to give back.
+        """Take `amount` units; wait for them in turn. Return the number to give back, at most `total`.
 
-        Cancellable: a cancelled waiter holds nothing, also when it was cancelled in the moment of its turn.
+        Cancellable: a cancelled caller holds no units, even if it was cancelled at the moment of its turn.
         """
         amount = min(max(0, amount), self.total)
         if amount <= self.free and not any(self._waiting[: ticket.priority + 1]):
@@ -66,19 +66,19 @@ class Budget:
         return amount
 
     def give(self, amount: int) -> None:
-        """Return units."""
+        """Give back `amount` units."""
         self.free += amount
         self._serve()
 
     def promote(self, ticket: Ticket) -> None:
-        """Move the ticket's waiting requests to the live queue. Call it before the ticket's priority is changed."""
+        """Move the ticket's waiting requests to the live queue. Call before the ticket's priority changes."""
         backfill = self._waiting[Priority.BACKFILL]
         for waiter in [waiter for waiter in backfill if waiter.ticket is ticket]:
             backfill.remove(waiter)
             self._waiting[Priority.LIVE].append(waiter)
 
     def _forget(self, waiter: _Waiter) -> None:
-        # Between its cancellation and this moment a `give` may have met the waiter in the queue and dropped it.
+        # `give` may have removed the waiter already, between its cancellation and this line.
         for waiting in self._waiting:
             if waiter in waiting:
                 waiting.remove(waiter)
@@ -95,7 +95,7 @@ class Budget:
 
 
 class Held:
-    """Units taken from a budget by one owner; given back once."""
+    """Units of a budget held by one owner and given back once."""
 
     __slots__ = ("_amount", "_budget")
 
@@ -104,11 +104,11 @@ class Held:
         self._amount = amount
 
     def keep(self, amount: int) -> None:
-        """Give back what is held beyond `amount`."""
+        """Give back the units beyond `amount`."""
         if amount < self._amount:
             self._budget.give(self._amount - amount)
             self._amount = amount
 
     def release(self) -> None:
-        """Give everything back; again is nothing."""
+        """Release everything. Idempotent."""
         self.keep(0)

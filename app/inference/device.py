@@ -1,4 +1,4 @@
-"""One executor thread for each device, and the micro-batches that wait for it."""
+"""Device: one executor thread, and the queues of micro-batches for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from app.domain.batching import BatchQueue, BatchRule
 from app.inference.budget import Ticket
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
-"""Computes the answers of a batch, one for each question in order; blocks, on the device's thread."""
+"""Function that computes the answers of a batch, one for each question in order. Blocks; runs on the device's thread.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +26,7 @@ class _Work:
 
 @dataclass(slots=True)
 class DeviceCounts:
-    """What the device has done since it was made; read by metrics and the bench."""
+    """Counters of the device since its creation, for metrics and the benchmark."""
 
     batches: dict[str, int] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class DeviceCounts:
 
 
 class Device:
-    """Runs one batch at a time. Belongs to one event loop, which it never blocks."""
+    """Executor of batches, one at a time. Belongs to one event loop, which it never blocks."""
 
     def __init__(self, rules: Mapping[str, BatchRule], runs: Mapping[str, Run]) -> None:
         self.counts = DeviceCounts()
@@ -46,15 +47,15 @@ class Device:
 
     @property
     def failure(self) -> BaseException | None:
-        """What a model raised; the device answers nothing else since."""
+        """Exception of a model, or None. After it the device answers no more questions."""
         return self._failure
 
     def waiting(self) -> dict[str, int]:
-        """Return how many wait in each queue."""
+        """Return the number of waiting questions by queue."""
         return {name: len(queue) for name, queue in self._queues.items()}
 
     async def ask(self, name: str, question: Any, ticket: Ticket) -> Any:
-        """Return the answer of queue `name` to `question`. What a model raises, all members of its batch get."""
+        """Return the answer of queue `name` to `question`. All members of a batch get the model's exception."""
         if self._failure is not None:
             raise self._failure
         if self._task is None:
@@ -91,7 +92,7 @@ class Device:
                 await self._run(name, batch, loop)
 
     def _next(self) -> tuple[str | None, float]:
-        """Return the queue to serve next and when: of those due, the one with live work, then the longest due."""
+        """Return the queue to serve next and its time. Among due queues, live work goes first, then the longest due."""
         now = time.monotonic()
         best: tuple[bool, bool, float, str] | None = None
         for name, queue in self._queues.items():
@@ -124,7 +125,7 @@ class Device:
                 work.answer.set_result(answers[index])
 
     async def close(self) -> None:
-        """End; a batch on the device is waited for, what waits is cancelled."""
+        """Cancel waiting questions and wait for the batch on the device."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 as ONNX nodes: the network that the backbone's branch is.
+"""EfficientNet-Lite0 as ONNX nodes: the network of the backbone's branch.
 
-Its shape is that of the authors' `efficientnet_lite_builder.py` (Apache-2.0, Tan and Le 2019 scaled down, ReLU6, no
-squeeze-and-excite): made to be quantised. Batch normalisation is folded into the convolutions.
+The architecture is that of the authors' `efficientnet_lite_builder.py` (Apache-2.0, Tan and Le 2019 scaled down, ReLU6,
+no squeeze-and-excite), which is designed for quantisation. Batch normalisation is folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """One convolution; `depthwise` has one filter a channel, `activated` means that ReLU6 follows."""
+    """One convolution. `depthwise`: one filter for each channel. `activated`: ReLU6 follows."""
 
     name: str
     channels_in: int
@@ -46,25 +46,25 @@ class Convolution:
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
-        """(output, input per group, height, width)."""
+        """Shape of the kernel: output, input per group, height, width."""
         return (self.channels, 1 if self.depthwise else self.channels_in, self.kernel, self.kernel)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Convolutions in a row; `residual` adds the block's input to its output."""
+    """Sequence of convolutions. `residual`: the block's input is added to its output."""
 
     convolutions: tuple[Convolution, ...]
     residual: bool = False
 
     @property
     def output(self) -> str:
-        """The name of what the block gives."""
+        """Name of the block's output."""
         return f"{self.convolutions[-1].name}/sum" if self.residual else _output(self.convolutions[-1])
 
 
 def blocks() -> Iterator[Block]:
-    """The network from stem to head."""
+    """Yield the blocks of the network from stem to head."""
     yield Block((Convolution("branch/stem", 3, _STEM_CHANNELS, 3, stride=2),))
     channels, number = _STEM_CHANNELS, 0
     for repeats, kernel, first_stride, expansion, wanted in _STAGES:
@@ -84,14 +84,14 @@ def blocks() -> Iterator[Block]:
 
 
 def weight_names() -> Iterator[tuple[Convolution, str, str]]:
-    """Each convolution with the names of its kernel and bias."""
+    """Yield each convolution with the names of its kernel and bias."""
     for block in blocks():
         for convolution in block.convolutions:
             yield convolution, f"{convolution.name}/kernel", f"{convolution.name}/bias"
 
 
 def add_network(graph: onnx.GraphProto, source: str, weights: Weights) -> str:
-    """Append the network after `source` (NCHW, sides a multiple of 32); returns the name of its last map."""
+    """Append the network after `source` (NCHW, sides a multiple of 32). Return the name of its last map."""
     for name, limit in _RELU6.items():
         graph.initializer.append(numpy_helper.from_array(np.float32(limit), name))
     for block in blocks():
@@ -107,7 +107,7 @@ def add_network(graph: onnx.GraphProto, source: str, weights: Weights) -> str:
 def _add_convolution(graph: onnx.GraphProto, source: str, convolution: Convolution, weights: Weights) -> str:
     names = [f"{convolution.name}/kernel", f"{convolution.name}/bias"]
     graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in names)
-    # "Same" as TensorFlow pads it where the side is even: with stride 2 the odd pixel of padding comes last.
+    # Padding "same" as in TensorFlow for even sides: with stride 2 the odd pixel of padding comes last.
     padding = convolution.kernel - 1 if convolution.stride == 1 else convolution.kernel - 2
     before, after = padding // 2, padding - padding // 2
     node = helper.make_node(

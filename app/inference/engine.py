@@ -1,8 +1,8 @@
-"""The engine: bytes in, scores out, no framework. Used by the stream, by `./sightline score` and by an HTTP API alike.
+"""Engine: computes scores from bytes, without a framework. Used by the stream, by `./sightline score` and by the API.
 
-Decode once, in a child process → renditions, one resize per distinct input of each → a micro-batch per network → heads
-on the embedding → cascades whose condition holds → the highest score of each label over the renditions. The event loop
-neither decodes nor infers.
+Decode once, in a child process → renditions, one resize for each distinct input → a micro-batch for each network →
+heads on the embedding → cascades whose condition holds → the highest score of each label over the renditions. Decoding
+and inference never run on the event loop.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from app.inference.registry import Registry
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
 from schemas.records import ModelScores, Rendition
 
-# Heads cost microseconds a row, so their batches may be large and need not wait.
+# Heads take microseconds a row, so their batches may be large and wait only briefly.
 _HEAD_RULE = BatchRule(max_batch=256, max_delay_seconds=0.002)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTimings:
-    """Time of one call by stage, milliseconds; `queued` is waiting for a decoder or a batch."""
+    """Time of one call by stage in milliseconds. `queued`: waiting for a decoder or a batch."""
 
     queued_ms: int
     decode_ms: int
@@ -46,9 +46,9 @@ class EngineTimings:
 class EngineScores:
     """Scores of one content by model.
 
-    `embeddings` are those computed here, by network; none for a content of several renditions, of which no single one
-    could stand for it. `missing` names wanted models that need pixels where none were given. `header` is None, and
-    `renditions` empty, where nothing was decoded. Labels name their rendition by its place in `renditions`.
+    `embeddings`: those computed by this call, by network; empty for a content of several renditions, which no single
+    embedding represents. `missing`: requested models that need pixels, if none were given. Without decoding, `header`
+    is None and `renditions` is empty. Labels refer to `renditions` by index.
     """
 
     scores: Mapping[str, ModelScores]
@@ -61,7 +61,7 @@ class EngineScores:
 
 
 class Engine:
-    """Scores contents. Belongs to one event loop. Holds a thread until `close`, and children unless given a `pool`."""
+    """Engine of one event loop. Owns a thread until `close`, and child processes unless `pool` is given."""
 
     def __init__(
         self,
@@ -96,21 +96,21 @@ class Engine:
 
     @property
     def counts(self) -> DeviceCounts:
-        """Batches and their members since the start."""
+        """Counters of batches and their members since the start."""
         return self._device.counts
 
     @property
     def decoding(self) -> Decoding:
-        """The decoders, for their counts and for whoever else decodes in this process."""
+        """Decoders, for their counts and for other users in this process."""
         return self._pool
 
     @property
     def failure(self) -> BaseException | None:
-        """What a model raised; nothing can be computed since, and only a new process mends it."""
+        """Exception of a model, or None. After it the engine computes nothing; only a new process helps."""
         return self._device.failure
 
     def waiting(self) -> dict[str, int]:
-        """Return how many wait for decoding and in each batch queue."""
+        """Return the numbers of contents that wait for decoding and in each batch queue."""
         return {"decode": self._pool.waiting, **self._device.waiting()}
 
     async def score(
@@ -122,10 +122,10 @@ class Engine:
         embeddings: Mapping[str, QuantisedEmbedding] | None = None,
         ticket: Ticket | None = None,
     ) -> EngineScores | Rejection:
-        """Return the scores of `wanted` models (None: all active ones), or why the content is no picture of ours.
+        """Return the scores of the models `wanted` (None: all active ones), or the rejection of the content.
 
-        `known` scores are taken as given and serve as conditions of cascades. With stored `embeddings` (by network)
-        heads run without pixels. Models that `wanted` ones depend on run too and are part of the result. Cancellable.
+        `known` scores are not recomputed; they serve as conditions of cascades. With stored `embeddings` (by network)
+        heads run without pixels. Dependencies of the wanted models run too and are part of the result. Cancellable.
         Raises only Fatal, or KeyError for a model that is not active.
         """
         known, stored = known or {}, embeddings or {}
@@ -145,7 +145,7 @@ class Engine:
                 return result
             assert isinstance(result, PreparedImage)
             if stored and len(result.prepared.renditions) > 1:
-                # One embedding cannot stand for several renditions: every network has to look at each.
+                # One embedding does not represent several renditions: every network must score each of them.
                 return await self.score(content, wanted=wanted, known=known, ticket=ticket)
             return await self._looked_at(question, result, specs, spent)
         finally:
@@ -157,7 +157,7 @@ class Engine:
         geometries = [spec.geometry for spec in specs]
         looks = [self._look(question, dict(zip(geometries, inputs, strict=True)), Spent()) for inputs in result.inputs]
         missing = await gather_all(*(look.run() for look in looks))
-        # Looks run side by side: the longest is what the content took.
+        # Looks run concurrently, so the longest determines the time.
         spent.queued_seconds += max(look.spent.queued_seconds for look in looks)
         spent.infer_seconds += max(look.spent.infer_seconds for look in looks)
         prepared = result.prepared
@@ -172,7 +172,7 @@ class Engine:
         )
 
     def promote(self, ticket: Ticket) -> None:
-        """Make a call live, wherever it stands: a live upload of the same content has come."""
+        """Raise a call to live priority in all queues, because a live upload of the same content arrived."""
         if ticket.priority is Priority.LIVE:
             return
         self._pool.promote(ticket)
@@ -188,7 +188,7 @@ class Engine:
         return any(self._manifests[name].kind is not Kind.HEAD for name in wanted)
 
     def _specs(self, wanted: frozenset[str]) -> tuple[ImageInput, ...]:
-        """Return one input for each geometry that the networks and cascades among `wanted` take."""
+        """Return one input for each geometry of the networks and cascades in `wanted`."""
         manifests = [
             manifest
             for manifest in self.registry.manifests
@@ -212,7 +212,7 @@ class Engine:
         known: Mapping[str, ModelScores],
         stored: Mapping[str, QuantisedEmbedding],
     ) -> frozenset[str]:
-        """Return `wanted` without what is known, with all that it depends on."""
+        """Return the models to run: `wanted` without known ones, plus their dependencies."""
         todo = [name for name in (self._manifests if wanted is None else wanted) if name not in known]
         needed: set[str] = set()
         while todo:
@@ -228,14 +228,14 @@ class Engine:
         return frozenset(needed)
 
     async def close(self) -> None:
-        """Release everything; work on the device is waited for, decoding is given up."""
+        """Wait for the batch on the device, abandon decoding, and release everything."""
         await self._device.close()
         if self._owns_pool:
             await self._pool.close()
 
 
 def smallest_side(manifests: Sequence[ModelManifest]) -> int:
-    """Return how far a picture may shrink while decoding: the largest input that any of these models takes."""
+    """Return the lower bound of the short side for reduction while decoding: the largest input of these models."""
     return max((manifest.input.smallest_side_pixels() for manifest in manifests if manifest.input), default=0)
 
 

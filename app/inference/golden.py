@@ -1,8 +1,8 @@
 """Golden sets: a few committed inputs with the outputs that were measured when the model was made.
 
-A model whose outputs moved (another library version, another CPU, a damaged artefact, half precision) does not start.
-Inputs are pictures for networks and cascades (`golden/*.png|jpg`), embeddings for heads; `golden/expected.json` holds
-what was expected and, for heads, the inputs. How far an output may lie off is the manifest's `golden`, per runtime.
+A model whose outputs differ (other library version, other CPU, damaged artefact, half precision) does not start. Inputs
+are pictures for networks and cascades (`golden/*.png|jpg`), and embeddings for heads. `golden/expected.json` contains
+the expected outputs and, for heads, the inputs. The manifest's `golden` states the tolerances for each runtime.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from app.inference.runtime import LoadedHead, LoadedNetwork, ModelOutput
 
 
 def read_picture(path: Path) -> Picture:
-    """Decode a golden picture: small, trusted, ours. (Uploads go through the engine's decoder and its limits.)"""
+    """Decode a golden picture, which is small and trusted. (Uploads go through the engine's decoder and its limits.)"""
     with Image.open(path) as image:
         rgb = np.asarray(image.convert("RGB"))
     return Picture(rgb=rgb, source_width=rgb.shape[1], source_height=rgb.shape[0])
 
 
 def golden_pictures(manifest: ModelManifest) -> tuple[Path, ...]:
-    """The golden input pictures of a network or cascade, by name."""
+    """Return the golden input pictures of a network or cascade, sorted by name."""
     return tuple(path for path in sorted((manifest.folder / "golden").glob("*")) if path.suffix in {".png", ".jpg"})
 
 
 def check_network(model: LoadedNetwork) -> None:
-    """Score the golden pictures; raises ManifestError with the figure that moved."""
+    """Score the golden pictures. Raises ManifestError with the first output beyond its tolerance."""
     manifest = model.manifest
     expected = _expected(manifest)
     output = model.infer(_inputs(manifest, tuple(manifest.folder / "golden" / str(row["input"]) for row in expected)))
@@ -45,7 +45,7 @@ def check_network(model: LoadedNetwork) -> None:
 
 
 def check_head(model: LoadedHead) -> None:
-    """Score the golden embeddings; raises ManifestError with the figure that moved."""
+    """Score the golden embeddings. Raises ManifestError with the first output beyond its tolerance."""
     manifest = model.manifest
     expected = _expected(manifest)
     output = model.infer([_embedding(row["input"]) for row in expected])
@@ -53,7 +53,7 @@ def check_head(model: LoadedHead) -> None:
 
 
 def record_network(model: LoadedNetwork) -> None:
-    """Write `golden/expected.json` from what the model answers on its golden pictures."""
+    """Write `golden/expected.json` with the outputs of the model for its golden pictures."""
     paths = golden_pictures(model.manifest)
     output = model.infer(_inputs(model.manifest, paths))
     rows = [{"input": path.name, **_row(model.manifest, output, index)} for index, path in enumerate(paths)]
@@ -61,7 +61,7 @@ def record_network(model: LoadedNetwork) -> None:
 
 
 def record_head(model: LoadedHead, embeddings: Sequence[QuantisedEmbedding]) -> None:
-    """Write `golden/expected.json` from what the head answers on these embeddings."""
+    """Write `golden/expected.json` with these embeddings and the head's outputs."""
     output = model.infer(embeddings)
     rows = [
         {"input": _packed(embedding), **_row(model.manifest, output, index)}
@@ -116,7 +116,7 @@ def _compare(manifest: ModelManifest, runtime: str, expected: list[dict[str, Any
 
 
 def cosine_similarity(left: Floats, right: Floats) -> float:
-    """Of two vectors; 0 where one has no length or they differ in size."""
+    """Return the cosine similarity of two vectors; 0 if one is zero or their sizes differ."""
     norms = float(np.linalg.norm(left) * np.linalg.norm(right))
     return float(left @ right) / norms if norms and left.shape == right.shape else 0.0
 

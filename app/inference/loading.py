@@ -1,4 +1,4 @@
-"""From manifests to loaded models: picks each one's runtime and refuses what does not answer as its golden set says."""
+"""Loading of models: selects each runtime and refuses a model whose outputs differ from its golden set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.inference.runtime import LoadedHead, LoadedNetwork
 
 
 def load_registry(models_dir: Path, active: Mapping[str, str] | None, options: InferenceOptions) -> Registry:
-    """Load and check all active models. Blocks for seconds. Raises ManifestError that names the folder to mend."""
+    """Load and check all active models. Blocks for seconds. Raises ManifestError with the folder to repair."""
     manifests = choose_active(find_manifests(models_dir), active, options.disabled)
     device = choose_device(options)
     models: dict[str, LoadedNetwork | LoadedHead] = {}
@@ -28,9 +28,9 @@ def load_registry(models_dir: Path, active: Mapping[str, str] | None, options: I
 
 
 def choose_device(options: InferenceOptions) -> str:
-    """The device that networks run on: a GPU's name where one is wanted and TensorFlow sees it, else "CPU".
+    """Return the device for networks: the name of a GPU if the options allow it and TensorFlow sees one, else "CPU".
 
-    TensorFlow is only imported where a GPU could be the answer. Raises ManifestError where one is demanded and absent.
+    Imports TensorFlow only if a GPU is possible. Raises ManifestError if a GPU is required but absent.
     """
     if options.device == "cpu" or (options.device == "auto" and options.runtime == "onnx"):
         return "CPU"
@@ -42,7 +42,7 @@ def choose_device(options: InferenceOptions) -> str:
 
 
 def load_model(manifest: ModelManifest, options: InferenceOptions, device: str) -> LoadedNetwork | LoadedHead:
-    """Load one model without its golden check; raises ManifestError."""
+    """Load one model without its golden check. Raises ManifestError."""
     if manifest.kind is Kind.HEAD:
         from app.inference.tensorflow import load_head
 
@@ -57,7 +57,7 @@ def load_model(manifest: ModelManifest, options: InferenceOptions, device: str) 
 
 
 def wants_tensorflow(manifest: ModelManifest, options: InferenceOptions, device: str) -> bool:
-    """Whether a network runs on TensorFlow: because its artefact is, or because its twin is and the choice says so."""
+    """Return whether a network runs on TensorFlow: by its artefact, or by its twin if the options choose it."""
     if manifest.runtime is not Runtime.ONNX:
         return True
     if not manifest.twin:

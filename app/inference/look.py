@@ -1,4 +1,4 @@
-"""One rendition through the models: networks, heads on their embeddings, then the cascades whose condition holds."""
+"""Look: scoring of one rendition by networks, heads on their embeddings, and cascades whose condition holds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Geometry = tuple[str, int, int, int, int, int, bool]
 
 @dataclass(slots=True)
 class Spent:
-    """Time of one call by stage; looks of one content add up."""
+    """Time of one call by stage."""
 
     queued_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -39,7 +39,7 @@ class Spent:
 class Question:
     """Request for one content, the same for all its renditions.
 
-    `known` scores serve as conditions of cascades and are not computed again. `stored` embeddings spare networks.
+    `known` scores serve as conditions of cascades and are not recomputed. `stored` embeddings replace runs of networks.
     """
 
     wanted: frozenset[str]
@@ -50,7 +50,7 @@ class Question:
 
 @dataclass(slots=True, eq=False)
 class Look:
-    """One rendition in progress; `inputs` is None where there are no pixels and stored embeddings answer."""
+    """One rendition in progress. `inputs` is None without pixels; then stored embeddings are used."""
 
     registry: Registry
     device: Device
@@ -61,7 +61,7 @@ class Look:
     embeddings: dict[str, QuantisedEmbedding] = field(default_factory=dict)
 
     async def run(self) -> frozenset[str]:
-        """Fill `scores` and `embeddings`; return the wanted models that would need pixels that are not there."""
+        """Fill `scores` and `embeddings`. Return the wanted models that need pixels, if there are none."""
         wanted, stored = self.question.wanted, self.question.stored
         networks = [name for name in self._of_kind(Kind.NETWORK) if name in wanted]
         missing: frozenset[str] = frozenset()
@@ -133,7 +133,7 @@ class Look:
         self, name: str, values: Floats | Sequence[float], regions: tuple[Region, ...], skipped: str = ""
     ) -> ModelScores:
         manifest = self._manifest(name)
-        # Rounded, so that the stored and the published score are the same number in every encoding.
+        # Rounded, so that the stored and the published score are the same number in all encodings.
         labels = tuple(
             LabelScore(label, round(float(value), _DIGITS))
             for label, value in zip(manifest.labels, values, strict=True)
@@ -142,7 +142,7 @@ class Look:
         return ModelScores(name, manifest.version, preprocessing, labels, regions, False, skipped)
 
     async def _cascades(self, names: Sequence[str]) -> frozenset[str]:
-        """Run the cascades whose condition holds; return those that would need pixels that are not there."""
+        """Run the cascades whose condition holds. Return those that need pixels, if there are none."""
         missing: set[str] = set()
         waiting = list(names)
         while waiting:
@@ -158,7 +158,7 @@ class Look:
         return frozenset(missing)
 
     def _must_run(self, name: str) -> bool:
-        """Whether the condition of a cascade holds; one that need not run gets its gate's value."""
+        """Return whether the condition of a cascade holds. Otherwise give the cascade its gate's value."""
         manifest = self._manifest(name)
         run_if = manifest.run_if
         value = self._label(_gate(manifest), run_if.label) if run_if else 1.0
@@ -184,7 +184,7 @@ class Look:
 
 
 def input_of(manifest: ModelManifest) -> ImageInput:
-    """Return what a network takes. Raises ValueError for a model that takes no pixels."""
+    """Return the input of a network. Raises ValueError for a model without pixel input."""
     if manifest.input is None:
         raise ValueError(f"{manifest.id} takes no pixels")
     return manifest.input
@@ -196,7 +196,7 @@ def heads_queue(network: str) -> str:
 
 
 async def gather_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
-    """Return all results; the first error cancels the others, which a plain gather would leave running."""
+    """Return all results. The first error cancels the other calls, unlike in `asyncio.gather`."""
     if len(calls) == 1:
         return [await calls[0]]
     tasks = [asyncio.ensure_future(call) for call in calls]

@@ -1,4 +1,4 @@
-"""`model.yaml`: what a model is, read into frozen values, each complaint with file, line and reason."""
+"""Model manifests: `model.yaml` parsed into frozen values. Each error has file, line and reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_SHOWN = 200
 
 
 class Kind(StrEnum):
-    """What a model works on."""
+    """Kind of a model, by its input."""
 
     NETWORK = "network"
     HEAD = "head"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 class Runtime(StrEnum):
-    """What runs the artefact."""
+    """Runtime of the artefact."""
 
     ONNX = "onnx"
     KERAS = "keras"
@@ -43,7 +43,7 @@ class Runtime(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A file of the model's folder, or, where `package` is set, a file that an installed Python package ships."""
+    """A file in the model's folder or, if `package` is set, in an installed Python package."""
 
     path: str
     sha256: str
@@ -52,7 +52,7 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A micro-batch closes at `max_batch` pictures or `max_delay_ms` after its first."""
+    """Limits of a micro-batch: it closes at `max_batch` pictures or `max_delay_ms` after its first."""
 
     max_batch: int
     max_delay_ms: int
@@ -68,7 +68,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class RunIf:
-    """The condition of a cascade: the score of another model's label compared with a threshold. No expressions."""
+    """Condition of a cascade: the score of another model's label compared with a threshold."""
 
     model: str
     label: str
@@ -76,19 +76,19 @@ class RunIf:
     threshold: float
 
     def holds(self, value: float) -> bool:
-        """Whether the cascade must run, given the score of `model`'s `label`."""
+        """Return whether the cascade must run, given the score of `model`'s `label`."""
         return _OPERATORS[self.op](value, self.threshold)
 
 
 _LEAST_PROBABILITY = 1e-4
-"""Logits are cut here, so that a score of exactly 0 or 1 weighs much and not everything."""
+"""Scores are clipped to this distance from 0 and 1 before the logit, so that no score has infinite weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combine:
-    """How a cascade that ran weighs its own score with its gate's: a logistic function of both logits.
+    """Combination of a cascade's score with its gate's: a logistic function of both logits.
 
-    A cascade that was skipped is not combined: the gate's score stands in its place, below every threshold.
+    A skipped cascade is not combined: it gets the gate's score, which is below every threshold.
     """
 
     model: str
@@ -98,20 +98,20 @@ class Combine:
     bias: float
 
     def score(self, other: float, own: float) -> float:
-        """The score that counts, from 0 to 1, given the other model's and the cascade's own."""
+        """Return the combined score, from 0 to 1, of the other model's and the cascade's own score."""
         value = self.weight * logit(other) + self.own_weight * logit(own) + self.bias
         return 1.0 / (1.0 + math.exp(-value))
 
 
 def logit(score: float) -> float:
-    """The logarithm of a score's odds, about -9.2 to 9.2."""
+    """Return the logarithm of a score's odds, about -9.2 to 9.2."""
     kept = min(1.0 - _LEAST_PROBABILITY, max(_LEAST_PROBABILITY, score))
     return math.log(kept / (1.0 - kept))
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What to tell people when a label's score reaches its threshold: a stable code, and advice for the seller."""
+    """Reason to publish if a label's score reaches its threshold: a stable code, and advice for the seller."""
 
     code: str
     advice: str
@@ -119,7 +119,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far an output may lie from the golden one: of scores absolutely, of embeddings by cosine."""
+    """Tolerance of the golden check: absolute for scores, by cosine for embeddings."""
 
     scores: float
     embedding_cosine: float
@@ -127,7 +127,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """One model version, whole. `folder` is where its files are; equal manifests mean equal scores."""
+    """Manifest of one model version. `folder` contains its files. Equal manifests mean equal scores."""
 
     name: str
     version: str
@@ -156,9 +156,9 @@ class ModelManifest:
     postprocess: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
     combine: Combine | None = None
-    # The backbone version that a head was trained on: an embedding of another one has its shape and not its meaning.
+    # Backbone version on which a head was trained. An embedding of another version has the same shape but other values.
     embedding_version: str = ""
-    # Judges the photograph as a whole: of a content's renditions only those that show all of a frame count.
+    # The model rates the photograph as a whole: only renditions of a whole frame count.
     whole: bool = False
 
     @property
@@ -168,17 +168,17 @@ class ModelManifest:
 
     @property
     def preprocessing_version(self) -> str:
-        """Part of a score's cache key. A head has its backbone's, which the registry knows; here it is empty."""
+        """Part of a score's cache key. Empty for a head: it has its backbone's, which the registry knows."""
         return self.input.version if self.input is not None else ""
 
     def depends_on(self) -> tuple[str, ...]:
-        """Names of the models that must have answered before this one can."""
+        """Return the names of the models whose scores this model needs."""
         names = (self.embedding_of, self.run_if.model if self.run_if else "")
         return tuple(name for name in names if name)
 
 
 def artefact_path(manifest: ModelManifest, artefact: Artefact | None = None) -> Path:
-    """Where the artefact (or the twin's) lies; raises ManifestError where it is absent or its sha256 differs."""
+    """Return the path of an artefact (default: the main one). Raises ManifestError if absent or changed (sha256)."""
     artefact = artefact or manifest.artefact
     where = manifest.folder / "model.yaml"
     if artefact.package:

@@ -12,9 +12,9 @@ from schemas.records import ModelScores, Region, Rendition
 def merge(scores: Sequence[ModelScores], renditions: Sequence[Rendition], *, whole: bool) -> ModelScores:
     """Return one model's scores of a content: the highest of each label, with the rendition that gave it.
 
-    `scores[i]` is what the model says of `renditions[i]`. `whole`: only renditions that show all of a frame on a light
-    ground count, for models that judge the photograph as a whole: a part of it may be dark or blurred. A cascade that
-    ran for some renditions counts where it ran.
+    `scores[i]` belongs to `renditions[i]`. `whole`: only renditions of a whole frame on a light ground count. This is
+    for models that rate the photograph as a whole: a part of it may be dark or blurred. A cascade that ran only for
+    some renditions counts only for those.
     """
     numbers = [number for number in range(len(scores)) if not whole or number == 0 or _is_whole(renditions[number])]
     ran = [number for number in numbers if not scores[number].skipped]
@@ -31,7 +31,7 @@ def merge(scores: Sequence[ModelScores], renditions: Sequence[Rendition], *, who
 def merge_all(
     looks: Sequence[Mapping[str, ModelScores]], renditions: Sequence[Rendition], whole: frozenset[str]
 ) -> dict[str, ModelScores]:
-    """Return the merged scores of every model; all `looks` hold the same models. `whole` names those of `merge`."""
+    """Return the merged scores of every model. All `looks` have the same models. `whole`: see `merge`."""
     if len(looks) == 1:
         return dict(looks[0])
     return {name: merge([look[name] for look in looks], renditions, whole=name in whole) for name in looks[0]}
@@ -43,7 +43,7 @@ def _is_whole(rendition: Rendition) -> bool:
 
 
 def _placed(region: Region, rendition: Rendition) -> Region:
-    """Return a box within a rendition as a box of the whole picture."""
+    """Return a region of a rendition in coordinates of the whole picture."""
     width, height = rendition.right - rendition.left, rendition.bottom - rendition.top
     return replace(
         region,

@@ -1,4 +1,4 @@
-"""Input of models: the picture, its resized form, and the description of what a network takes."""
+"""Input of models: the picture, its resized form, and the description of a network's input."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Floats = NDArray[np.float32]
 
 
 class Fit(StrEnum):
-    """How a picture of any shape becomes the shape that a network wants."""
+    """Rule to resize a picture of any shape to the input of a network."""
 
     STRETCH = "stretch"
-    """Both sides to `resize_height` × `resize_width`, shape ignored, then the centre `height` × `width`."""
+    """Resize to `resize_height` × `resize_width`, ignoring the aspect ratio; crop the centre `height` × `width`."""
     ASPECT = "aspect"
-    """Long side to `width` (= `height`), both sides rounded to whole multiples of `multiple`. Shapes then differ."""
+    """Resize the long side to `width` (= `height`); round both sides to multiples of `multiple`. Shapes differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """What preprocessing a network needs. `version` names it all: it is part of every score's cache key.
+    """Preprocessing of a network. `version` identifies it and is part of every score's cache key.
 
     `mean` and `scale` are in the order of the network's channels: value = (pixel - mean) * scale. They are applied
-    inside `infer`, so that networks which differ in normalisation alone share one resized picture.
+    inside `infer`, so that networks that differ only in normalisation share one resized picture.
     """
 
     height: int
@@ -44,7 +44,7 @@ class ImageInput:
 
     @property
     def geometry(self) -> tuple[str, int, int, int, int, int, bool]:
-        """Two specs of equal geometry are served by one prepared picture."""
+        """Fields that determine the resized picture. Specs of equal geometry share one prepared picture."""
         return (
             self.fit.value,
             self.height,
@@ -56,7 +56,7 @@ class ImageInput:
         )
 
     def smallest_side_pixels(self) -> int:
-        """A decoder may shrink a picture as long as its short side stays at least this (and never enlarges)."""
+        """Lower bound of the short side for reduction while decoding. A decoder never enlarges."""
         wanted = max(self.height, self.width, self.resize_height, self.resize_width)
         # Statistics are measured at viewing scale (statistics.VIEW_SIDE_PIXELS).
         return max(wanted, 512) if self.statistics else wanted
@@ -64,7 +64,7 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One decoded picture: upright (EXIF applied), RGB, alpha flattened; `source_*` is its size before reduction."""
+    """One decoded picture: upright (EXIF applied), RGB, alpha flattened. `source_*`: its size before reduction."""
 
     rgb: Pixels
     source_width: int
@@ -73,7 +73,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """What one picture gives to the networks of one geometry: resized RGB pixels and, where asked for, statistics."""
+    """Prepared input for the networks of one geometry: resized RGB pixels and, if required, statistics."""
 
     pixels: Pixels
     statistics: Floats | None

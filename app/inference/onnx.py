@@ -1,4 +1,4 @@
-"""ONNX Runtime: the fast CPU path. The only file that names onnxruntime."""
+"""ONNX Runtime: the fast runtime on CPUs. The only module that imports onnxruntime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OnnxNetwork:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.inter_op_num_threads = 1
-        # Spinning threads would burn the cores that decoding and the event loop need.
+        # Spinning threads would occupy the cores that decoding and the event loop need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
@@ -43,16 +43,16 @@ class OnnxNetwork:
 
     @property
     def manifest(self) -> ModelManifest:
-        """The model's own description."""
+        """Manifest of the model."""
         return self._manifest
 
     @property
     def runtime(self) -> str:
-        """Which tolerance of the golden set applies."""
+        """Name of the runtime, which selects the tolerance of the golden set."""
         return "onnx"
 
     def infer(self, batch: Sequence[ModelInput]) -> ModelOutput:
-        """Score prepared pictures; pictures of several shapes are run shape by shape."""
+        """Score prepared pictures. Pictures of different shapes run in separate batches."""
         return infer_by_shape(self._manifest, self._spec, self._run, self._postprocess, batch)
 
     def _run(self, values: Floats) -> dict[str, Floats]:
@@ -62,7 +62,7 @@ class OnnxNetwork:
 
 
 def load_onnx(manifest: ModelManifest, threads: int) -> OnnxNetwork:
-    """Load a network or cascade; raises ManifestError."""
+    """Load a network or cascade. Raises ManifestError."""
     if manifest.input is None:
         raise ManifestError(f"{manifest.folder / 'model.yaml'}: input: is missing")
     return OnnxNetwork(manifest, manifest.input, artefact_path(manifest), threads)

@@ -1,4 +1,4 @@
-"""What every runtime does around its own call: normalise, group by shape, put rows back in order, name the outputs."""
+"""Common steps of all runtimes around a call: normalise, group by shape, restore the order, name the outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.inference.runtime import ModelOutput
 from schemas.records import Region
 
 Postprocess = Callable[[Floats, ModelManifest], tuple[float, tuple[Region, ...]]]
-"""From one picture's output map to its score and where: what a manifest's `postprocess` names."""
+"""Function that turns one picture's output map into a score and regions; a manifest's `postprocess` names it."""
 
 
 def infer_by_shape(
@@ -25,7 +25,7 @@ def infer_by_shape(
     postprocess: Postprocess | None,
     batch: Sequence[ModelInput],
 ) -> ModelOutput:
-    """Run a batch whose pictures may differ in shape, and put the results back into the batch's order."""
+    """Run a batch whose pictures may differ in shape. Return the results in the order of the batch."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, model_input in enumerate(batch):
         groups.setdefault(model_input.pixels.shape, []).append(index)
@@ -49,18 +49,18 @@ def infer_by_shape(
 
 
 def pick_scores(values: Floats, manifest: ModelManifest) -> Floats:
-    """The columns of the manifest's labels: `first_score` skips columns that are no label (open_nsfw's "safe")."""
+    """Return the columns of the manifest's labels. `first_score` skips other columns (open_nsfw's "safe")."""
     first = int(manifest.options.get("first_score", 0))
     return values.reshape(-1)[first : first + len(manifest.labels)]
 
 
 def with_statistics(embedding: Floats, model_input: ModelInput) -> Floats:
-    """The embedding that is kept: the network's own values, then the picture's statistics."""
+    """Return the embedding to store: the network's values, then the picture's statistics."""
     return embedding if model_input.statistics is None else np.concatenate([embedding, model_input.statistics])
 
 
 def find_postprocess(manifest: ModelManifest) -> Postprocess | None:
-    """What the manifest's `postprocess` names; raises ManifestError where nobody knows it."""
+    """Return the function that the manifest's `postprocess` names, if any. Raises ManifestError for an unknown name."""
     match manifest.postprocess:
         case "":
             return None

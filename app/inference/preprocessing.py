@@ -1,4 +1,4 @@
-"""From a decoded picture to what a network takes: one pure function that training and serving share exactly."""
+"""Preprocessing of a decoded picture for a network: pure functions that training and serving share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from app.inference.statistics import picture_statistics
 
 
 def prepare(picture: Picture, spec: ImageInput) -> ModelInput:
-    """Resize and crop a picture as `spec.geometry` says, and compute its statistics where the spec asks for them.
+    """Resize and crop a picture by `spec.geometry`, and compute its statistics if the spec requires them.
 
-    Pure; releases the GIL in its expensive parts; a few milliseconds. Pixels stay RGB uint8: colour order and
-    normalisation are applied by `normalise` when the batch is built.
+    Pure. Takes a few milliseconds and releases the GIL in its expensive parts. Pixels stay RGB uint8: `normalise`
+    applies colour order and normalisation when the batch is built.
     """
     image = Image.fromarray(picture.rgb)
     match spec.fit:
@@ -41,7 +41,7 @@ def _aspect_size(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
 
 
 def normalise(pixels: Sequence[Pixels], spec: ImageInput) -> Floats:
-    """Stack equal-shaped pixels into the float32 batch of the network: colour order, mean, scale and layout applied."""
+    """Stack pixels of equal shape into the float32 batch of a network. Applies colour order, mean, scale and layout."""
     batch = np.stack(pixels)
     if spec.colour_order == "bgr":
         batch = batch[..., ::-1]

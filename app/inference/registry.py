@@ -1,4 +1,4 @@
-"""All active models, loaded, checked against their golden sets, in the order in which they may run."""
+"""Registry of the active models: loaded, checked against their golden sets, in dependency order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MANIFEST: Final = "model.yaml"
 
 @dataclass(frozen=True, slots=True)
 class InferenceOptions:
-    """How models run on this machine, as the settings' `inference` says.
+    """Options of inference on this machine, from the settings `inference`.
 
-    `runtime` is `onnx`, `tensorflow` or `auto` (TensorFlow on a GPU, else ONNX Runtime) for networks that exist in
-    both; `device` is `auto`, `cpu` or `gpu`; `gpu_index` is this worker's own GPU; `threads` bounds one inference (0:
-    the number of cores). `golden_check` is off only in tools that make golden sets.
+    `runtime`: `onnx`, `tensorflow` or `auto` (TensorFlow on a GPU, else ONNX Runtime), for networks that exist in both.
+    `device`: `auto`, `cpu` or `gpu`. `gpu_index`: the GPU of this worker. `threads`: bound of one inference (0: the
+    number of cores). `golden_check`: off only in tools that make golden sets.
     """
 
     runtime: str = "auto"
@@ -33,7 +33,7 @@ class InferenceOptions:
 
 
 def find_manifests(models_dir: Path) -> tuple[ModelManifest, ...]:
-    """Every `<name>/<version>/model.yaml` under the folder, ordered by name and version; raises ManifestError."""
+    """Return every `<name>/<version>/model.yaml` in the folder, ordered by name and version. Raises ManifestError."""
     if not models_dir.is_dir():
         raise ManifestError(f"{models_dir}: the models folder does not exist")
     manifests = [read_manifest(path) for path in models_dir.glob(f"*/*/{MANIFEST}")]
@@ -41,7 +41,7 @@ def find_manifests(models_dir: Path) -> tuple[ModelManifest, ...]:
 
 
 def folders_without_manifest(models_dir: Path) -> tuple[Path, ...]:
-    """Return folders that lie where models do and are none: half copied, or one folder too high or too deep."""
+    """Return folders among the models without a manifest: partly copied, or one level too high or too deep."""
     folders = []
     for name in sorted(_folders(models_dir)):
         versions = sorted(_folders(name))
@@ -57,18 +57,17 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Orders versions as numbers: 1.10 after 1.9."""
+    """Return a sort key that orders versions as numbers: 1.10 after 1.9."""
     return tuple(int(part) for part in version.split("."))
 
 
 def choose_active(
     manifests: tuple[ModelManifest, ...], active: Mapping[str, str] | None, disabled: tuple[str, ...] = ()
 ) -> tuple[ModelManifest, ...]:
-    """The manifests to run: for each name the version that `active` gives, else the highest; in dependency order.
+    """Return the manifests to run, in dependency order: for each name the version in `active`, else the highest.
 
-    A disabled model takes those along that depend on it.
-
-    Raises ManifestError where an active model has no folder, a dependency is absent or circular, or shapes do not fit.
+    Models that depend on a disabled model are disabled too. Raises ManifestError if an active model has no folder, a
+    dependency is absent or circular, or shapes do not match.
     """
     wanted = dict(active or {})
     chosen: dict[str, ModelManifest] = {}
@@ -123,9 +122,9 @@ def _check_dependency(manifest: ModelManifest, done: Mapping[str, ModelManifest]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Registry:
-    """The models of this process. Immutable: a new activation loads a new registry.
+    """Models of this process. Immutable: a new activation loads a new registry.
 
-    `device` says where networks run, for the log and the report: "CPU" or the GPU's name.
+    `device`: the device of the networks, for the log and the report: "CPU" or the GPU's name.
     """
 
     models: Mapping[str, LoadedNetwork | LoadedHead]
@@ -133,33 +132,33 @@ class Registry:
     device: str
 
     def networks(self) -> tuple[LoadedNetwork, ...]:
-        """Networks on pixels, each runs on every picture."""
+        """Return the networks on pixels, which run on every picture."""
         return tuple(self.network(m.name) for m in self.manifests if m.kind is Kind.NETWORK)
 
     def cascades(self) -> tuple[LoadedNetwork, ...]:
-        """Networks on pixels that run where their `run_if` holds; after all networks and heads, in dependency order."""
+        """Return the networks on pixels that run if their `run_if` holds, in dependency order."""
         return tuple(self.network(m.name) for m in self.manifests if m.kind is Kind.CASCADE)
 
     def heads_of(self, network: str) -> tuple[LoadedHead, ...]:
-        """Heads on one network's embedding."""
+        """Return the heads on one network's embedding."""
         return tuple(self.head(m.name) for m in self.manifests if m.embedding_of == network)
 
     def network(self, name: str) -> LoadedNetwork:
-        """One network or cascade by name; KeyError where it is not active."""
+        """Return an active network or cascade by name. Raises KeyError."""
         model: LoadedNetwork = self.models[name]  # type: ignore[assignment]  # the manifest's kind decides the protocol
         return model
 
     def head(self, name: str) -> LoadedHead:
-        """One head by name; KeyError where it is not active."""
+        """Return an active head by name. Raises KeyError."""
         model: LoadedHead = self.models[name]  # type: ignore[assignment]  # the manifest's kind decides the protocol
         return model
 
     def manifest(self, name: str) -> ModelManifest:
-        """The manifest of an active model; KeyError where it is not active."""
+        """Return the manifest of an active model. Raises KeyError."""
         return self.models[name].manifest
 
     def preprocessing_version(self, name: str) -> str:
-        """What a score's cache key holds: a network's own, or for a head that of the network it looks at."""
+        """Return the preprocessing version of a score's cache key: a network's own; for a head, its network's."""
         manifest = self.manifest(name)
         return (
             self.preprocessing_version(manifest.embedding_of)

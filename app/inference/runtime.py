@@ -1,7 +1,7 @@
-"""The small interface between the engine and the models: what goes in, what comes out, who may block.
+"""Interface between the engine and the models: inputs, outputs, and the calls that may block.
 
-The engine decodes a picture once, calls `preprocessing.prepare` once per distinct `ImageInput.geometry`, collects
-`ModelInput`s into micro-batches and calls `infer` on an executor thread. Nothing here knows a file or a queue.
+The engine decodes a picture once, calls `preprocessing.prepare` once for each distinct `ImageInput.geometry`, collects
+`ModelInput`s into micro-batches and calls `infer` on an executor thread. This module knows no files or queues.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from schemas.records import Region
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelOutput:
-    """What a model says of a batch, row i for input i: scores [n, labels] in the order of the manifest's labels.
+    """Output of a model for a batch, row i for input i: scores [n, labels] in the order of the manifest's labels.
 
-    `embeddings` come from a network that declares an embedding, `regions` from one that says where. Neither is ever of
-    another length than the batch.
+    `embeddings` are present if the network declares an embedding, `regions` if it locates its label. Both have the
+    length of the batch.
     """
 
     scores: Floats
@@ -33,7 +33,7 @@ class LoadedNetwork(Protocol):
     """A network or a cascade on pixels, ready to run.
 
     `infer` blocks for the whole batch (call it on an executor thread), accepts 1 to `manifest.batch.max_batch` inputs,
-    may be called from one thread at a time, keeps the order, and raises only Fatal: what decoded never fails here.
+    may be called from one thread at a time, keeps the order, and raises only Fatal: no decoded picture makes it fail.
     """
 
     @property
@@ -43,7 +43,7 @@ class LoadedNetwork(Protocol):
 
     @property
     def runtime(self) -> str:
-        """`onnx`, `keras` or `saved_model`: what really runs it, which may be the twin of what the manifest names."""
+        """Runtime in use: `onnx`, `keras` or `saved_model`. It may be that of the twin."""
         ...
 
     def infer(self, batch: Sequence[ModelInput]) -> ModelOutput:
@@ -52,9 +52,10 @@ class LoadedNetwork(Protocol):
 
 
 class LoadedHead(Protocol):
-    """A head, ready to run on the embeddings of `manifest.embedding_of`: fresh or stored ones, the scores are equal.
+    """A head, ready to run on embeddings of `manifest.embedding_of`. Fresh and stored embeddings give equal scores.
 
-    `infer` blocks (well under a millisecond a row), takes any number of rows, may be called from one thread at a time.
+    `infer` blocks (well below a millisecond a row), accepts any number of rows, and may be called from one thread at a
+    time.
     """
 
     @property
@@ -64,9 +65,9 @@ class LoadedHead(Protocol):
 
     @property
     def runtime(self) -> str:
-        """`keras` or `onnx`."""
+        """Runtime in use: `keras` or `onnx`."""
         ...
 
     def infer(self, embeddings: Sequence[QuantisedEmbedding]) -> ModelOutput:
-        """Score embeddings, which may come from a network's output or from a store."""
+        """Score embeddings, fresh or stored."""
         ...

@@ -1,10 +1,10 @@
-"""What downscaling to a network's input removes and quality needs: sharpness, noise, JPEG blocks, light, size.
+"""Quality statistics that downscaling to a network's input would remove: sharpness, noise, JPEG blocks, light, size.
 
-The statistics are appended to the backbone's embedding, so that a quality head can judge a stored embedding too. Their
-names and ranges are fixed and part of the preprocessing version: a change here is a new version of the backbone.
+They are appended to the backbone's embedding, so that a quality head works on stored embeddings too. Their names and
+ranges are part of the preprocessing version: a change requires a new version of the backbone.
 
-They are measured at viewing scale: a picture whose short side has two or more times `VIEW_SIDE_PIXELS` is first reduced
-by a whole factor, because noise and blur that nobody sees at the size of a shop page are not a fault of the picture.
+They are measured at viewing scale: a picture whose short side has at least twice `VIEW_SIDE_PIXELS` is first reduced by
+an integer factor, because noise and blur that are invisible at the size of a shop page are not a fault.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from app.inference.model_input import Floats, Picture
 
 VIEW_SIDE_PIXELS = 512
 _WINDOW_PIXELS = 448
-"""At most this much of each side at viewing scale, about the centre, is measured: bounds the cost."""
+"""Largest measured part of each side at viewing scale, around the centre. Bounds the cost."""
 _BLOCK = 16
 _PEAK = 2.0
-"""Statistics lie in -2 … 2, about the largest value of the backbone's part, so that both share one int8 scale well."""
+"""Range of the statistics, -2 … 2: close to the largest value of the backbone's part, so both fit one int8 scale."""
 
-# name, the raw value that maps to -2, the raw value that maps to +2; outside is clipped
+# Name, raw value that maps to -2, raw value that maps to +2. Values outside are clipped.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("source_side_log2", 5.0, 12.0),
     ("light_p01", 0.0, 255.0),
@@ -63,7 +63,7 @@ Plane = NDArray[np.int16]
 
 
 def picture_statistics(picture: Picture) -> Floats:
-    """The statistics of one picture in the order of STATISTICS. Pure; 2 to 4 ms."""
+    """Return the statistics of one picture in the order of STATISTICS. Pure. Takes 2 to 4 ms."""
     light, blue, red = _planes(picture)
     edges = _block_means(np.abs(_laplacian(light)))
     noise = _block_means(np.abs(_noise_mask(light)))
@@ -127,7 +127,7 @@ def _planes(picture: Picture) -> tuple[Plane, Plane, Plane]:
         scale = 4 * _BLOCK / min(image.size)
         image = image.resize((round(image.width * scale) + 1, round(image.height * scale) + 1))
     light, blue, red = image.convert("YCbCr").split()
-    # Colour at every second pixel: JPEG keeps no more of it.
+    # Colour at every second pixel, which is the resolution that JPEG stores.
     return _plane(light), _plane(blue)[::2, ::2], _plane(red)[::2, ::2]
 
 
@@ -142,7 +142,7 @@ def _laplacian(plane: Plane) -> Plane:
 
 
 def _noise_mask(plane: Plane) -> Plane:
-    # Immerkær's mask: blind to edges of constant slope, so what is left in flat blocks is noise.
+    # Immerkær's mask: it removes edges of constant slope, so the remainder in flat blocks is noise.
     rows = plane[:-2] - 2 * plane[1:-1] + plane[2:]
     result: Plane = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
     return result
@@ -157,14 +157,14 @@ def _block_means(plane: Plane) -> Floats:
 
 
 def _steps(plane: Plane, distance: int) -> tuple[float, float]:
-    # Every second line suffices for a mean.
+    # Every second line is sufficient for a mean.
     across = np.abs(plane[::2, distance:] - plane[::2, :-distance])
     down = np.abs(plane[distance:, ::2] - plane[:-distance, ::2])
     return float(across.sum(dtype=np.int64)) / across.size, float(down.sum(dtype=np.int64)) / down.size
 
 
 def _block_edges(profile: NDArray[np.floating]) -> float:
-    # The step at the strongest of the eight phases against the others: JPEG's grid, whatever crop or turn moved it.
+    # The strongest of the eight phases compared with the others: JPEG's grid, at any offset after a crop or rotation.
     phases = np.array([profile[phase::8].mean() for phase in range(8)])
     strongest = int(phases.argmax())
     others = float(np.median(np.delete(phases, strongest)))

@@ -1,4 +1,4 @@
-"""TensorFlow: Keras heads, and the backbone's twin for GPUs. The only file of this package that names tensorflow."""
+"""TensorFlow: Keras heads, and the backbone's twin for GPUs. The only module of the package that imports tensorflow."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What TensorFlow's C++ side says while it loads, whatever its log level: nothing that an operator could act on.
+# Lines that TensorFlow's C++ code prints while it loads, at every log level. They are useless to an operator.
 _CHATTER = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog|I0000 .*(oneDNN|cpu_feature_guard)|To enable the following"
 )
 
 
 def load_tensorflow() -> Any:
-    """Import TensorFlow (seconds, the first time) and return it, without its start-up chatter on stderr."""
+    """Import TensorFlow (takes seconds at the first call) and return it. Suppresses its start-up messages on stderr."""
     if "tensorflow" not in sys.modules:
         with _chatter_dropped():
             return importlib.import_module("tensorflow")
@@ -43,7 +43,7 @@ def load_tensorflow() -> Any:
 
 @contextlib.contextmanager
 def _chatter_dropped() -> Iterator[None]:
-    """Hold stderr back and pass on, at the end, all of it that is not chatter. Held on the level of the C library."""
+    """Redirect stderr at the level of the C library. At the end, forward all lines that are not in _CHATTER."""
     sys.stderr.flush()
     real = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -61,16 +61,16 @@ def _chatter_dropped() -> Iterator[None]:
 
 
 def gpu_present() -> bool:
-    """Whether TensorFlow sees a GPU. Imports TensorFlow: seconds."""
+    """Return whether TensorFlow sees a GPU. Imports TensorFlow, which takes seconds."""
     tf = load_tensorflow()
 
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def claim_gpu(index: int) -> str:
-    """Make this process see one GPU alone, growing its memory as needed; returns the GPU's name.
+    """Restrict this process to one GPU, whose memory grows as needed. Return the GPU's name.
 
-    Must run before any TensorFlow computation. Raises ManifestError where that GPU does not exist.
+    Call before any TensorFlow computation. Raises ManifestError if the GPU does not exist.
     """
     tf = load_tensorflow()
 
@@ -86,14 +86,14 @@ def claim_gpu(index: int) -> str:
 
 
 def bound_threads(threads: int) -> None:
-    """Bound TensorFlow's own thread pools; without effect once TensorFlow has computed something."""
+    """Limit TensorFlow's thread pools. Has no effect after the first TensorFlow computation."""
     tf = load_tensorflow()
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads or os.cpu_count() or 1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
-        log.debug("TensorFlow is already running; its threads stay as they are")
+        log.debug("TensorFlow is already running; its thread pools are not changed")
 
 
 class KerasHead:
@@ -114,7 +114,7 @@ class KerasHead:
         self._call: Callable[[Floats], Any] = tf.function(
             lambda rows: model(rows, training=False), input_signature=signature
         )
-        # Traced here, so that the first batch does not wait for it.
+        # Traced now, so that the first batch does not wait for it.
         self._call(np.zeros((1, manifest.embedding_dimensions), dtype=np.float32))
 
     @property
@@ -167,7 +167,7 @@ class TensorflowNetwork:
 
 
 def load_head(manifest: ModelManifest, threads: int) -> KerasHead:
-    """Load a Keras head; raises ManifestError."""
+    """Load a Keras head. Raises ManifestError."""
     if manifest.runtime is not Runtime.KERAS:
         raise ManifestError(f"{manifest.folder / 'model.yaml'}: runtime: a head runs on keras, not {manifest.runtime}")
     bound_threads(threads)
@@ -175,7 +175,7 @@ def load_head(manifest: ModelManifest, threads: int) -> KerasHead:
 
 
 def load_network(manifest: ModelManifest, *, mixed_precision: bool) -> TensorflowNetwork:
-    """Load a Keras model, a SavedModel, or the TensorFlow twin of an ONNX network; raises ManifestError."""
+    """Load a Keras model, a SavedModel, or the TensorFlow twin of an ONNX network. Raises ManifestError."""
     tf = load_tensorflow()
 
     from app.inference.backbone import read_branch
@@ -200,7 +200,7 @@ def load_network(manifest: ModelManifest, *, mixed_precision: bool) -> Tensorflo
             call = tf.function(lambda values: loaded(values, training=False), reduce_retracing=True)
             return TensorflowNetwork(manifest, manifest.input, call, manifest.runtime.value)
         case Runtime.SAVED_MODEL:
-            # The digest is of the graph; the variables beside it are checked by the golden set.
+            # The digest covers the graph; the golden set checks the variables beside it.
             saved = tf.saved_model.load(str(artefact_path(manifest).parent))
             serve = saved.signatures["serving_default"]
             name = next(iter(serve.structured_input_signature[1]))
@@ -214,7 +214,7 @@ def _load_keras(manifest: ModelManifest, path: Path) -> Any:
     import keras
 
     try:
-        # safe_mode: no lambda, no pickled code in an artefact.
+        # safe_mode refuses lambdas and pickled code in an artefact.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ManifestError(f"{manifest.folder}: Keras cannot load {path.name}: {error}") from error
@@ -223,7 +223,7 @@ def _load_keras(manifest: ModelManifest, path: Path) -> Any:
 def build_twin(path: Path, branch: Weights, *, mixed_precision: bool = False) -> Any:
     """Build the Keras graph of the backbone from its ONNX weights, with branch and embedding; channels last.
 
-    Outputs are float32 also in mixed precision. Raises ManifestError on an ONNX operator that it does not know.
+    Outputs are float32 even in mixed precision. Raises ManifestError for an unknown ONNX operator.
     """
     load_tensorflow()
     import keras
@@ -239,10 +239,10 @@ def build_twin(path: Path, branch: Weights, *, mixed_precision: bool = False) ->
 
 
 def keras_values(graph: Any, given: Mapping[str, Any], policy: str) -> dict[str, Any]:
-    """Rebuild an ONNX graph as Keras layers on the `given` tensors (by ONNX name); returns every tensor by name.
+    """Rebuild an ONNX graph as Keras layers on the `given` tensors (by ONNX name). Return all tensors by name.
 
-    Nodes before the given tensors are left out. A convolution's layer has the node's name, with `-` for `/`. Channels
-    last. Raises ManifestError on an operator that it does not know.
+    Nodes before the given tensors are omitted. A convolution's layer has the node's name, with `-` for `/`. Channels
+    last. Raises ManifestError for an unknown operator.
     """
     import keras
     import onnx
@@ -266,7 +266,7 @@ def _layer(
 ) -> Any:
     match op:
         case "Transpose":
-            return inputs[0]  # the twin stays channels last
+            return inputs[0]  # the twin uses channels last
         case "Conv":
             return _convolution(layers, name, attributes, inputs[0], constants, policy)
         case "Relu":
@@ -274,7 +274,7 @@ def _layer(
         case "Clip":
             low, high = (float(bound) for bound in constants)
             if low != 0.0:
-                raise ManifestError(f"the TensorFlow twin knows Clip from 0 alone, not from {low:g}")
+                raise ManifestError(f"the TensorFlow twin supports Clip only from 0, not from {low:g}")
             return layers.ReLU(max_value=high, dtype=policy)(inputs[0])
         case "Slice":
             starts, ends, _ = constants
@@ -285,7 +285,7 @@ def _layer(
         case "Add":
             return layers.Add(dtype=policy)(inputs)
         case "MaxPool":
-            # Padding with zeros equals padding with -inf here: the values come out of a ReLU.
+            # Padding with zeros equals padding with -inf here, because the values are the output of a ReLU.
             padded = _padded(layers, inputs[0], attributes, policy)
             return layers.MaxPooling2D(attributes["kernel_shape"], strides=attributes["strides"], dtype=policy)(padded)
         case "AveragePool" | "GlobalAveragePool":
@@ -293,7 +293,7 @@ def _layer(
         case "GlobalMaxPool":
             return layers.GlobalMaxPooling2D(dtype="float32")(inputs[0])
         case "Reshape" | "Flatten":
-            return inputs[0]  # pooling already dropped the spatial axes
+            return inputs[0]  # pooling has already removed the spatial axes
         case "Sqrt":
             import keras
 
@@ -308,7 +308,7 @@ def _layer(
         case "Softmax":
             return layers.Softmax(dtype="float32")(inputs[0])
         case _:
-            raise ManifestError(f"the TensorFlow twin does not know the ONNX operator {op}")
+            raise ManifestError(f"the TensorFlow twin does not support the ONNX operator {op}")
 
 
 def _convolution(

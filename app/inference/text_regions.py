@@ -1,7 +1,7 @@
-"""Where text lies: PP-OCR's probability map to thin regions and one score. The only file that names cv2.
+"""Text regions: converts PP-OCR's probability map into thin regions and one score. The only module that imports cv2.
 
-The detector marks a whole object where a picture holds no text; laid-over text is thin. So only components whose short
-side is under a share of the picture's side count; the best one by confidence, length and size is the score.
+In a picture without text the detector marks whole objects, while overlaid text is thin. So only components whose short
+side is below a fraction of the picture's side count. The score is that of the best one by confidence, length and size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_REGIONS = 32
 
 
 def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[Region, ...]]:
-    """Score and regions of one probability map [1, h, w]; regions are fractions of the picture, best first. Pure."""
+    """Return score and regions of one probability map [1, h, w]. Regions: fractions of the picture, best first."""
     height, width = int(output.shape[-2]), int(output.shape[-1])
     probabilities = output.reshape(height, width)
     options = manifest.options
@@ -39,7 +39,7 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
         short, long = sides(inside)
         if short > thin_limit:
             continue
-        # The map shrinks text by design (DB kernels), so the box is widened by what the detector's authors unclip.
+        # The map shrinks text by design (DB kernels), so the box is widened by the factor of the detector's authors.
         grow = options["unclip"] * area / (2 * (box_width + box_height))
         region = Region(
             left=max(0.0, (left - grow) / width),
@@ -57,7 +57,7 @@ def text_regions(output: Floats, manifest: ModelManifest) -> tuple[float, tuple[
 
 
 def sides(inside: NDArray[np.bool_]) -> tuple[float, float]:
-    """Short and long side in pixels of the smallest rectangle, however turned, around a component."""
+    """Return short and long side in pixels of the smallest rectangle, at any rotation, around a component."""
     points = cv2.findNonZero(inside.astype(np.uint8))
     rectangle: Any = cv2.minAreaRect(points)
     return float(min(rectangle[1])) + 1.0, float(max(rectangle[1])) + 1.0

@@ -1,8 +1,8 @@
-"""BMP: run-length codes, bit fields and short palettes by our own reader, the rest by Skia.
+"""BMP: run-length codes, bit fields and short palettes by a reader in this module, all other files by Skia.
 
-Skia leaves pixels that a run-length code skips transparent, where Chromium shows them black. It knows neither RLE24,
-nor alpha in bit fields of 32 bits, nor palettes shorter than the header says. The header's reader checked all
-sizes before.
+Skia leaves pixels transparent that a run-length code skips; Chromium shows them black. Skia does not support RLE24,
+alpha in bit fields of 32 bits, or palettes shorter than the header says. The header reader has already checked all
+sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.inference.model_input import Pixels
 
 _CORE_BYTES: Final = 12
 _INFO_BYTES: Final = 40
-# Headers from this size on hold a mask of alpha; that of 52 bytes ends behind the mask of blue.
+# Headers of at least this size contain a mask for alpha; the header of 52 bytes ends after the mask for blue.
 _ALPHA_MASK_BYTES: Final = 56
 # OS/2 2.x headers have 16 to 64 bytes; 40, 52 and 56 are those of Windows.
 _WINDOWS: Final = frozenset({40, 52, 56, 108, 124})
@@ -44,7 +44,7 @@ class BmpHeader:
 
 
 def decode_bmp(content: bytes, smallest_side: int) -> Raster:
-    """Return the picture in sRGB. Raises SkiaRefusal, or what reading malformed bytes raises."""
+    """Return the picture in sRGB. Raises SkiaRefusal or MALFORMED."""
     header = read_header(content)
     windows = header.size in _WINDOWS
     if header.compression in (_RLE8, _RLE4) or (header.compression == _RLE24_OS2 and not windows):
@@ -77,7 +77,7 @@ def read_header(content: bytes) -> BmpHeader:
 
 
 def _palette(content: bytes, header: BmpHeader) -> Pixels:
-    """Return 256 colours; those that the file does not have are black."""
+    """Return 256 colours; colours missing in the file are black."""
     entry = 3 if header.size == _CORE_BYTES else 4
     start = _FILE_HEADER_BYTES + header.size
     count = min(header.colours or 1 << header.bits, 256)
@@ -91,7 +91,7 @@ def _palette(content: bytes, header: BmpHeader) -> Pixels:
 
 
 def _indexed(content: bytes, header: BmpHeader) -> tuple[Pixels, bool]:
-    """Return pixels of 1 to 8 bits, looked up."""
+    """Return the colours of pixels with 1 to 8 bits."""
     if header.bits not in (1, 2, 4, 8):
         raise ValueError(f"{header.bits} bits a pixel")
     rows, truncated = read_rows(content, header, (header.width * header.bits + 31) // 32 * 4)
@@ -102,7 +102,7 @@ def _indexed(content: bytes, header: BmpHeader) -> tuple[Pixels, bool]:
 
 
 def read_rows(content: bytes, header: BmpHeader, row_bytes: int) -> tuple[Pixels, bool]:
-    """Return the bytes of all rows, the top one first, and whether the file has fewer; missing ones are zero."""
+    """Return the bytes of all rows, the top row first, and whether some are missing in the file; those are zero."""
     wanted = row_bytes * header.height
     there = max(0, min(wanted, len(content) - header.pixels_at))
     if there < wanted:
@@ -115,7 +115,7 @@ def read_rows(content: bytes, header: BmpHeader, row_bytes: int) -> tuple[Pixels
 
 
 def _bit_fields(content: bytes, header: BmpHeader) -> tuple[Pixels, bool] | None:
-    """Return premultiplied RGBA; None where there is no alpha field, which Skia reads faster."""
+    """Return premultiplied RGBA, or None if there is no alpha field: Skia reads such files faster."""
     if header.size < _ALPHA_MASK_BYTES and (header.size != _INFO_BYTES or header.compression == _BIT_FIELDS):
         return None
     masks = struct.unpack_from("<4I", content, _FILE_HEADER_BYTES + _INFO_BYTES)
@@ -127,7 +127,7 @@ def _bit_fields(content: bytes, header: BmpHeader) -> tuple[Pixels, bool] | None
     rgba = np.empty((header.height, header.width, 4), np.uint8)
     for channel, mask in enumerate(masks):
         rgba[..., channel] = _field(values, mask)
-    # Files whose alpha is zero throughout come from programs that do not know alpha.
+    # Files with zero alpha everywhere come from programs that do not support alpha.
     if not rgba[..., 3].any():
         rgba[..., 3] = 255
     return np.asarray(picture(rgba, "RGBA").convert("RGBa"), dtype=np.uint8), truncated
@@ -198,7 +198,7 @@ def _literal(raw: Pixels, count: int, palette: Pixels, deep: bool, half: bool) -
 
 
 def _managed(content: bytes, header: BmpHeader, pixels: Pixels) -> Pixels:
-    """Return the pixels by the profile that a header of 124 bytes embeds."""
+    """Return the pixels in sRGB, converted from the profile in a header of 124 bytes."""
     if header.size < 124 or content[70:74] != _EMBEDDED:
         return pixels
     start, size = struct.unpack_from("<II", content, 126)

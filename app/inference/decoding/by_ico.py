@@ -1,7 +1,7 @@
-"""ICO and CUR: the entry that Chromium shows, by Skia; bitmaps of 32 bits whose alpha says nothing by our own reader.
+"""ICO and CUR: decodes the entry that Chromium shows, by Skia; 32-bit bitmaps without alpha by a reader of its own.
 
-Skia takes the first of several entries of one size, and refuses those that leave the file, where Chromium shows what is
-there. So one entry is handed over by itself, and zeros take the place of what a bitmap lacks.
+Skia takes the first of several entries of one size, and refuses entries that exceed the file, of which Chromium shows
+the existing part. So Skia gets a file with a single entry, in which zeros replace missing bytes of a bitmap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.inference.decoding.by_skia import Raster, SkiaRefusal, still
 from app.inference.decoding.pixels import reduced, straight
 from app.inference.model_input import Pixels
 
-# The largest entry that icons have: 256 x 256 pixels of 32 bits, with its mask and header.
+# More than the largest entry of an icon: 256 x 256 pixels of 32 bits, with mask and header.
 _MAX_MISSING_BYTES: Final = 512 * 1024
 _FILE_HEADER_BYTES: Final = 14
 _LARGEST_HEADER_BYTES: Final = 124
@@ -28,10 +28,10 @@ _ENTRY_AT: Final = 22
 
 
 def decode_icon(content: bytes, smallest_side: int) -> Raster:
-    """Return the entry that Chromium shows. Raises SkiaRefusal, or what reading malformed bytes raises."""
+    """Return the entry that Chromium shows. Raises SkiaRefusal or MALFORMED."""
     entry = shown_entry(content)
     if entry.is_png:
-        # How long the directory says a PNG is does not count.
+        # The size of a PNG in the directory is ignored.
         return decode_still(content[entry.offset :], smallest_side)
     header = read_header(bytes(_FILE_HEADER_BYTES) + content[entry.offset : entry.offset + _LARGEST_HEADER_BYTES])
     pixels_at, mask_at, end = _spans(entry, header)
@@ -39,7 +39,7 @@ def decode_icon(content: bytes, smallest_side: int) -> Raster:
     if end - there > _MAX_MISSING_BYTES:
         raise SkiaRefusal("most of the entry is missing")
     truncated = there < mask_at
-    # One copy of the entry, behind a directory of its own.
+    # One copy of the entry, after a directory with this entry only.
     size = (min(header.width, 256) % 256, min(header.height // 2, 256) % 256)
     directory = struct.pack("<HHHBBBBHHII", 0, 1, 1, *size, 0, 0, 1, header.bits, end, _ENTRY_AT)
     icon = b"".join((directory, memoryview(content)[entry.offset : entry.offset + there], bytes(end - there)))
@@ -52,9 +52,9 @@ def decode_icon(content: bytes, smallest_side: int) -> Raster:
 
 
 def _spans(entry: IconEntry, header: BmpHeader) -> tuple[int, int, int]:
-    """Return where an entry's pixels begin, its mask begins, and the entry ends, counted from its own start.
+    """Return the offsets of an entry's pixels, of its mask and of its end, relative to its start.
 
-    How long a code is, the directory alone tells.
+    The end of compressed pixels is known only from the directory.
     """
     if header.compression not in (_UNCOMPRESSED, _BIT_FIELDS):
         return header.size, entry.size, entry.size
@@ -67,7 +67,7 @@ def _spans(entry: IconEntry, header: BmpHeader) -> tuple[int, int, int]:
 
 
 def _masked(pixels: Pixels, mask: Pixels, header: BmpHeader) -> Pixels:
-    """Return premultiplied RGBA: opaque where the mask is 0, transparent where it is 1."""
+    """Return premultiplied RGBA: opaque for mask bits of 0, transparent for 1."""
     width, height = header.width, header.height // 2
     hidden = np.unpackbits(mask.reshape(height, -1), axis=1, count=width).view(np.bool_)
     canvas = np.empty((height, width, 4), np.uint8)

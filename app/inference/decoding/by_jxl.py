@@ -1,4 +1,4 @@
-"""JPEG XL by libjxl, through imagecodecs."""
+"""JPEG XL: decoded by libjxl through imagecodecs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.inference.model_input import Pixels
 
 
 class JxlRefusal(Exception):
-    """libjxl finds no picture in a content.
+    """Error: libjxl finds no picture in a content.
 
     Operator: nothing: the image is rejected as `undecodable`.
     """
@@ -26,7 +26,7 @@ class JxlRefusal(Exception):
 def decode_jxl(content: bytes, smallest_side: int, most: int) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, upright, in sRGB. Raises JxlRefusal.
 
-    libjxl is asked for all frames of an animation together, as it does not tell how many there are.
+    libjxl decodes all frames of an animation together, because it does not report their number.
     """
     import imagecodecs
 
@@ -35,7 +35,7 @@ def decode_jxl(content: bytes, smallest_side: int, most: int) -> tuple[int, Iter
         values = imagecodecs.jpegxl_decode(content, index=None if header.animated else 0, numthreads=1)
     except (RuntimeError, ValueError) as error:
         raise JxlRefusal(str(error)) from error
-    # An animation has an axis of frames in front; grey pictures have no axis of channels.
+    # The first axis of an animation is its frames. Grey pictures have no axis for channels.
     several = header.animated and (values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4))
     frames = values if several else values[None]
     chosen = choose_frames([0] * len(frames), most)

@@ -1,4 +1,4 @@
-"""Pictures that Pillow and its plugins decode: AVIF, HEIC, TIFF, JPEG 2000; and what Skia refuses."""
+"""Pictures that Pillow and its plugins decode: AVIF, HEIC, TIFF, JPEG 2000, and files that Skia refuses."""
 
 from __future__ import annotations
 
@@ -39,32 +39,33 @@ _ALPHA_MODES: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 def prepare_pillow() -> None:
-    """Make Pillow know HEIC, decode on the calling thread, and leave the limits to ours. Idempotent."""
+    """Configure Pillow: HEIC support, decoding on the calling thread, no limits of its own. Idempotent."""
     import pillow_heif
     from PIL import AvifImagePlugin
 
     pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    # Ours are checked before Pillow opens the file; its own would warn through a process-wide, thread-unsafe filter.
+    # The project's limits are checked before Pillow opens the file. Pillow's own limit would warn through a global
+    # filter, which is not thread-safe.
     Image.MAX_IMAGE_PIXELS = None
-    # Pillow warns of what hostile files claim; each new text would be kept for ever by Python's registry of warnings.
+    # Pillow's warnings quote hostile files, and Python's registry of warnings would keep each new text for ever.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode_pillow(
     content: bytes, kind: ImageFormat, smallest_side: int, most: int, frames: int, most_pixels: int
 ) -> tuple[int, Iterator[Raster]]:
-    """Return the number of frames and an iterator over the chosen ones, in sRGB. Raises what Pillow raises.
+    """Return the number of frames and an iterator over the chosen ones, in sRGB. Raises Pillow's exceptions.
 
-    `frames` is the number that the header tells. The iterator raises OverBudget for a picture of more than
-    `most_pixels`: Pillow then reads another size in the file than the one that memory was granted for. TIFF pages come
-    upright; for the rest see `orientation`.
+    `frames` is the number in the header. The iterator raises OverBudget for a picture of more than `most_pixels`:
+    Pillow then reads a larger size in the file than the one for which memory was granted. TIFF pages are upright; for
+    other formats see `orientation`.
     """
     image = Image.open(io.BytesIO(content), formats=(_NAMES[kind],))
     delays, points = [0] * frames, None
     if kind in (ImageFormat.AVIF, ImageFormat.HEIC):
         points, delays = _boxes(content)
-        # A HEIC shows its primary picture; sequences are AVIF's.
+        # A HEIC shows its primary picture; only AVIF has sequences.
         count = int(getattr(image, "n_frames", 1)) if kind is ImageFormat.AVIF else 1
         delays = (delays + [0] * count)[:count]
     elif kind is not ImageFormat.TIFF:
@@ -74,11 +75,11 @@ def decode_pillow(
 
 
 def orientation(content: bytes, kind: ImageFormat) -> int:
-    """Return the orientation that Pillow finds for an AVIF: that of its boxes, never that of EXIF alone."""
+    """Return the orientation of an AVIF according to Pillow: that of its boxes, never that of EXIF alone."""
     if kind is not ImageFormat.AVIF:
         return 1
     with Image.open(io.BytesIO(content), formats=("AVIF",)) as image:
-        # The plugin puts the boxes' turn in place of what EXIF says, and browsers ignore the latter.
+        # The plugin replaces the EXIF orientation by that of the boxes. Browsers ignore EXIF here.
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -113,7 +114,7 @@ def _rasters(
             source = source or image.size
             pixels = _pixels(image, smallest_side)
             if isinstance(profile, bytes) and profile:
-                # Pillow gives three channels for a grey AVIF, too: all alike.
+                # Pillow returns three equal channels for a grey AVIF.
                 grey = all((row[:, :1] == row[:, 1:3]).all() for row in pixels)
                 pixels = from_profile(pixels, profile, grey=grey)
             elif points is not None:
@@ -126,20 +127,20 @@ def _rasters(
 
 
 def _pixels(image: Image.Image, smallest_side: int) -> Pixels:
-    """Return RGB, or straight RGBA: 16 bits to 8, palettes looked up, large pictures reduced."""
+    """Return RGB or straight RGBA: 16 bits scaled to 8, palettes resolved, large pictures reduced."""
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image if image.mode in ("RGBA", "RGBa") else image.convert("RGBA")
         premultiplied = rgba if rgba.mode == "RGBa" else rgba.convert("RGBa")
         return straight(reduced(np.asarray(premultiplied, dtype=np.uint8), smallest_side))
-    # Pillow's convert copies even what has the mode already: as much again for a picture of 64 million pixels.
+    # Pillow's convert copies even a picture that has the mode already, which would double the memory.
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     return reduced(np.asarray(rgb, dtype=np.uint8), smallest_side)
 
 
 def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return the pixels scaled into `size`, their shape kept, on white."""
+    """Return the pixels scaled to fit into `size` without distortion, on white."""
     ground = Image.new("RGB", size, (255, 255, 255))
     page = Image.fromarray(pixels)
     scale = min(size[0] / page.width, size[1] / page.height)
@@ -157,7 +158,7 @@ def _to_8_bits(values: Any) -> Pixels:
         return np.asarray(np.clip(finite, 0, 255), dtype=np.uint8)
     if values.dtype.itemsize == 2:
         return np.asarray(values >> 8, dtype=np.uint8)
-    # 32-bit integers: what fits 8 or 16 bits was meant so, the rest is scaled from 32.
+    # 32-bit integers whose maximum fits 8 or 16 bits are taken as such values; others are scaled from 32 bits.
     largest = int(values.max(initial=0))
     shift = 0 if largest <= 0xFF else 8 if largest <= 0xFFFF else 24
     return np.asarray(np.clip(values, 0, None) >> shift, dtype=np.uint8)

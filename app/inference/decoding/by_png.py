@@ -1,6 +1,6 @@
-"""PNG and APNG: frames put together as browsers do, colours by code points, orientation.
+"""PNG and APNG: frames composited as in browsers, colours by code points, orientation.
 
-Skia's wheel reads still PNGs alone, so each frame of an animation is handed to it as a PNG of its own.
+Skia's wheel reads only still PNGs, so each frame of an animation is passed to it as a separate PNG.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from app.inference.decoding.selection import choose_frames
 from app.inference.model_input import Pixels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Chunks that say how the pixels of every frame are to be read.
+# Chunks that apply to the pixels of every frame.
 _SHARED = frozenset({b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"sBIT"})
 _DISPOSE_BACKGROUND, _DISPOSE_PREVIOUS = 1, 2
 _BLEND_OVER = 1
-# See `colour`: what Chromium shows the curves of cameras by, in a PNG.
+# Power with which Chromium shows the curves of cameras in a PNG; see `colour`.
 _CAMERA_POWER = 2.4
 _ROWS_BYTES = 1024 * 1024
 _MAX_EXIF_BYTES = 65_536
-# libpng takes 0.3 s for each megabyte of text that it is given, and nobody asks for it.
+# Text chunks, which are not needed: libpng takes 0.3 s for each megabyte of them.
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _MAX_TEXT_BYTES = 65_536
 # Chunks that define a transfer curve. Primaries (cHRM) do not count without one.
@@ -51,7 +51,7 @@ def decode_png(content: bytes, smallest_side: int, most: int, max_frames: int) -
 
 
 def decode_still(content: bytes, smallest_side: int) -> Raster:
-    """Return the picture that is no frame of an animation, in sRGB. Raises SkiaRefusal."""
+    """Return the still picture in sRGB. Raises SkiaRefusal."""
     return _still_in_srgb(_without(content, _ignored(content)), smallest_side)
 
 
@@ -74,7 +74,7 @@ def orientation(content: bytes) -> int:
 
 
 def _code_points(content: bytes) -> CodePoints | None:
-    """Return primaries, transfer and peak of a cICP chunk, which has precedence over all others; None without one."""
+    """Return primaries, transfer and peak of a cICP chunk, which has precedence over all others, or None if absent."""
     points: tuple[int, int] | None = None
     peak = 0.0
     for chunk in chunks(content):
@@ -105,7 +105,7 @@ def _composited(
     for index in range(_key_frame(animation, chosen[0], width, height), chosen[-1] + 1):
         frame = animation[index]
         area = (slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width))
-        # The first frame has nothing before it to go back to.
+        # The first frame has no previous state to restore.
         dispose = _DISPOSE_BACKGROUND if index == 0 and frame.dispose == _DISPOSE_PREVIOUS else frame.dispose
         before = canvas[area].copy() if dispose == _DISPOSE_PREVIOUS else None
         drawn = _still(_as_png(content, frame, shared), 0, managed)
@@ -119,7 +119,7 @@ def _composited(
 
 
 def _key_frame(animation: list[ApngFrame], first: int, width: int, height: int) -> int:
-    """Return the last frame up to `first` that hides all that was drawn before it."""
+    """Return the last frame up to `first` that covers everything drawn before it."""
     for index in range(first, 0, -1):
         frame = animation[index]
         if (frame.width, frame.height) == (width, height) and frame.blend != _BLEND_OVER:
@@ -128,7 +128,7 @@ def _key_frame(animation: list[ApngFrame], first: int, width: int, height: int) 
 
 
 def _draw(canvas: Pixels, pixels: Pixels, over: bool) -> None:
-    """Put straight RGB or RGBA pixels on a premultiplied canvas, some rows at a time."""
+    """Draw straight RGB or RGBA pixels on a premultiplied canvas, a few rows at a time."""
     if pixels.shape[2] == 3:
         canvas[..., :3] = pixels
         canvas[..., 3] = 255
@@ -150,13 +150,13 @@ def _still(content: bytes, smallest_side: int, managed: bool) -> Raster:
     checksum_at = wrong_adler(content)
     if not checksum_at:
         return raster
-    # One picture at a time, and no copy of the content: the memory of two was not granted.
+    # Memory was granted for one picture only: the first one is released before the second attempt.
     del raster
     return still(memoryview(content)[:checksum_at], smallest_side, managed=managed)
 
 
 def _ignored(content: bytes) -> list[tuple[int, int]]:
-    """Return where the chunks are that browsers ignore and Skia would not: long text, primaries without a curve."""
+    """Return the spans of chunks that browsers ignore but Skia reads: long text, primaries without a curve."""
     text, primaries, curve, pixels = [], [], False, False
     for chunk in chunks(content):
         span = chunk.start - 8, chunk.end + 4
@@ -175,7 +175,7 @@ def _ignored(content: bytes) -> list[tuple[int, int]]:
 
 
 def _without(content: bytes, spans: list[tuple[int, int]]) -> bytes:
-    """Return the content without `spans`, which are in order; the content itself where there are none."""
+    """Return the content without `spans`, which are in order. Without spans, the content itself."""
     if not spans:
         return content
     starts = [0, *(end for _, end in spans)]

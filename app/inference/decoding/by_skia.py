@@ -1,6 +1,6 @@
-"""Pictures that Skia decodes, the library below Chromium: PNG, GIF, WebP, BMP, ICO, CUR, and JPEGs out of the ordinary.
+"""Pictures that Skia, Chromium's graphics library, decodes: PNG, GIF, WebP, BMP, ICO, CUR, and unusual JPEGs.
 
-Skia does not copy what it reads: the content must outlive its codec, which the functions here see to.
+Skia does not copy its input: the content must outlive the codec. The functions in this module ensure that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SCALES: Final = {2: 0.5, 4: 0.25, 8: 0.125}
 
 
 class SkiaRefusal(Exception):
-    """Skia finds no picture in a content.
+    """Error: Skia finds no picture in a content.
 
     Operator: nothing: another decoder is tried, else the image is rejected as `undecodable`.
     """
@@ -31,7 +31,7 @@ class SkiaRefusal(Exception):
 class Raster:
     """One decoded frame: straight RGBA or opaque RGB. `truncated`: the content ends before the frame does.
 
-    `source`: width and height before reduction; zeros where the header has told them.
+    `source`: width and height before reduction; zeros if the size in the header applies.
     """
 
     index: int
@@ -43,9 +43,8 @@ class Raster:
 def still(content: bytes | memoryview, smallest_side: int, *, managed: bool = True, scale: int = 1) -> Raster:
     """Return the picture, or the first frame, reduced. Raises SkiaRefusal.
 
-    `managed` converts to sRGB; else values are as the file has them. The decoder itself divides the sides
-    by `scale` (1, 2, 4 or 8) where its format can be read so: JPEG and WebP.
-    Parts that the content lacks are transparent, as they are in Chromium.
+    `managed` converts to sRGB; otherwise the values are those of the file. `scale` (1, 2, 4 or 8): the decoder divides
+    the sides by it, for JPEG and WebP only. Missing parts of a truncated picture are transparent, as in Chromium.
     """
     codec = _open(content)
     width, height = _scaled(codec, scale)
@@ -57,7 +56,7 @@ def still(content: bytes | memoryview, smallest_side: int, *, managed: bool = Tr
 def frames(content: bytes, smallest_side: int, most: int, max_frames: int) -> tuple[int, Iterator[Raster]]:
     """Return the number of frames and an iterator over the chosen ones, composited. Raises SkiaRefusal.
 
-    Memory is two canvases, however many frames there are; time is that of the frames that the chosen ones build upon.
+    Memory is two canvases for any number of frames. Time is that of all frames on which the chosen ones depend.
     """
     codec = _open(content)
     count = codec.getFrameCount()
@@ -69,7 +68,7 @@ def frames(content: bytes, smallest_side: int, most: int, max_frames: int) -> tu
 
 
 def _reduced_still(content: bytes, codec: Any, smallest_side: int) -> Raster:
-    """Return the only frame, reduced by the decoder as far as it can: a large WebP costs a fraction of its canvas."""
+    """Return the only frame, reduced by the decoder as far as possible: a large WebP takes a fraction of its canvas."""
     factor = reduction(*_scaled(codec, 1), smallest_side)
     scale = max((choice for choice in _SCALES if choice <= factor), default=1)
     return still(content, smallest_side, scale=scale)
@@ -82,7 +81,7 @@ def _composited(
 
     width, height = _scaled(codec, 1)
     canvas = np.zeros((height, width, 4), np.uint8)
-    held = -1  # the frame that `canvas` shows; later frames may build upon it
+    held = -1  # index of the frame on `canvas`; later frames may depend on it
     for target in chosen:
         chain = [target]
         while (before := infos[chain[-1]].fRequiredFrame) >= 0 and not before <= held < chain[-1]:
@@ -92,7 +91,7 @@ def _composited(
         for index in reversed(chain):
             info = infos[index]
             prior = held if info.fRequiredFrame >= 0 else -1
-            # A frame that will be taken away again is drawn on a copy: the next one builds upon what was before it.
+            # A frame with disposal "restore previous" is drawn on a copy: the next frame depends on the earlier canvas.
             passing = info.fDisposalMethod == skia.Codec.kRestorePrevious
             shown = canvas.copy() if passing else canvas
             if prior < 0:
@@ -101,7 +100,7 @@ def _composited(
             if not passing:
                 held = index
         yield Raster(target, straight(reduced(shown, smallest_side)), truncated)
-    # The codec reads from `content` to the end.
+    # Keeps `content` alive: the codec reads from it until here.
     del codec, content
 
 
@@ -120,7 +119,7 @@ def _scaled(codec: Any, scale: int) -> tuple[int, int]:
 
 
 def _decode(codec: Any, canvas: Pixels, index: int, prior: int, managed: bool) -> bool:
-    """Draw one frame on premultiplied `canvas`; return whether the content ends inside it. Raises SkiaRefusal."""
+    """Draw one frame on premultiplied `canvas`. Return whether the content ends inside it. Raises SkiaRefusal."""
     skia = load_skia()
 
     height, width, _ = canvas.shape

@@ -1,8 +1,7 @@
-"""The decoding child: takes one content after another from its parent and answers.
+"""Decoding child: receives contents from its parent, one at a time, and answers.
 
-It holds no credentials (its environment is empty), no network and a bounded share of memory, and it may die at any
-moment: the parent then has lost one picture. Nothing of the parent's process is inherited but a socket and a piece of
-shared memory.
+It has no credentials (its environment is empty), no network and bounded memory. It may die at any moment: the parent
+then rejects one picture. It inherits only a socket and a piece of shared memory from the parent.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from app.inference.decoding.work import DecodeWork
 
 
 class Child:
-    """The loop and what it works with. Making one loads the decoders."""
+    """Main loop of the child and its state. The constructor loads the decoders."""
 
     def __init__(self, parent: socket.socket, shared: mmap.mmap, begin: Mapping[str, Any]) -> None:
         self._parent = parent

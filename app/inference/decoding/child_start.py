@@ -16,15 +16,15 @@ _NICENESS: Final = 5
 def main(socket_fd: int, memory_fd: int) -> None:
     """Serve until the parent closes the socket.
 
-    The first message that comes holds limits; the first that goes says what the sandbox holds.
+    The first message from the parent contains the limits; the first answer names the active layers of the sandbox.
     """
     sandbox.die_with_parent()
-    # Inference uses all cores and is the longer part of the work. Its threads spin while they wait for each other, so a
-    # decoder that takes the core of one may cost two.
+    # Inference uses all cores and takes longer than decoding. Its threads spin while they wait for each other, so a
+    # decoder that occupies the core of one thread may slow down a second one.
     os.nice(_NICENESS)
     jailed = sandbox.enter_network_jail()
-    # Decoders and their threads come after the jail, which only a process of one thread can enter, and before the
-    # limits, which count what is allocated from then on.
+    # Decoders and their threads are loaded after the jail, which only a single-threaded process can enter, and before
+    # the limits, which apply to later allocations.
     from app.inference.decoding.child import Child
     from app.inference.decoding.protocol import MAX_MESSAGE_BYTES
 

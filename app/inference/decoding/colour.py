@@ -1,7 +1,7 @@
-"""Colours to sRGB as a browser does it: ICC profiles, coding-independent code points, PQ and HLG.
+"""Conversion of colours to sRGB as in browsers: ICC profiles, coding-independent code points, PQ and HLG.
 
-Skia converts what three primaries and one curve describe; LittleCMS does the rest of ICC (tables, grey, CMYK). Both are
-what browsers use. HDR is mapped to SDR by `hdr`.
+Skia converts profiles of three primaries and one curve; LittleCMS converts all other ICC profiles (tables, grey, CMYK).
+Browsers use both libraries. `hdr` maps HDR to SDR.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PRIMARIES_709, PRIMARIES_2020, PRIMARIES_P3 = 1, 9, 12
 TRANSFER_PQ, TRANSFER_HLG = 16, 18
 _LINEAR = 8
 _GAMMA_22, _GAMMA_28 = 4, 5
-# Curves of cameras: BT.709, BT.601 and both of BT.2020. Chromium shows them in a PNG by the curve of a reference
-# display, a power of 2.4 (BT.1886), and in an AVIF as if they were sRGB.
+# Curves of cameras: BT.709, BT.601 and both of BT.2020. Chromium shows them in a PNG with the curve of a reference
+# display, a power of 2.4 (BT.1886), and in an AVIF as sRGB.
 _CAMERA: Final = frozenset({1, 6, 14, 15})
-# A profile's transform is kept, as one camera writes one profile into all its pictures; a transform takes some 40 kB.
+# Number of cached transforms: a camera writes the same profile into all its pictures. A transform takes about 40 kB.
 _KEPT_PROFILES: Final = 16
-# No profile is larger; the tag table begins behind the header.
+# Larger than any real profile. The tag table begins after the header.
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 _TAGS_AT: Final = 128
 # Colour-space signature of a grey ICC profile.
@@ -42,10 +42,10 @@ _PROFILE_ERRORS: Final = (ImageCms.PyCMSError, OSError, RuntimeError, TypeError,
 
 
 def from_profile(pixels: Pixels, profile: bytes, *, grey: bool) -> Pixels:
-    """Return RGB or straight RGBA pixels in sRGB. A profile that cannot be used leaves them as they are. Never raises.
+    """Return RGB or straight RGBA pixels in sRGB. An unusable profile leaves them unchanged. Never raises.
 
-    `grey`: the file stores the picture as grey; browsers ignore a profile of grey on any other. Costs a look-up for a
-    profile of sRGB.
+    `grey`: the file stores grey values; browsers ignore a grey profile on any other picture. For a profile of sRGB the
+    call takes only a cache lookup.
     """
     if not 128 < len(profile) <= _MAX_PROFILE_BYTES or (profile[16:20] == _GREY and not grey):
         return pixels
@@ -69,7 +69,7 @@ def from_profile(pixels: Pixels, profile: bytes, *, grey: bool) -> Pixels:
 class CodePoints:
     """Colours by ITU-T H.273. `peak_nits` is the brightest light of an HDR picture.
 
-    `camera_power` is what the curves of cameras are shown by; 0 takes them as sRGB.
+    `camera_power`: the power with which the curves of cameras are shown; 0 takes them as sRGB.
     """
 
     primaries: int
@@ -79,7 +79,7 @@ class CodePoints:
 
 
 def from_code_points(pixels: Pixels, points: CodePoints) -> Pixels:
-    """Return RGB or straight RGBA pixels in sRGB; unknown code points leave them as they are."""
+    """Return RGB or straight RGBA pixels in sRGB. Unknown code points leave them unchanged."""
     primaries, transfer = points.primaries, points.transfer
     if transfer in (TRANSFER_PQ, TRANSFER_HLG):
         gamut = (primaries == PRIMARIES_709, primaries == PRIMARIES_P3)
@@ -93,7 +93,7 @@ def _read_profile(profile: bytes, alpha: bool) -> tuple[Any, Any]:
 
 
 class _Profile:
-    """A profile that takes no part in the cache's key: its digest stands for it."""
+    """A profile that is not part of the cache's key; its digest replaces it."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -107,7 +107,7 @@ class _Profile:
 
 @lru_cache(maxsize=_KEPT_PROFILES)
 def _cached_profile(digest: bytes, alpha: bool, profile: _Profile) -> tuple[Any, Any]:
-    """Return (colour space of Skia, None), (None, transform of LittleCMS), or (None, None) where nothing changes."""
+    """Return (colour space of Skia, None), (None, transform of LittleCMS), or (None, None) without a conversion."""
     content = profile.content
     profile.content = b""
     kind = content[16:20]
@@ -133,9 +133,9 @@ def _has_table(profile: bytes) -> bool:
 
 
 def _skia_space(profile: bytes) -> Any:
-    """Return Skia's reading of an RGB profile; sRGB where it cannot read it.
+    """Return Skia's colour space for an RGB profile; sRGB if Skia cannot read it.
 
-    The binding reads profiles in pictures alone, so the profile travels in a PNG of one pixel.
+    The binding reads only profiles inside pictures, so the profile is wrapped in a PNG of one pixel.
     """
     skia = load_skia()
 
@@ -158,7 +158,7 @@ def _skia_space(profile: bytes) -> Any:
 
 @lru_cache(maxsize=64)
 def _code_point_space(primaries: int, transfer: int, camera_power: float) -> Any:
-    """Return Skia's colour space, or None where it is sRGB or unknown."""
+    """Return Skia's colour space, or None if it is sRGB or unknown."""
     skia = load_skia()
 
     named = skia.cms.NamedGamut
@@ -175,7 +175,7 @@ def _code_point_space(primaries: int, transfer: int, camera_power: float) -> Any
 
 
 def _by_skia(pixels: Pixels, space: Any) -> Pixels:
-    """Return the pixels converted from `space` to sRGB, some rows at a time."""
+    """Return the pixels converted from `space` to sRGB, a few rows at a time."""
     skia = load_skia()
 
     height, width, channels = pixels.shape

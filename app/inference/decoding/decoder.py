@@ -1,7 +1,7 @@
-"""From the bytes of an image to the frames that a browser shows, or to the reason why there are none (docs/images.md).
+"""Decoder: from the bytes of an image to the frames that a browser shows, or to a rejection (docs/images.md).
 
-Limits are checked on the header before a decoder runs, and again on what the decoder found. Foreign decoders raise
-almost anything on hostile input; each such error is a rejection here and goes no further.
+Limits are checked on the header before decoding, and again on the decoded picture. Image libraries raise almost any
+exception on hostile input; every such exception becomes a rejection.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ _TRUNCATION_MARKS: Final = (
 
 
 def _no_limit(_: int) -> None:
-    """Grant every request: for callers that keep no budget."""
+    """Grant every request, for callers without a budget."""
 
 
 class Decoder:
-    """Decodes within limits, one picture at a time; each call blocks for the decoding."""
+    """Decoder with limits, one picture at a time. Each call blocks while it decodes."""
 
     def __init__(self, limits: ImageLimits, options: DecodeOptions) -> None:
         self._limits = limits
@@ -76,14 +76,14 @@ class Decoder:
         by_pillow.prepare_pillow()
 
     def decode(self, content: bytes, grant: Grant = _no_limit) -> DecodedImage | Rejection:
-        """Return the frames as a browser shows them, or why there are none. Never raises for what is in `content`.
+        """Return the frames as a browser shows them, or a rejection. Never raises, whatever `content` is.
 
-        Calls `grant` once, with the size of the decoder's memory, before it decodes.
+        Calls `grant` once before decoding, with the upper bound of the decoder's memory.
         """
         try:
             header = inspect(content, self._limits, self._wanted)
         except _DECODER_ERRORS as error:
-            # `inspect` promises not to; if it breaks that over one file, the file must not end the process.
+            # `inspect` never raises by contract. If a file reveals a mistake in it, the process must not end.
             return Rejection(RejectReason.UNDECODABLE, f"unreadable header: {type(error).__name__}"[:300])
         if isinstance(header, Rejection):
             return header
@@ -136,7 +136,7 @@ class Decoder:
 
 
 def _rejected(content: bytes, header: ImageHeader, error: BaseException) -> Rejection:
-    # Pillow's text names an object's address, which would make equal bytes give unequal details.
+    # Pillow's text contains an object's address: equal bytes would give different details.
     text = "no decoder accepts it" if isinstance(error, UnidentifiedImageError) else str(error).strip()
     cut = any(mark in text.lower() for mark in _TRUNCATION_MARKS) or isinstance(error, EOFError)
     cut = cut or ends_early(content, header.format)

@@ -1,8 +1,8 @@
-"""PQ and HLG to sRGB for a display without headroom, as Chromium maps them.
+"""Tone mapping of PQ and HLG to sRGB for a display without headroom, as in Chromium.
 
 The curve is the reference white tone mapping operator of SMPTE ST 2094-50, annex C. Skia applies it to HDR pictures
-that bring no curve of their own. Results differ from Chromium 156 by at most 1.1 of 255 (256 greys and
-256 random colours, for PQ and HLG with primaries of BT.709 and BT.2020).
+without their own curve. Results differ from Chromium 156 by at most 1.1 of 255 (256 greys and 256 random colours, for
+PQ and HLG with primaries of BT.709 and BT.2020).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LUMINANCE_P3: Final = np.array([0.228975, 0.691739, 0.079287], np.float32)
 
 
 def to_srgb(pixels: Pixels, pq: bool, bt709: bool, p3: bool, peak_nits: float = DEFAULT_PEAK_NITS) -> Pixels:
-    """Return RGB or straight RGBA pixels of PQ, else of HLG, in sRGB; primaries are BT.2020 unless named."""
+    """Return RGB or straight RGBA pixels in sRGB. `pq`: they are PQ, else HLG. Primaries: BT.2020 without a flag."""
     height, width, channels = pixels.shape
     out = np.empty_like(pixels, order="C")
     if channels == 4:
@@ -43,7 +43,7 @@ def to_srgb(pixels: Pixels, pq: bool, bt709: bool, p3: bool, peak_nits: float = 
     for top in range(0, height, rows):
         light: Floats = decode[pixels[top : top + rows, :, :3]]
         if not pq:
-            # The display's own curve: a gamma of 1.2 on luminance, for a display of 1000 nits.
+            # OOTF of the display: a gamma of 1.2 on luminance, for a display of 1000 nits.
             light = light * (np.maximum(light @ luminance, 1e-9)[..., None] ** 0.2 * (1000.0 / _WHITE_NITS))
         if matrix is not None:
             light = light @ matrix.T.astype(np.float32)
@@ -52,7 +52,7 @@ def to_srgb(pixels: Pixels, pq: bool, bt709: bool, p3: bool, peak_nits: float = 
 
 
 def _toned(light: Floats, peak_nits: float) -> Floats:
-    """Return light scaled so that its largest component follows the tone curve; 1 is diffuse white."""
+    """Return light whose largest component is mapped by the tone curve; 1 is diffuse white."""
     x, y = _curve(peak_nits)
     largest = light.max(axis=-1, keepdims=True)
     mapped = np.where(largest <= x[0], largest * y[0], np.interp(largest, x, y))

@@ -1,4 +1,4 @@
-"""The values that decoding passes on: frames as a browser shows them."""
+"""Results and options of decoding: frames as a browser shows them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.inference.model_input import Pixels
 Grant = Callable[[int], None]
 """Called with the upper bound of bytes that a decoder is about to allocate, before it allocates them.
 
-Returns when the memory is there (it may wait for other pictures) and raises OverBudget when it never will be.
+Returns when the memory is granted (it may wait for other pictures). Raises OverBudget if it can never be granted.
 """
 
 
 class OverBudget(Exception):
-    """One picture needs more memory than decoding may take.
+    """Error: one picture needs more memory than decoding may take.
 
     Operator: nothing: the image is rejected as `too_much_memory`.
     """
@@ -24,10 +24,10 @@ class OverBudget(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture that a browser shows, composited, upright, in sRGB.
+    """One frame as a browser shows it: composited, upright, in sRGB.
 
-    `pixels`: uint8 [height, width, 3], or [height, width, 4] with straight alpha where transparency is left to lay on a
-    ground. `index` counts the frames of the file from 0.
+    `pixels`: uint8 [height, width, 3], or [height, width, 4] with straight alpha if the picture has transparency.
+    `index` counts the frames of the file from 0.
     """
 
     pixels: Pixels
@@ -39,8 +39,8 @@ class DecodedImage:
     """Decoded frames of one content.
 
     `header` has the upright size of the whole picture before reduction, and the number of frames in the file. `frames`
-    holds at least one and at most `DecodeOptions.frames`, in the order of their index, all of one size. `truncated`:
-    the file ends before the picture does; the pixels are what a browser shows of it.
+    has 1 to `DecodeOptions.frames` frames in the order of their index, all of one size. `truncated`: the file ends
+    before the picture does; the pixels are those that a browser shows.
     """
 
     header: ImageHeader

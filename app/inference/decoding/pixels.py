@@ -1,4 +1,4 @@
-"""Arrays of pixels: reduced, turned upright, rid of an alpha channel that hides nothing."""
+"""Operations on arrays of pixels: reduce, orient, remove an opaque alpha channel."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from app.inference.model_input import Pixels
 
 
 def reduced(pixels: Pixels, smallest_side: int) -> Pixels:
-    """Return the pixels reduced by a whole factor, as long as the short side stays at least `smallest_side`.
+    """Return the pixels reduced by the largest integer factor that keeps the short side at least `smallest_side`.
 
-    Averages whole blocks; 0 never reduces. Pixels with alpha must be premultiplied.
+    Averages blocks of pixels. 0 never reduces. Pixels with alpha must be premultiplied.
     """
     factor = min(pixels.shape[:2]) // smallest_side if smallest_side else 1
     if factor < 2:
         return pixels
-    # RGBX averages four bands alike, and Pillow reads it where it lies; the mode RGBa would be copied first.
+    # RGBX averages four bands in the same way, and Pillow uses the memory in place; it would copy RGBa first.
     mode = "RGBX" if pixels.shape[2] == 4 else "RGB"
     return np.asarray(picture(pixels, mode).reduce(factor), dtype=np.uint8)
 
 
 def straight(pixels: Pixels) -> Pixels:
-    """Return premultiplied RGBA as straight RGBA, or as RGB where every pixel is opaque."""
+    """Return premultiplied RGBA as straight RGBA, or as RGB if every pixel is opaque."""
     if pixels[..., 3].min() == 255:
         return opaque(pixels)
     return np.asarray(picture(pixels, "RGBa").convert("RGBA"), dtype=np.uint8)
@@ -34,7 +34,7 @@ def opaque(pixels: Pixels) -> Pixels:
 
 
 def without_empty_alpha(pixels: Pixels) -> Pixels:
-    """Return straight RGBA as RGB where every pixel is opaque; RGB as it is."""
+    """Return straight RGBA as RGB if every pixel is opaque; other pixels unchanged."""
     return opaque(pixels) if pixels.shape[2] == 4 and pixels[..., 3].min() == 255 else pixels
 
 
@@ -45,7 +45,7 @@ def picture(pixels: Pixels, mode: str) -> Image.Image:
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation."""
+    """Return the pixels upright: undo an EXIF orientation."""
     upright: Pixels = pixels
     match orientation:
         case 2:

@@ -1,4 +1,4 @@
-"""A wrong checksum (Adler-32) of a PNG's pixels: browsers ignore it, Skia's wheel drops the last rows."""
+"""Check of the Adler-32 of a PNG's pixels: browsers ignore a wrong one, Skia's wheel drops the last rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from app.domain.headers.png import chunks
 _ZLIB_HEADER_BYTES = 2
 _CHECKSUM_BYTES = 4
 _PIECE_BYTES = 256 * 1024
-# No pixel takes more: four channels of 16 bits. A row begins with its filter; interlacing makes up to two rows of one.
+# Largest pixel: four channels of 16 bits. A row begins with its filter; interlacing splits a row into at most two.
 _PIXEL_BYTES = 8
 _ROW_BYTES = 16
 
 
 def wrong_adler(content: bytes) -> int:
-    """Return where the checksum of the pixels begins, if it is wrong; 0 where it is right, or the pixels not whole.
+    """Return the offset of the pixels' checksum if it is wrong; 0 if it is right or the pixels are incomplete.
 
     Takes the time of inflating the pixels.
     """
@@ -42,7 +42,7 @@ def wrong_adler(content: bytes) -> int:
 
 
 class _Inflated:
-    """Inflates deflate data piece by piece and keeps no more than their checksum."""
+    """Incremental inflater of deflate data that keeps only their checksum."""
 
     def __init__(self, most: int) -> None:
         self.adler = 1
@@ -51,7 +51,7 @@ class _Inflated:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def take(self, piece: bytes) -> int | None:
-        """Return how many bytes at the end of the piece follow the data; None where these are damaged or too long."""
+        """Return the number of bytes in the piece after the end of the data; None for damaged or too long data."""
         full = True
         while (piece or full) and not self._inflate.eof:
             try:

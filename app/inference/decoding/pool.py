@@ -1,7 +1,7 @@
-"""The pool of decoding children: one picture each, killed at the deadline, replaced at once.
+"""Pool of decoding children: each decodes one picture at a time, is killed at the deadline and replaced at once.
 
-One child more than work at the same time is kept, so that a picture which kills its child costs no neighbour the half
-second of a start. Memory is a budget that all pictures share: a child asks before it allocates.
+One spare child is kept, so that a picture which kills its child does not delay others by the half second of a start.
+All pictures share a memory budget: a child asks before it allocates.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from app.settings import InferenceSettings, LimitSettings
 
 logger = logging.getLogger(__name__)
 _SPARE: Final = 1
-# A child that was killed by something else than its picture (an operator, a machine without memory) is no reason to
-# reject the picture: it gets one more child.
+# A child may be killed by something other than its picture (an operator, a machine without memory). So each picture
+# gets a second child before it is rejected.
 _TRIES: Final = 2
-# Model inputs of one rendition are some 0.5 MB; only pages that are touched cost memory.
+# Model inputs of one rendition take about 0.5 MB; only pages that are written cost memory.
 _BYTES_PER_RENDITION: Final = 1024 * 1024
 _RESTART_SECONDS: Final = 1.0
 # Upper bound for the model inputs of one content, unless it has many renditions. Byte budgets of callers include it.
 INPUT_BYTES: Final = 1024 * 1024
-# Inputs beyond that, of all contents in hand: some ten contents of 64 renditions.
+# Budget for larger inputs of all contents in hand: about ten contents of 64 renditions.
 _MORE_INPUT_BYTES: Final = 256 * 1024 * 1024
 
 
 class DecodingStopped(Exception):
-    """The pool was closed while somebody waited for a picture.
+    """Error: the pool was closed while a caller waited for a picture.
 
     Operator: nothing: the process is ending.
     """
@@ -53,7 +53,7 @@ class DecodeCounts:
 class Decoded:
     """Result of a job, and its time: waiting for a child, and decoding.
 
-    `release` gives back the room that its inputs take. Idempotent.
+    `release` gives back the memory budget of its inputs. Idempotent.
     """
 
     result: Result
@@ -64,7 +64,7 @@ class Decoded:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """One job in progress: what it waited and what it holds."""
+    """One job in progress: its waiting time and the units that it holds."""
 
     ticket: Ticket
     memory: Budget
@@ -74,7 +74,7 @@ class _Work:
     input_bytes: int = 0
 
     async def ask(self, need_bytes: int) -> bool:
-        """See process.Ask: more than there is in all is refused."""
+        """See process.Ask. Refuses a request larger than the whole budget."""
         if need_bytes > self.memory.total:
             return False
         asked = asyncio.get_running_loop().time()
@@ -88,12 +88,12 @@ class _Work:
             self.input_bytes += await self.inputs.take(input_bytes - INPUT_BYTES, self.ticket)
 
     def decoded(self) -> None:
-        """Give back what decoding took."""
+        """Give back the memory of decoding."""
         held, self.memory_bytes = self.memory_bytes, 0
         self.memory.give(held)
 
     def release(self) -> None:
-        """Give back the room of the inputs. Idempotent."""
+        """Give back the memory of the inputs. Idempotent."""
         held, self.input_bytes = self.input_bytes, 0
         self.inputs.give(held)
 
@@ -105,7 +105,7 @@ class Decoding(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many contents wait for a decoder."""
+        """Number of contents that wait for a decoder."""
         ...
 
     def promote(self, ticket: Ticket) -> None:
@@ -113,22 +113,22 @@ class Decoding(Protocol):
         ...
 
     def start(self) -> None:
-        """Begin to make decoders ready. Idempotent; returns at once."""
+        """Begin to prepare decoders. Idempotent. Returns at once."""
         ...
 
     async def run(self, content: bytes, job: Job, ticket: Ticket) -> Decoded:
-        """Return what `job` gives on `content`; whatever goes wrong with a content is a rejection. Cancellable."""
+        """Return the result of `job` on `content`. Every failure caused by a content is a rejection. Cancellable."""
         ...
 
     async def close(self) -> None:
-        """Release everything; work in progress is given up. Idempotent."""
+        """Abandon work in progress and release everything. Idempotent."""
         ...
 
 
 class DecodePool:
-    """Decodes contents in child processes. Belongs to one event loop; children run until `close`.
+    """Decoder of contents in child processes. Belongs to one event loop. Children run until `close`.
 
-    `start` may be called early so that the first picture waits less; the first job calls it otherwise.
+    An early call of `start` shortens the wait of the first picture; otherwise the first job calls it.
     """
 
     def __init__(self, limits: LimitSettings, inference: InferenceSettings, work: str = WORK) -> None:
@@ -155,7 +155,7 @@ class DecodePool:
 
     @property
     def waiting(self) -> int:
-        """How many contents wait for a child."""
+        """Number of contents that wait for a child."""
         return self._gate.waiting
 
     def promote(self, ticket: Ticket) -> None:
@@ -165,18 +165,18 @@ class DecodePool:
         self._inputs.promote(ticket)
 
     def start(self) -> None:
-        """Begin to start the children. Idempotent; returns at once."""
+        """Begin to start the children. Idempotent. Returns at once."""
         if not self._started:
             self._started = True
             for _ in range(self._processes + _SPARE):
                 self._start_one()
 
     async def run(self, content: bytes, job: Job, ticket: Ticket) -> Decoded:
-        """Return what `job` gives on `content`; what goes wrong in a child is a rejection.
+        """Return the result of `job` on `content`. Every failure in a child is a rejection.
 
-        A caller that is cancelled leaves its child to finish, or to be killed at the deadline. Raises DecodingStopped.
+        If the caller is cancelled, its child finishes or is killed at the deadline. Raises DecodingStopped.
         """
-        # The shared memory holds no larger content, and no child has to see one.
+        # A larger content does not fit into the shared memory and needs no child to be rejected.
         if (too_large := check_bytes(content, self._plan.limits)) is not None:
             return Decoded(too_large, 0.0, 0.0, _nothing)
         self.start()
@@ -197,7 +197,7 @@ class DecodePool:
         self._running.discard(task)
         self._gate.give(1)
         if not task.cancelled():
-            task.exception()  # retrieved: the caller may be gone
+            task.exception()  # retrieved here, because the caller may have been cancelled
 
     async def _run(self, content: bytes, job: Job, work: _Work) -> Decoded:
         loop = asyncio.get_running_loop()
@@ -220,7 +220,7 @@ class DecodePool:
                     continue
                 result = Rejection(RejectReason.DECODER_CRASHED, str(error))
             except BaseException:
-                # Cancelled at the end of the process, or a mistake of ours: what the child does is not known.
+                # Cancelled at the end of the process, or a programming error: the state of the child is unknown.
                 self._replace(child)
                 work.release()
                 raise
@@ -287,7 +287,7 @@ class DecodePool:
             return
 
     async def close(self) -> None:
-        """End all children; pictures being decoded are given up. Idempotent."""
+        """End all children and abandon the pictures in progress. Idempotent."""
         self._closed = True
         tasks = [*self._starting, *self._running]
         for task in tasks:
@@ -306,4 +306,4 @@ def image_limits(limits: LimitSettings) -> ImageLimits:
 
 
 def _nothing() -> None:
-    """Release nothing: what was rejected at once holds nothing."""
+    """Release nothing: a picture that was rejected at once holds no memory."""

@@ -1,4 +1,4 @@
-"""The parent's side of one decoding child: starts it, gives it one content at a time, ends it."""
+"""Parent's side of one decoding child: starts it, sends it one content at a time, ends it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from app.settings import ROOT
 
 logger = logging.getLogger(__name__)
 _KEPT_HEAP_BYTES: Final = 16 * 1024 * 1024
-# All that a child's environment holds: no credential, and one thread for each library that would start more.
+# The whole environment of a child: no credentials, and one thread for each library that would start more.
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
-    # glibc gives the buffers of each picture back to the kernel, whose page faults for the next one cost a tenth of
-    # decoding. Up to this size they are kept; those of large pictures are given back.
+    # By default glibc returns the buffers of each picture to the kernel; the page faults for the next picture take a
+    # tenth of decoding. Buffers up to this size are kept; those of large pictures are returned.
     "MALLOC_MMAP_THRESHOLD_": str(_KEPT_HEAP_BYTES),
     "MALLOC_TRIM_THRESHOLD_": str(_KEPT_HEAP_BYTES),
 }
@@ -59,22 +59,22 @@ _REAP_SECONDS: Final = 2.0
 _KEPT_BYTES: Final = 4 * 1024 * 1024
 
 Ask = Callable[[int], Awaitable[bool]]
-"""Asked for a number of bytes; returns whether they may be allocated."""
+"""Called with a number of bytes; returns whether they may be allocated."""
 
 
 Hold = Callable[[int], Awaitable[None]]
-"""Told how many bytes of inputs are about to be copied; returns when there is room for them."""
+"""Called with the number of bytes of inputs before they are copied; returns when the budget allows them."""
 
 
 class ChildDied(Exception):
-    """A decoding child ended before it answered, or said what no honest child says.
+    """Error: a decoding child ended before it answered, or gave an invalid answer.
 
     Operator: nothing: the picture is rejected as `decoder_crashed`, and another child takes its place.
     """
 
 
 class ChildTimeout(Exception):
-    """A decoding child passed the deadline and was killed.
+    """Error: a decoding child passed the deadline and was killed.
 
     Operator: nothing: the picture is rejected as `decode_timeout`, and another child takes its place.
     """
@@ -84,8 +84,8 @@ class ChildTimeout(Exception):
 class ChildPlan:
     """Start parameters of every child of a pool.
 
-    `shared_bytes`: size of its piece of shared memory. `work` names the class that does the jobs, module:name; tests of
-    the pool bring one that misbehaves.
+    `shared_bytes`: size of its shared memory. `work` names the class that executes the jobs, as module:name; tests of
+    the pool use one that misbehaves.
     """
 
     limits: ImageLimits
@@ -97,7 +97,7 @@ class ChildPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedImage:
-    """A Prepared with its pixels: `inputs[rendition][spec]`."""
+    """A Prepared with the pixels: `inputs[rendition][spec]`."""
 
     prepared: Prepared
     inputs: tuple[tuple[ModelInput, ...], ...]
@@ -128,7 +128,8 @@ class ChildProcess:
         try:
             os.ftruncate(memory, self._plan.shared_bytes)
             self._shared = mmap.mmap(memory, self._plan.shared_bytes)
-            # Not on another thread, whose end would end the child (sandbox.die_with_parent); 2 ms.
+            # Takes 2 ms. Not on another thread: the child ends with the thread that started it
+            # (sandbox.die_with_parent).
             self._process = _spawn(theirs.fileno(), memory, self._log)
         finally:
             theirs.close()
@@ -142,19 +143,19 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The process id; 0 before the start."""
+        """Process id; 0 before the start."""
         return self._process.pid if self._process is not None else 0
 
     @property
     def alive(self) -> bool:
-        """Whether the process was there a moment ago."""
+        """Return whether the process was running at the last check."""
         return self._process is not None and self._process.poll() is None
 
     async def run(self, content: bytes, job: Job, seconds: float, ask: Ask, hold: Hold) -> Result:
-        """Return what `job` gives on `content`; `hold` is awaited before inputs are copied out.
+        """Return the result of `job` on `content`. `hold` is awaited before inputs are copied out.
 
-        `seconds` bound the work, not the waits for `ask` and `hold`. Raises ChildDied or ChildTimeout; the child is of
-        no use then. Not to be cancelled.
+        `seconds` bounds the work without the waits for `ask` and `hold`. Raises ChildDied or ChildTimeout; the child is
+        unusable afterwards. Do not cancel.
         """
         shared = self._shared
         assert shared is not None
@@ -198,12 +199,12 @@ class ChildProcess:
             if type(need) is not int or need < 0:
                 raise ChildDied("the child asked for an impossible amount of memory")
             if "granted" in message:
-                # A child that holds memory and waits for more could wait for itself, or for another that does so.
+                # A child that holds memory and waits for more could cause a deadlock.
                 raise ChildDied("the child asked twice for memory")
             message = {"granted": await ask(need)}
 
     def _give_back(self, size: int, answer: Rejection | Prepared | Encoded) -> None:
-        """Return the memory of a large content to the system; small ones reuse theirs."""
+        """Return the memory of a large content to the system. The memory of small ones is reused."""
         used = max(size, answer.input_bytes) if isinstance(answer, Prepared) else size
         if used > _KEPT_BYTES and self._shared is not None:
             self._shared.madvise(mmap.MADV_REMOVE, _KEPT_BYTES, self._plan.shared_bytes - _KEPT_BYTES)
@@ -228,11 +229,11 @@ class ChildProcess:
         return answer
 
     async def _died(self) -> ChildDied:
-        """Return the error that says how the child ended."""
+        """Return an error that describes how the child ended."""
         cause = "the decoder's process closed its socket"
         if self._process is not None:
             try:
-                # The socket closes a moment before the process can be reaped.
+                # The socket closes slightly before the process can be reaped.
                 status = await asyncio.to_thread(self._process.wait, _REAP_SECONDS)
                 name = signal.Signals(-status).name if status < 0 else f"status {status}"
                 cause = f"the decoder's process was ended by {name}" if status < 0 else f"the decoder ended with {name}"
@@ -244,7 +245,7 @@ class ChildProcess:
         return ChildDied(cause)
 
     async def end(self) -> None:
-        """Kill the child and reap it. Idempotent. Freeing its memory may take the kernel 0.1 s; nothing is blocked."""
+        """Kill the child and reap it. Idempotent. Never blocks; the kernel may take 0.1 s to free the memory."""
         process, self._process = self._process, None
         if self._socket is not None:
             self._socket.close()
@@ -259,7 +260,7 @@ class ChildProcess:
 
 
 def inputs_of(answer: Prepared, shared: mmap.mmap | bytearray) -> PreparedImage:
-    """Return the inputs that lie in `shared`, copied: the next picture is written over them."""
+    """Return a copy of the inputs in `shared`, which the next picture will overwrite."""
     rows: list[list[ModelInput]] = [[] for _ in answer.renditions]
     for block in answer.blocks:
         end = block.offset + block.pixel_bytes
@@ -279,6 +280,6 @@ def _spawn(socket_fd: int, memory_fd: int, log_fd: int) -> subprocess.Popen[byte
         env=_ENVIRONMENT,
         cwd="/",
         pass_fds=(socket_fd, memory_fd),
-        # A session of its own: Ctrl-C in a terminal is for the parent, which ends its children in order.
+        # A new session: Ctrl-C in a terminal reaches only the parent, which ends its children in order.
         start_new_session=True,
     )

@@ -1,12 +1,12 @@
 """Protocol between parent and decoding child: JSON over a socket of packets, bytes in shared memory.
 
-    parent  {"size": …, "job": {…}}             the content lies at the start of the shared memory
-    child   {"need": bytes}                     more memory than every child may take unasked
+    parent  {"size": …, "job": {…}}             the content is at the start of the shared memory
+    child   {"need": bytes}                     only for more memory than UNASKED_BYTES
     parent  {"granted": true | false}
     child   an answer: {"rejection": {…}} | {"image": {…}} | {"jpeg": bytes}
 
-JSON, because the parent must read whatever a child that was taken over by a hostile file says. The parent believes only
-what it checks: `read_answer` raises ValueError for everything else.
+JSON, because a hostile file may take over a child, and the parent must parse its messages safely. The parent checks
+every answer: `read_answer` raises ValueError for an invalid one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MAX_SIDE: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class PrepareJob:
-    """Decode a content and make the inputs of networks: one for each rendition and geometry of `specs`.
+    """Job: decode a content and make the inputs of networks, one for each rendition and geometry of `specs`.
 
-    `smallest_side` and `frames`: see DecodeOptions. `quadrants_from_pixels`: pictures of at least that many pixels are
-    looked at by quadrants too; 0: none are. More than `max_renditions` is a rejection.
+    `smallest_side` and `frames`: see DecodeOptions. `quadrants_from_pixels`: pictures with at least this many pixels
+    get quadrants as renditions; 0: no picture. More than `max_renditions` renditions are a rejection.
     """
 
     specs: tuple[ImageInput, ...]
@@ -44,7 +44,7 @@ class PrepareJob:
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailJob:
-    """Decode a content and encode its first frame as a JPEG, on white, no side longer than `side` pixels."""
+    """Job: decode a content and encode its first frame as a JPEG, on white, with sides of at most `side` pixels."""
 
     side: int
     quality: int
@@ -66,18 +66,18 @@ class Block:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of the pixels."""
+        """Size of the pixels."""
         return self.height * self.width * 3
 
     @property
     def end(self) -> int:
-        """Offset of the first byte behind it."""
+        """Offset of the first byte after the block."""
         return self.offset + self.pixel_bytes + 4 * self.statistics
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The answer to a PrepareJob."""
+    """Answer to a PrepareJob."""
 
     header: ImageHeader
     truncated: bool
@@ -86,13 +86,13 @@ class Prepared:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of all inputs."""
+        """Size of all inputs."""
         return max((block.end for block in self.blocks), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The answer to a ThumbnailJob: a JPEG at the start of the shared memory."""
+    """Answer to a ThumbnailJob: a JPEG at the start of the shared memory."""
 
     jpeg_bytes: int
 
@@ -101,7 +101,7 @@ Answer = Rejection | Prepared | Encoded
 
 
 def write_job(size: int, job: Job) -> dict[str, Any]:
-    """Return the message that asks for `job` on a content of `size` bytes."""
+    """Return the message that requests `job` on a content of `size` bytes."""
     kind = "prepare" if isinstance(job, PrepareJob) else "thumbnail"
     return {"size": size, "kind": kind, "job": dataclasses.asdict(job)}
 
@@ -145,9 +145,9 @@ def write_answer(answer: Answer) -> dict[str, Any]:
 
 
 def read_answer(message: Mapping[str, Any], job: Job, memory_bytes: int) -> Answer:
-    """Return what a child answered to `job`, checked: places inside the shared memory, one input where one is due.
+    """Return the checked answer of a child to `job`: blocks inside the shared memory, exactly one for each input.
 
-    Raises ValueError, TypeError or KeyError for what no honest child says.
+    Raises ValueError, TypeError or KeyError for an invalid answer.
     """
     if "rejection" in message:
         return _rejection(message["rejection"])
@@ -184,7 +184,7 @@ def _rejection(fields: Mapping[str, Any]) -> Rejection:
     kind = str(fields["format"])
     return Rejection(
         RejectReason(fields["reason"]),
-        # JSON may escape half a character, which no outcome could carry.
+        # JSON may contain half of a surrogate pair, which an outcome cannot encode.
         str(fields["detail"])[:300].encode("utf-8", "replace").decode(),
         ImageFormat(kind).value if kind else "",
         _whole(fields["width"], 2**63 - 1),

@@ -1,4 +1,4 @@
-"""From frames to the pictures that the models look at: strips cut into squares, transparency laid on grounds."""
+"""Renditions: the pictures that the models score. Strips are cut into squares, transparency is laid on grounds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from app.inference.decoding.pictures import DecodedImage
 from app.inference.model_input import Picture, Pixels
 from schemas.records import Rendition
 
-# A page in dark mode; black itself is what few pages show, and dark grey hides and shows the same pictures.
+# Background of a page in dark mode. Few pages are black, and dark grey hides and shows the same pictures.
 _DARK_LEVEL = 18
-# Two grounds are worth a second look only if they differ as a person sees it: by a mean of 8 of 255 levels in at
-# least one of the 16 x 16 parts of the picture.
+# A second ground is scored only if the picture differs visibly on it: by a mean of 8 of 255 levels in at least one of
+# 16 x 16 parts.
 _GRID = 16
 _SEEN_LEVELS = 8.0
 
@@ -30,15 +30,15 @@ class Shown:
 
 
 def renditions_of(image: DecodedImage, quadrants_from_pixels: int, most: int) -> tuple[Shown, ...] | Rejection:
-    """Return what the models look at, the whole first frame first, or the rejection of more than `most`.
+    """Return the renditions, the whole first frame first, or the rejection of a picture with more than `most`.
 
-    A strip gives itself and its squares, a picture of `quadrants_from_pixels` or more itself and its quadrants, each
-    frame on each ground on which it looks different.
+    A strip gives the whole picture and its squares, a picture of at least `quadrants_from_pixels` the whole picture and
+    its quadrants; each for every frame and for every ground on which it looks different.
     """
     header = image.header
     due = 1 + square_count(header.width, header.height)
     if due * len(image.frames) > most:
-        # Counted before anything is cut: a line of 1 x 65,500 pixels would be 87,000 squares.
+        # Counted before any square is cut: a line of 1 x 65,500 pixels would give 87,000 squares.
         return _too_many(image, due * len(image.frames), most)
     shown = tuple(_shown(image, quadrants_from_pixels))
     return shown if len(shown) <= most else _too_many(image, len(shown), most)
@@ -64,7 +64,7 @@ def _shown(image: DecodedImage, quadrants_from_pixels: int) -> Iterator[Shown]:
 
 def _part(index: int, ground: str, pixels: Pixels, box: Box, width: int, height: int) -> Shown:
     rows, columns = pixels.shape[:2]
-    # Six digits tell a pixel of the largest side; a record should not carry sixteen of them.
+    # Six digits resolve a pixel of the largest side; sixteen digits would only enlarge the records.
     left, right = round(box.left / columns, 6), round(box.right / columns, 6)
     top, bottom = round(box.top / rows, 6), round(box.bottom / rows, 6)
     part = pixels[box.top : box.bottom, box.left : box.right]

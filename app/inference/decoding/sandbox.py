@@ -21,35 +21,35 @@ _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SECCOMP_MODE_FILTER: Final = 2
 _SIGKILL: Final = 9
-# Numbers of the calls that a decoder never needs, by machine (linux/arch/*/include/uapi/asm/unistd*.h): sockets, new
-# programs, tracing of other processes, and io_uring, which can do the same without a call.
+# Numbers of system calls that a decoder never needs, by machine (linux/arch/*/include/uapi/asm/unistd*.h): sockets, new
+# programs, tracing of other processes, and io_uring, which can do all this without a system call.
 _REFUSED_CALLS: Final = {
     # socket, execve, ptrace, process_vm_readv, process_vm_writev, bpf, execveat, io_uring_setup
     "x86_64": (0xC000003E, (41, 59, 101, 310, 311, 321, 322, 425)),
     "aarch64": (0xC00000B7, (198, 221, 117, 270, 271, 280, 281, 425)),
 }
-# Beside one picture: the interpreter's own growth and thread stacks.
+# Memory in addition to one picture: growth of the interpreter and thread stacks.
 _SLACK_BYTES: Final = 128 * 1024 * 1024
 _OPEN_FILES: Final = 64
-# Largest file that a child may write: its error output, which the parent reads if it dies.
+# Largest file that a child may write: its error output, which the parent reads if the child dies.
 LOG_BYTES: Final = 256 * 1024
 
 
 def enter_network_jail() -> bool:
-    """Leave the network; return whether that worked. Call it before anything starts a thread."""
+    """Leave the network namespace. Return whether that succeeded. Call before any thread is started."""
     libc = ctypes.CDLL(None, use_errno=True)
     return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the thread that started it ends."""
+    """Make the kernel end this process when the thread that started it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
 def limit_resources(memory_bytes: int) -> None:
-    """Bound what is allocated from here on to `memory_bytes`, open files and what is written; forbid core dumps.
+    """Limit later allocations to `memory_bytes`, limit open and written files, and forbid core dumps.
 
-    Raises ValueError or OSError where the process already has lower limits.
+    Raises ValueError or OSError if the process already has lower limits.
     """
     now = _address_space_bytes()
     ceiling = now + memory_bytes + _SLACK_BYTES
@@ -65,7 +65,7 @@ def limit_resources(memory_bytes: int) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """End this process (SIGXCPU) when it has used `seconds` more of CPU time: it may outlive whoever would kill it."""
+    """End this process (SIGXCPU) after `seconds` more of CPU time, in case its parent cannot kill it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 2
@@ -73,7 +73,7 @@ def limit_cpu(seconds: float) -> None:
 
 
 def refuse_calls() -> bool:
-    """Have the kernel refuse sockets, new programs and tracing with EPERM; return whether the filter is in force."""
+    """Make the kernel refuse sockets, new programs and tracing with EPERM. Return whether the filter is active."""
     known = _REFUSED_CALLS.get(platform.machine())
     if known is None:
         return False

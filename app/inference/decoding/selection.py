@@ -1,25 +1,25 @@
-"""Which frames of an animation are looked at: a pure choice by how long each one is shown."""
+"""Choice of the frames of an animation that are scored, by the time for which each is shown. Pure."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
-# Chromium shows a frame that asks for 10 ms or less for 100 ms, as Firefox does (deferred_image_decoder.cc).
+# Chromium and Firefox show a frame with a delay of 10 ms or less for 100 ms (deferred_image_decoder.cc).
 _SHORTEST_MS = 10
 _DEFAULT_MS = 100
 
 
 def shown_ms(delay_ms: int) -> int:
-    """Return how long a browser shows a frame that asks for `delay_ms`."""
+    """Return the time for which a browser shows a frame with delay `delay_ms`."""
     return _DEFAULT_MS if delay_ms <= _SHORTEST_MS else delay_ms
 
 
 def choose_frames(delays_ms: Sequence[int], most: int) -> tuple[int, ...]:
     """Return the indices of at most `most` frames, ascending.
 
-    They are the one shown longest, the last, the first, and then, one by one, the frame that is farthest in time from
-    all frames chosen so far. Of equals the earliest is taken, so equal animations give equal choices.
+    Chosen are the frame that is shown longest, the last, the first, and then repeatedly the frame that is farthest in
+    time from all chosen frames. Ties go to the earliest frame, so the choice is deterministic.
     """
     count = len(delays_ms)
     if count <= most:

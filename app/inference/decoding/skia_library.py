@@ -1,8 +1,8 @@
-"""Skia without a graphics stack: stands in for libGL and libEGL where the machine has none.
+"""Loader of Skia on machines without a graphics stack: provides stubs for libGL and libEGL.
 
 skia-python links both, because Skia can also draw on graphics cards. Decoding calls none of their functions, and slim
-servers and containers do not have them. Where one is missing, a shared object with its name and symbols is made in
-memory and loaded first; the dynamic linker then finds it by its name (SONAME). Each of its functions returns 0.
+servers and containers do not have them. If one is missing, a shared object with its name and symbols is made in memory
+and loaded first; the dynamic linker then resolves it by its name (SONAME). Each of its functions returns 0.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _CODE: Final = {
     "x86_64": (62, bytes.fromhex("31c0c3")),  # xor eax, eax; ret
     "aarch64": (183, bytes.fromhex("00008052c0035fd6")),  # mov w0, 0; ret
 }
-# The largest page of the machines above: segments that start on it suit every kernel.
+# Largest page size of these machines: segments aligned to it work with every kernel.
 _PAGE: Final = 0x10000
 
 
 @functools.cache
 def load_skia() -> Any:
-    """Return the module `skia`. Raises ImportError where it cannot be loaded."""
+    """Return the module `skia`. Raises ImportError if it cannot be loaded."""
     for name in _LIBRARIES:
         if not _is_there(name):
             _stand_in(name)
@@ -59,8 +59,8 @@ def _stand_in(name: str) -> None:
 
 
 def load_shared_object(content: bytes) -> ctypes.CDLL:
-    """Load a shared object from memory, for all libraries that are loaded later. Raises OSError."""
-    # Never closed: the linker knows libraries by their path, and another one under the same number would be this one.
+    """Load a shared object from memory and make its symbols global for libraries that are loaded later. Raises OSError."""
+    # Never closed: the linker identifies libraries by path, so a later file with the same number would be taken for it.
     descriptor = os.memfd_create("shared object", os.MFD_CLOEXEC)
     os.write(descriptor, content)
     return ctypes.CDLL(f"/proc/self/fd/{descriptor}", mode=ctypes.RTLD_GLOBAL)
@@ -69,15 +69,15 @@ def load_shared_object(content: bytes) -> ctypes.CDLL:
 def shared_object(name: bytes, symbols: list[bytes], machine: int, code: bytes) -> bytes:
     """Return a 64-bit little-endian ELF shared object called `name` whose `symbols` are all the function `code`.
 
-    Layout (System V ABI, chapters 4 and 5): headers, hash table, symbols, strings and code in one segment that is read
-    and executed; the dynamic section, which the linker writes to, in another.
+    Layout (System V ABI, chapters 4 and 5): headers, hash table, symbols, strings and code in one segment with read and
+    execute rights; the dynamic section, to which the linker writes, in another.
     """
     strings, names = b"\0", []
     for symbol in (name, *symbols):
         names.append(len(strings))
         strings += symbol + b"\0"
     count = len(symbols) + 1
-    # One chain holds all symbols: it is walked a hundred times, once for each that Skia asks for.
+    # A single hash chain for all symbols suffices: it is searched about a hundred times, once for each symbol of Skia.
     table = struct.pack("<4I", 1, count, 1 if symbols else 0, 0)
     table += b"".join(struct.pack("<I", number + 1 if number + 1 < count else 0) for number in range(1, count))
     at_table = 64 + 4 * 56
@@ -110,7 +110,7 @@ def shared_object(name: bytes, symbols: list[bytes], machine: int, code: bytes) 
     )
     body += table
     body = body.ljust(at_symbols, b"\0") + bytes(24)
-    # Global functions of a section that is defined; which one does not matter without section headers.
+    # Global functions in a defined section; any index works, because there are no section headers.
     body += b"".join(struct.pack("<IBBHQQ", at, 0x12, 0, 1, at_code, len(code)) for at in names[1:])
     body = (body + strings).ljust(at_code, b"\0") + code
     return body.ljust(at_dynamic, b"\0") + dynamic

@@ -1,4 +1,4 @@
-"""One decoding job, from the bytes to the answer: what a child does with a content. Blocks."""
+"""Execution of one decoding job in a child, from the bytes to the answer. Blocks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from app.inference.decoding.renditions import on_white, renditions_of
 from app.inference.preprocessing import prepare
 
 Shared = bytearray | mmap.mmap
-"""Memory that the caller reads results from."""
+"""Memory from which the caller reads the results."""
 
 
 class DecodeWork:
-    """Does jobs one after another; keeps a decoder for each combination of options."""
+    """Executor of jobs, one at a time. Caches a decoder for each combination of options."""
 
     def __init__(self, limits: ImageLimits) -> None:
         self._limits = limits
         self._decoders: dict[DecodeOptions, Decoder] = {}
 
     def answer(self, content: bytes, job: Job, shared: Shared, grant: Grant) -> Answer:
-        """Return what `job` gives on `content`; pixels and JPEGs go to `shared`. Never raises for what is in `content`.
+        """Return the answer to `job` on `content`. Pixels and JPEGs are written to `shared`.
 
-        `grant` is called before a decoder allocates (see pictures.Grant).
+        `grant` is called before a decoder allocates (see pictures.Grant). Never raises, whatever `content` is.
         """
         try:
             image = self._decoder(job).decode(content, grant)
@@ -49,7 +49,7 @@ class DecodeWork:
     def _decoder(self, job: Job) -> Decoder:
         match job:
             case PrepareJob():
-                # A quadrant is half as wide as its picture, and must be large enough for every model too.
+                # A quadrant has half the width of its picture and must still be large enough for every model.
                 side = job.smallest_side * (2 if job.quadrants_from_pixels else 1)
                 options = DecodeOptions(side, job.frames)
             case ThumbnailJob():
@@ -78,7 +78,7 @@ def _prepare(image: DecodedImage, job: PrepareJob, shared: Shared) -> Prepared |
 
 
 def _thumbnail(image: DecodedImage, job: ThumbnailJob, shared: Shared) -> Encoded:
-    # Made of bare pixels: nothing that the file said beside them can come along.
+    # Made from pixels only, so no metadata of the file can be included.
     picture = Image.fromarray(on_white(image.frames[0].pixels))
     picture.thumbnail((job.side, job.side))
     buffer = io.BytesIO()
