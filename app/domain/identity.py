@@ -140,7 +140,7 @@ def image_key(bucket: str, key: str) -> bytes:
 
 
 def content_hint(etag: str | None, bucket: str, key: str) -> bytes:
-    """Return the Kafka key of a task. Equal ETags bring equal bytes to one partition; correctness never depends on it."""
+    """Return the Kafka key of a task. Equal ETags bring equal bytes to one partition; this is only an optimisation."""
     return etag.encode() if etag else image_key(bucket, key)
 
 

@@ -38,7 +38,7 @@ class LoadedNetwork(Protocol):
 
     @property
     def manifest(self) -> ModelManifest:
-        """The model's own description."""
+        """Manifest of the model."""
         ...
 
     @property
@@ -60,7 +60,7 @@ class LoadedHead(Protocol):
 
     @property
     def manifest(self) -> ModelManifest:
-        """The model's own description."""
+        """Manifest of the model."""
         ...
 
     @property

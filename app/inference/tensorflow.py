@@ -119,12 +119,12 @@ class KerasHead:
 
     @property
     def manifest(self) -> ModelManifest:
-        """The model's own description."""
+        """Manifest of the model."""
         return self._manifest
 
     @property
     def runtime(self) -> str:
-        """Which tolerance of the golden set applies."""
+        """Name of the runtime, which selects the tolerance of the golden set."""
         return Runtime.KERAS.value
 
     def infer(self, embeddings: Sequence[QuantisedEmbedding]) -> ModelOutput:
@@ -146,12 +146,12 @@ class TensorflowNetwork:
 
     @property
     def manifest(self) -> ModelManifest:
-        """The model's own description."""
+        """Manifest of the model."""
         return self._manifest
 
     @property
     def runtime(self) -> str:
-        """Which tolerance of the golden set applies."""
+        """Name of the runtime, which selects the tolerance of the golden set."""
         return self._runtime
 
     def infer(self, batch: Sequence[ModelInput]) -> ModelOutput:

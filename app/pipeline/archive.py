@@ -85,7 +85,7 @@ class _Partition:
 
 
 class ArchiveProcessor:
-    """Archives every record of its topics. A `Processor` that `FollowsPartitions`.
+    """A `Processor` that archives every record of its topics. It `FollowsPartitions`.
 
     While the store is unavailable, calls wait (`waiting("store")`), retry with growing pauses and continue by
     themselves. A lane cancels all calls of its partition or none. `prefix` is the installation's prefix of topic names.

@@ -69,7 +69,7 @@ class ImageFacts:
 
 
 class IndexProcessor:
-    """Stores every record of its topics. A `Processor`.
+    """A `Processor` that stores every record of its topics.
 
     Calls that arrive during a round trip share the next one. While the index is unavailable, calls wait
     (`waiting("index")`), retry with growing pauses and continue by themselves; no record is given up.

@@ -13,7 +13,7 @@ from app.streaming.ports import SourcePartition
 
 
 class DeliveryLog:
-    """Log of deliveries, used by consumer and pump on the main loop. Memory: one integer for each message between them."""
+    """Log of deliveries, used by consumer and pump on the main loop. Memory: an integer for each message in transit."""
 
     def __init__(self) -> None:
         self._epochs: dict[SourcePartition, int] = {}

@@ -1,4 +1,4 @@
-"""Readers of single fields of a notification: text, keys, ETags, sizes, times. Each returns a value or raises BadField."""
+"""Readers of single fields of a notification: text, keys, ETags, sizes, times. Each raises BadField."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ Event = Created | Removed | Ignored | TestEvent | Malformed
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One event and its position. `part` counts the records of a message through all envelopes; -1: the whole message."""
+    """One event and its position. `part` numbers the records of a message in all envelopes; -1: the whole message."""
 
     part: int
     event: Event

@@ -59,7 +59,7 @@ def _stand_in(name: str) -> None:
 
 
 def load_shared_object(content: bytes) -> ctypes.CDLL:
-    """Load a shared object from memory and make its symbols global for libraries that are loaded later. Raises OSError."""
+    """Load a shared object from memory. Its symbols are global for libraries that are loaded later. Raises OSError."""
     # Never closed: the linker identifies libraries by path, so a later file with the same number would be taken for it.
     descriptor = os.memfd_create("shared object", os.MFD_CLOEXEC)
     os.write(descriptor, content)
