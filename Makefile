@@ -1,7 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+ and make: the first one that needs it builds .venv.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-lake test test-unit fuzz test-fault test-browser screenshots oracle test-gpu check format lock docs schema-ids clean
+.PHONY: help demo demo-lake test test-unit fuzz test-fault test-browser screenshots oracle test-gpu check format lock docs schema-ids wire clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -59,6 +59,10 @@ docs: .venv/.dev ## regenerate docs/configuration.md, topics.md, metrics.md, lak
 
 schema-ids: .venv/.dev ## number schemas that schemas/ids.lock does not name yet, by a fresh registry
 	$(PY) -m app stack lock --schemas
+
+wire: .venv/.dev ## write schemas/records.py from the .avsc files, and the bytes of new examples
+	$(PY) -m app schemas write
+	$(PY) -m tests.support.schema_examples
 
 lock:            ## pin requirements with hashes (needs uv)
 	for name in runtime dev gpu; do \
