@@ -12,8 +12,8 @@ _HEAD: Final = """# The lake's tables and views
 
 Kafka Connect writes five topics into Iceberg tables on S3, one row for each record. `./sightline lake sql "SELECT …"`
 reads them; [analytics.md](analytics.md) answers ten questions with it. `./sightline lake tables` lists what there is,
-`./sightline lake views` prints the views for another engine (`--dialect trino` for Trino and Athena: that text is not
-run by our tests).
+`./sightline lake views` prints the views for another engine (`--dialect trino` for Trino and Athena). Tests parse that
+text as both engines do and run its array expressions on DuckDB; no test runs the whole text on Trino or Athena.
 
 Types are DuckDB's. Times are in UTC. Every column may be null: those that a newer schema brought are, in older rows.
 A table has its rows in a partition for each UTC day of `kafka_timestamp`. A filter on that column reads those days
