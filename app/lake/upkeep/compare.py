@@ -6,13 +6,16 @@ The topic is read committed from its low watermark to an end that is fixed at th
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from pyroaring import BitMap64
+
 from app.lake.iceberg.erasures import Erasures
 from app.lake.iceberg.read import Progress, TableReader
-from app.lake.upkeep.offset_sets import OffsetBits, Offsets, offsets_of
+from app.lake.upkeep.offset_sets import Offsets, add, between, offset_set
 from app.lake.upkeep.sums import PartitionSets, PartitionSums
 from app.systems.kafka.client import AtOffsets, TopicScanner
 
@@ -80,7 +83,7 @@ class Comparer:
             sets = found.sets[number]
             if start > sets.low:
                 sets.low = start
-                sets.records = sets.records.between(start, sets.end)
+                sets.records = between(sets.records, start, sets.end)
         if valid_ms is None:
             # Nothing is known to be complete. The same set, not one more of its size.
             for sets in found.sets.values():
@@ -96,14 +99,14 @@ class Comparer:
         await asyncio.to_thread(self._read_rows, found)
         later = await self._scanner.ends(self._row.topic)
         for number, sets in found.sets.items():
-            beyond_end = sets.rows.between(max(sets.end, later.get(number, ends.get(number, sets.end))), 1 << 62)
-            known = sets.records.joined(sets.erased)
-            found.foreign[number] = len(sets.rows.between(sets.low, sets.end).minus(known)) + len(beyond_end)
-            found.newer[number] = len(sets.rows.between(sets.end, 1 << 62)) - len(beyond_end)
+            beyond_end = between(sets.rows, max(sets.end, later.get(number, ends.get(number, sets.end))), 1 << 62)
+            known = sets.records | sets.erased
+            found.foreign[number] = len(between(sets.rows, sets.low, sets.end) - known) + len(beyond_end)
+            found.newer[number] = len(between(sets.rows, sets.end, 1 << 62)) - len(beyond_end)
 
     def _read_rows(self, found: Comparison) -> None:
         for sets in found.sets.values():
-            sets.rows, sets.doubled, sets.erased = OffsetBits(), OffsetBits(), OffsetBits()
+            sets.rows, sets.doubled, sets.erased = BitMap64(), BitMap64(), BitMap64()
             sets.doubles = 0
         found.strays = 0
         if found.exists:
@@ -115,12 +118,12 @@ class Comparer:
                 inside = offsets[offsets >= 0]
                 found.strays += len(offsets) - len(inside)
                 sets = found.sets[number]
-                again = sets.rows.add(inside)
-                sets.doubles += len(again)
-                sets.doubled.add(again)
+                repeats, repeated = add(sets.rows, inside)
+                sets.doubles += repeats
+                sets.doubled |= repeated
         for number, offsets in _by_partition(self._erasures.of(self._row.name)):
             if number in found.sets:
-                found.sets[number].erased.add(offsets)
+                found.sets[number].erased |= offset_set(offsets)
 
     async def _committed(self, found: Comparison) -> None:
         for number, offset in (await self._sink_offsets(self._row.connector, self._row.topic)).items():
@@ -132,9 +135,9 @@ class _Pending:
 
     def __init__(self, sets: PartitionSets) -> None:
         self._sets = sets
-        self._records: list[int] = []
-        self._recent: list[int] = []
-        self._beyond: list[int] = []
+        self._records = array("Q")
+        self._recent = array("Q")
+        self._beyond = array("Q")
 
     def take(self, offset: int, *, recent: bool, beyond: bool) -> None:
         """Note one record."""
@@ -153,8 +156,8 @@ class _Pending:
             (self._recent, self._sets.recent),
             (self._beyond, self._sets.beyond),
         ):
-            bits.add(offsets_of(pending))
-            pending.clear()
+            bits.update(BitMap64(pending))
+            del pending[:]
 
 
 def partition_sums(found: Comparison) -> tuple[PartitionSums, ...]:
@@ -163,8 +166,8 @@ def partition_sums(found: Comparison) -> tuple[PartitionSums, ...]:
     for number, sets in sorted(found.sets.items()):
         absent = sets.absent()
         waiting = sets.waiting(absent)
-        window = sets.rows.between(sets.low, sets.end)
-        older = sets.rows.between(0, sets.low)
+        window = between(sets.rows, sets.low, sets.end)
+        older = between(sets.rows, 0, sets.low)
         doubles, foreign = sets.doubles, found.foreign.get(number, 0)
         # Of what is there twice, one row is the one that belongs there.
         surplus = len(sets.rows) - len(window) - len(older) - found.newer.get(number, 0)
@@ -173,10 +176,10 @@ def partition_sums(found: Comparison) -> tuple[PartitionSums, ...]:
                 number,
                 records=len(sets.records),
                 rows=len(window) + doubles + surplus,
-                missing=len(absent.minus(waiting)),
+                missing=len(absent - waiting),
                 extra=doubles + foreign,
                 waiting=len(waiting),
-                erased=len(sets.records.both(sets.erased).minus(sets.rows)),
+                erased=len((sets.records & sets.erased) - sets.rows),
                 older=len(older),
             )
         )

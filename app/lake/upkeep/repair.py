@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from pyroaring import BitMap64
 
 from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION
 from app.errors import LakeUnavailable
@@ -17,7 +18,7 @@ from app.lake.iceberg.read import TableReader
 from app.lake.iceberg.remove import Chosen, Mask, choose, remove_rows
 from app.lake.iceberg.rows import RowAppender
 from app.lake.upkeep.compare import Comparer
-from app.lake.upkeep.offset_sets import OffsetBits, offsets_of
+from app.lake.upkeep.offset_sets import contains
 from app.lake.upkeep.verify import Limits
 from app.ports import Clock, SourceRecord
 from app.systems.kafka.client import AtOffsets, TopicScanner
@@ -68,24 +69,24 @@ async def repair(
     await _bring(reader.row.topic, wanted, scanner, appender)
     appended = appender.rows
     await asyncio.to_thread(appender.commit, Beside.NOBODY if force else Beside.SINK)
-    doubled = {number: sets.doubled for number, sets in found.sets.items() if len(sets.doubled)}
+    doubled = {number: sets.doubled for number, sets in found.sets.items() if sets.doubled}
     removed = await asyncio.to_thread(_single, reader, doubled) if doubled else 0
-    late = sum(len(bits.minus(found.sets[number].waiting(bits), wanted[number])) for number, bits in absent.items())
+    late = sum(len(bits - found.sets[number].waiting(bits) - wanted[number]) for number, bits in absent.items())
     return Repaired(reader.row.name, appended, removed, late)
 
 
-async def _bring(topic: str, wanted: Mapping[int, OffsetBits], scanner: TopicScanner, appender: RowAppender) -> None:
-    first = {number: bits.first(1)[0] for number, bits in wanted.items() if len(bits)}
+async def _bring(topic: str, wanted: Mapping[int, BitMap64], scanner: TopicScanner, appender: RowAppender) -> None:
+    first = {number: bits.min() for number, bits in wanted.items() if bits}
     if not first:
         return
-    last = {number: bits.last() + 1 for number, bits in wanted.items() if len(bits)}
+    last = {number: bits.max() + 1 for number, bits in wanted.items() if bits}
     records: list[SourceRecord] = []
     try:
         async with aclosing(
             scanner.scan(topic, AtOffsets(first), AtOffsets({**await scanner.starts(topic), **last}))
         ) as found:
             async for record in found:
-                if record.partition in last and wanted[record.partition].contains(offsets_of((record.offset,)))[0]:
+                if record.partition in last and record.offset in wanted[record.partition]:
                     records.append(record)
                 if len(records) >= _AT_ONCE:
                     await asyncio.to_thread(appender.write, records)
@@ -96,9 +97,9 @@ async def _bring(topic: str, wanted: Mapping[int, OffsetBits], scanner: TopicSca
         raise
 
 
-def _single(reader: TableReader, doubled: Mapping[int, OffsetBits]) -> int:
+def _single(reader: TableReader, doubled: Mapping[int, BitMap64]) -> int:
     def look() -> list[Chosen]:
-        seen = {number: OffsetBits() for number in doubled}
+        seen = {number: BitMap64() for number in doubled}
 
         def beyond_the_first(batch: Any) -> Mask:
             partitions = batch.column(KAFKA_PARTITION).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -106,8 +107,10 @@ def _single(reader: TableReader, doubled: Mapping[int, OffsetBits]) -> int:
             mask = np.zeros(len(offsets), np.bool_)
             for number, bits in doubled.items():
                 here = np.flatnonzero((partitions == number) & (offsets >= 0))
-                for index in here[bits.contains(offsets[here])]:
-                    mask[index] = len(seen[number].add(offsets[index : index + 1])) > 0
+                for index in here[contains(bits, offsets[here])]:
+                    offset = int(offsets[index])
+                    mask[index] = offset in seen[number]
+                    seen[number].add(offset)
             return mask
 
         return choose(reader, (), beyond_the_first)

@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.lake.upkeep.offset_sets import OffsetBits
+from pyroaring import BitMap64
+
+from app.lake.upkeep.offset_sets import between
 from app.topics import PREDICTIONS
 
 
@@ -16,31 +18,31 @@ class PartitionSets:
 
     low: int
     end: int
-    records: OffsetBits = field(default_factory=OffsetBits)
-    rows: OffsetBits = field(default_factory=OffsetBits)
-    doubled: OffsetBits = field(default_factory=OffsetBits)
-    erased: OffsetBits = field(default_factory=OffsetBits)
+    records: BitMap64 = field(default_factory=BitMap64)
+    rows: BitMap64 = field(default_factory=BitMap64)
+    doubled: BitMap64 = field(default_factory=BitMap64)
+    erased: BitMap64 = field(default_factory=BitMap64)
     # Of the records: published so lately that no commit has to have them yet; and not before what the sink says that
     # it has wholly.
-    recent: OffsetBits = field(default_factory=OffsetBits)
-    beyond: OffsetBits = field(default_factory=OffsetBits)
+    recent: BitMap64 = field(default_factory=BitMap64)
+    beyond: BitMap64 = field(default_factory=BitMap64)
     # Rows beyond the first of one offset; a row may be there three times.
     doubles: int = 0
     # What the sink's group would read next; -1: it has committed nothing.
     committed: int = -1
 
-    def absent(self) -> OffsetBits:
+    def absent(self) -> BitMap64:
         """Return the records without a row that nobody erased."""
-        return self.records.minus(self.rows, self.erased)
+        return self.records - self.rows - self.erased
 
-    def waiting(self, absent: OffsetBits) -> OffsetBits:
+    def waiting(self, absent: BitMap64) -> BitMap64:
         """Return those of `absent` that the sink has not read, or has read and need not have committed yet."""
-        unread = absent.between(max(self.committed, self.low), self.end)
-        return unread.joined(absent.both(self.recent).both(self.beyond))
+        unread = between(absent, max(self.committed, self.low), self.end)
+        return unread | (absent & self.recent & self.beyond)
 
-    def settled(self, absent: OffsetBits) -> OffsetBits:
+    def settled(self, absent: BitMap64) -> BitMap64:
         """Return those of `absent` that the sink says it has committed: what `lake repair` may bring."""
-        return absent.between(0, max(self.committed, 0)).minus(self.beyond)
+        return between(absent, 0, max(self.committed, 0)) - self.beyond
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _stale(found: Comparison, row: str, now_ms: int, limits: Limits) -> list[str
     """Return what says that the sink stands still while there are records for it that it should have by now."""
     faults = []
     newest, progress = found.newest_settled_ms, found.progress
-    late = sum(len(sets.waiting(sets.absent()).minus(sets.recent)) for sets in found.sets.values())
+    late = sum(len(sets.waiting(sets.absent()) - sets.recent) for sets in found.sets.values())
     limit = f"{limits.behind_ms / 1000:g} s"
     if late:
         faults.append(f"{late} records wait longer than {limit} for the sink: look at the tasks of connector {row}")
