@@ -11,6 +11,7 @@ from typing import Final
 import typer
 
 from app.errors import SightlineError
+from app.exit_codes import ExitCode
 from app.logs import quiet_clients
 from app.settings import load_settings
 
@@ -76,7 +77,7 @@ def main() -> None:
         build()(prog_name="sightline")
     except SightlineError as error:
         print(f"sightline: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.REFUSED)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.errors import ConfigurationError
+from app.exit_codes import ExitCode
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _ls(topic: _Topic = "", json_output: _Json = False) -> None:
                 typer.echo(f"  {fault.kind}: offsets {fault.start} to {fault.end}")
         if not held:
             typer.echo("nothing is archived")
-    raise typer.Exit(1 if any(each.faults for each in held) else 0)
+    raise typer.Exit(ExitCode.of_check(not any(each.faults for each in held)))
 
 
 def _verify(topic: _Topic = "", json_output: _Json = False) -> None:
@@ -79,7 +80,7 @@ def _verify(topic: _Topic = "", json_output: _Json = False) -> None:
                 typer.echo(
                     f"  {partition.topic}/{partition.partition}: {fault.kind}, offsets {fault.start} to {fault.end}"
                 )
-    raise typer.Exit(0 if good else 1)
+    raise typer.Exit(ExitCode.of_check(good))
 
 
 def _replay(

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from app.errors import ConfigurationError, StartupRefused
+from app.exit_codes import ExitCode
 from app.settings import load_settings
-from app.streaming.failstop import EXIT_CEILING
 
 # Asked in a process of its own: the supervisor must not hold memory of a GPU.
 _COUNT_GPUS = """
@@ -42,7 +42,7 @@ def _worker(
             max=255,
             help="With --restart: the exit code after too many dead letters; 0 for a Docker that restarts on failure.",
         ),
-    ] = EXIT_CEILING,
+    ] = ExitCode.CEILING.value,
 ) -> None:
     """Run one agent: a consumer group and process of its own, until SIGTERM.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import load_settings
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _show(
     found, more = asyncio.run(_find(LetterFilter(letter_id=letter_id, open_only=False), 1))
     if not found or more:
         typer.echo(f"{'several letters begin' if more else 'no letter begins'} with {letter_id!r}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FINDING)
     shown = found[0].summary() | {"source_key": _text(found[0].letter.key), "value": _value(found[0])}
     if json_output:
         typer.echo(json.dumps(shown))
@@ -144,7 +145,7 @@ def _redrive(
     sent = sum(not one.refused for one in done)
     if not json_output:
         typer.echo(f"{sent} {'would be redriven' if dry_run else 'redriven'}, {len(done) - sent} refused")
-    raise typer.Exit(0 if sent == len(done) else 1)
+    raise typer.Exit(ExitCode.of_check(sent == len(done)))
 
 
 async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, dry_run: bool) -> list[Redrive]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from app.demo.screen import Screen
 from app.demo.tally import Tally
+from app.exit_codes import ExitCode
 from app.settings import Settings
 from app.stack.verbs import run_verb, told_object
 from app.systems.kafka.client import KafkaProducer
@@ -116,9 +117,9 @@ async def ask_lake(environment: Mapping[str, str]) -> LakeAnswers:
     )
     answers = []
     # The verb also agrees while rows are merely late; here they have had their time.
-    good = code == 0 and bool(tables) and all(each["rows"] == each["records"] for each in tables)
+    good = code == ExitCode.OK and bool(tables) and all(each["rows"] == each["records"] for each in tables)
     for question, sql in QUESTIONS:
         sql_code, answer = await run_verb(environment, "lake", "sql", sql)
-        good = good and sql_code == 0
+        good = good and sql_code == ExitCode.OK
         answers.append((question, answer))
     return LakeAnswers(good, counts, line, tuple(answers))

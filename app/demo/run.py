@@ -19,6 +19,7 @@ from app.demo.screen import Screen, shown
 from app.demo.servers import DemoStack
 from app.demo.tally import Tally
 from app.errors import StartupRefused
+from app.exit_codes import ExitCode
 from app.ports import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.state import StackState
@@ -74,7 +75,7 @@ async def run_demo(options: DemoOptions, environment: Mapping[str, str]) -> int:
         return code
     except asyncio.CancelledError:
         screen.line("interrupted; everything that the demo started is being ended")
-        return 130
+        return ExitCode.INTERRUPTED
     finally:
         if not kept:
             await stack.end()
@@ -104,7 +105,7 @@ async def _run(
             f"NOT AS IT SHOULD: {surprise.picture.key} ({surprise.picture.kind}) ended {surprise.outcome} "
             f"{surprise.reason}"
         )
-    good = ledger_code == 0 and failure is None and not surprises and bool(found)
+    good = ledger_code == ExitCode.OK and failure is None and not surprises and bool(found)
     lake: LakeAnswers | None = None
     if options.lake:
         if options.folder is None:
@@ -122,7 +123,7 @@ async def _run(
     if lake is not None:
         lake.tell(screen)
     tell_next(tally, screen, where, service, lake=options.lake)
-    return 0 if good else 1
+    return ExitCode.of_check(good)
 
 
 def _ledger_line(found: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from app.exit_codes import ExitCode
+
 
 def register(cli: typer.Typer) -> None:
     """Add the verb."""
@@ -25,7 +27,7 @@ def register(cli: typer.Typer) -> None:
         if check:
             for name in stale:
                 typer.echo(f"docs/{name} is not what the code says: run `make docs` and commit it", err=True)
-            raise typer.Exit(1 if stale else 0)
+            raise typer.Exit(ExitCode.of_check(not stale))
         for name in stale:
             (DOCS_DIR / name).write_text(pages[name], encoding="utf-8")
         typer.echo(f"{len(pages)} pages, {len(stale)} written")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def register(cli: typer.Typer) -> None:
 
         story = asyncio.run(_tell(load_settings(os.environ), place, days, seconds))
         typer.echo(json.dumps(story_as_json(story)) if json_output else story_in_words(story))
-        raise typer.Exit(0 if story.known else 1)
+        raise typer.Exit(ExitCode.of_check(story.known))
 
 
 async def _tell(settings: Settings, place: str, days: float, seconds: float) -> Story:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import Settings, load_settings
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -32,7 +33,7 @@ def _get(
     found = asyncio.run(_read(load_settings(os.environ), place))
     if found is None:
         typer.echo(json.dumps({"known": False}) if json_output else f"{place}: nothing known")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FINDING)
     if json_output:
         typer.echo(json.dumps(found))
         return

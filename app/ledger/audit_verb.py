@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _audit(
     else:
         for line in lines(ledger):
             typer.echo(line)
-    raise typer.Exit(0 if ledger.balanced and (ledger.settled or wait == 0) else 1)
+    raise typer.Exit(ExitCode.of_check(ledger.balanced and (ledger.settled or wait == 0)))
 
 
 async def _run(settings: Settings, scope: Scope, wait_seconds: float, listing: bool) -> Ledger:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import load_settings
 
 _File = Annotated[Path | None, typer.Argument(help="A policy file; SIGHTLINE_POLICY_PATH when left out.")]
@@ -62,7 +63,7 @@ def _check(
             f"{policy.name} {policy.full_version}: {len(policy.rules)} rules, {checked}, "
             f"{passed} of {len(policy.cases)} tests pass"
         )
-    raise typer.Exit(1 if failures else 0)
+    raise typer.Exit(ExitCode.of_check(not failures))
 
 
 def _show(

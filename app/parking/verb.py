@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import load_settings
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _unpark(
         )
     else:
         typer.echo(f"{park.agent} will handle {topic}/{partition}/{offset}")
-    raise typer.Exit(1 if passed else 0)
+    raise typer.Exit(ExitCode.of_check(not passed))
 
 
 def _ls(json_output: _Json = False) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import StartupRefused
+from app.exit_codes import ExitCode
 from app.stack.options import StackOptions
 from app.stack.ports import PortLease, lease_port
 from app.stack.processes import ServerCommand
 from app.stack.verbs import verb_server
-from app.streaming.failstop import EXIT_CEILING
 
 BRIDGE: Final = "bridge"
 API: Final = "api"
@@ -64,7 +64,7 @@ def agent_command(
 
 def why_ended(name: str, code: int, log_file: Path) -> str:
     """Return a sentence about one that ended for good, and what to do."""
-    if code == EXIT_CEILING:
+    if code == ExitCode.CEILING:
         return (
             f"{name} stopped after too many dead letters; look at `./sightline dead-letters ls` and {log_file}, mend, "
             f"then `./sightline worker {name} --restart` or `./sightline stack down` and `up` start it again"

@@ -6,6 +6,8 @@ import sys
 
 import typer
 
+from app.exit_codes import ExitCode
+
 
 def register(cli: typer.Typer) -> None:
     """Add the group."""
@@ -35,7 +37,7 @@ def _check() -> None:
     for told in complaints:
         print(f"sightline: {told}", file=sys.stderr)
     if complaints:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FINDING)
     print("schemas only grow")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import load_settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def print_status(
             print(f"export {name}={value}")
     else:
         print_state(state, var_dir)
-    raise typer.Exit(0 if described["running"] else 1)
+    raise typer.Exit(ExitCode.of_check(described["running"]))
 
 
 def print_state(state: StackState, var_dir: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from app.errors import StartupRefused
+from app.exit_codes import ExitCode
 from app.settings import ROOT, load_settings
 from app.stack.status import print_state, print_status
 from app.verbs.wait_option import patiently
@@ -141,7 +142,7 @@ async def _run(options: StackOptions) -> None:
         await stack.__aexit__(None, None, None)
     if failure is not None:
         print(f"sightline: {failure}; the stack was ended", file=sys.stderr)
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FINDING)
     report("down")
 
 
@@ -175,7 +176,7 @@ def _wait_until_ready(child: subprocess.Popen[bytes], var_dir: Path, log_file: P
             print(lines.read(), end="", flush=True)
             if child.poll() is not None:
                 print(lines.read(), end="", flush=True)
-                raise typer.Exit(child.returncode or 1)
+                raise typer.Exit(child.returncode or ExitCode.FINDING)
             state = load_state(var_dir)
             ready = state is not None and state.owner.pid == child.pid and state.ready
             # What it says last may come a moment after its state.

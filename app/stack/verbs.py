@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from app.exit_codes import ExitCode
 from app.settings import ROOT
 from app.stack.processes import ServerCommand
 
@@ -41,7 +42,7 @@ async def run_verb(environment: Mapping[str, str], *words: str) -> tuple[int, st
         async with asyncio.timeout(_ANSWER_SECONDS):
             output, _ = await process.communicate()
     except TimeoutError:
-        return 1, f"{words[0]} was not done after {_ANSWER_SECONDS:.0f} s"
+        return ExitCode.FINDING, f"{words[0]} was not done after {_ANSWER_SECONDS:.0f} s"
     finally:
         if process.returncode is None:
             process.kill()

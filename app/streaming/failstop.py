@@ -6,15 +6,11 @@ import logging
 import os
 import sys
 import threading
-from typing import Final
 
 from app.errors import DeadLetterCeiling
+from app.exit_codes import ExitCode
 
 logger = logging.getLogger(__name__)
-# Exit code of every error after which a restart continues from the last transaction.
-EXIT_FAILED: Final = 70
-# Exit code of the dead-letter ceiling. Supervisors do not restart after it: the dead letters would only grow.
-EXIT_CEILING: Final = 78
 _lock = threading.Lock()
 
 
@@ -29,4 +25,4 @@ def fail_stop(reason: BaseException | str) -> None:
         each.flush()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(EXIT_CEILING if isinstance(reason, DeadLetterCeiling) else EXIT_FAILED)
+    os._exit(ExitCode.CEILING if isinstance(reason, DeadLetterCeiling) else ExitCode.FAILED)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.settings import InferenceSettings, load_settings
 
 ModelsDir = Annotated[Path | None, typer.Option(help="models folder; SIGHTLINE_INFERENCE_MODELS_DIR when left out")]
@@ -84,7 +85,7 @@ def register(cli: typer.Typer) -> None:
             registry = load_active(_inference(models_dir, threads, runtime))
         except ManifestError as error:
             typer.echo(json.dumps({"ok": False, "error": str(error)}) if as_json else f"failed: {error}")
-            raise typer.Exit(1) from error
+            raise typer.Exit(ExitCode.FINDING) from error
         names = [manifest.id for manifest in registry.manifests]
         if as_json:
             typer.echo(json.dumps({"ok": True, "models": names, "device": registry.device}))

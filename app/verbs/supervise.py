@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.exit_codes import ExitCode
 from app.settings import Settings
-from app.streaming.failstop import EXIT_CEILING
 
-_EXIT_REFUSED: Final = 2
 _FIRST_WAIT_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 30.0
 # A child that lived so long has earned the shortest wait again.
@@ -63,12 +62,12 @@ def next_wait(wait_seconds: float, lived_seconds: float) -> float:
 
 def worth_restarting(code: int) -> bool:
     """Whether a child that ended with `code` is started again: not after an orderly end, a refusal or a ceiling."""
-    return code not in (0, _EXIT_REFUSED, EXIT_CEILING)
+    return code not in (ExitCode.OK, ExitCode.REFUSED, ExitCode.CEILING)
 
 
 def supervise(
     children: Sequence[Child],
-    ceiling_exit: int = EXIT_CEILING,
+    ceiling_exit: int = ExitCode.CEILING,
     command: Callable[[tuple[str, ...]], list[str]] | None = None,
 ) -> int:
     """Run the children, again and again. Blocks; SIGTERM and SIGINT are passed on.
@@ -85,7 +84,7 @@ def supervise(
         thread.start()
     for thread in threads:
         thread.join()
-    if supervisor.code == EXIT_CEILING:
+    if supervisor.code == ExitCode.CEILING:
         _say("too many dead letters: not started again; look at `./sightline dead-letters ls`, mend, then start it")
         return ceiling_exit
     return supervisor.code

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.stack.local import LocalStack
-from app.streaming.failstop import EXIT_FAILED
+from app.exit_codes import ExitCode
 from tests.support.eventually import eventually
 from tests.support.lake.archive import ArchiveRig, archive_rig
 from tests.support.stack import TEST_PARTITIONS, TestNames
@@ -90,7 +90,7 @@ async def test_an_archive_worker_frozen_past_its_session_replaces_and_doubles_no
             await eventually(lambda: proxy.held == 0, 30)
             workers[0].send(signal.SIGCONT)
             await eventually(lambda: bool(supervisor.exits), 60, message="the frozen worker ends itself")
-            assert set(supervisor.exits) == {EXIT_FAILED}
+            assert set(supervisor.exits) == {ExitCode.FAILED}
             assert "another writer stored" in workers[0].log() and "Fenced: " in workers[0].log()
             assert await rig.held() == before
             await both_running(workers)

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from app.settings import KafkaSettings
 from app.stack.local import KAFKA, LocalStack
-from app.streaming.failstop import EXIT_FAILED
+from app.exit_codes import ExitCode
 from app.systems.kafka.client import TopicScanner
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
@@ -112,7 +112,7 @@ async def test_a_worker_frozen_past_its_session_publishes_nothing_again(
         more = [f"later-{number}" for number in range(500)]
         await feed(fleet.bootstrap, fleet.prefix + TASKS, more)
         await assert_exactly_once(outcomes, values + more)
-        assert set(supervisor.exits) == {EXIT_FAILED}
+        assert set(supervisor.exits) == {ExitCode.FAILED}
         assert "Fenced: " in workers[0].log()
 
 
@@ -208,7 +208,7 @@ async def test_a_record_whose_processor_raises_or_never_returns_is_given_up_and_
     async with Supervisor([worker]) as supervisor:
         await assert_exactly_once(outcomes, [value for value in values if value != guilty])
         await eventually(lambda: lag(worker) == 0, 30, every_seconds=0.5, message="everything released")
-        assert supervisor.exits == [EXIT_FAILED] * 3
+        assert supervisor.exits == [ExitCode.FAILED] * 3
     assert await letters(fleet) == 1
     died = re.findall(r"(\d+) records were in hand when this worker died", worker.log())
     assert len(died) == 3

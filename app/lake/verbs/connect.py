@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.exit_codes import ExitCode
 from app.lake.verbs.options import JsonOption, tables_named
 from app.settings import Settings, load_settings
 from app.verbs.wait_option import patiently
@@ -98,7 +99,7 @@ def _status(
             print(f"{health.table:<12} {health.state:<9} {rows:>10} {age:>10} {health.behind_seconds:>6.0f} s")
             if health.why:
                 print(f"    {health.why}")
-    raise typer.Exit(0 if well else 1)
+    raise typer.Exit(ExitCode.of_check(well))
 
 
 def _watch(

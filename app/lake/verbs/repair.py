@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.domain.lake import LakeTable
+from app.exit_codes import ExitCode
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import Settings, load_settings
 
@@ -49,7 +50,7 @@ def _repair(
                 "late: the sink has not said that it committed these; wait for it, or stop the connector, wait for "
                 "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS and give --force"
             )
-    raise typer.Exit(1 if any(each.late for each in done) else 0)
+    raise typer.Exit(ExitCode.of_check(not any(each.late for each in done)))
 
 
 def _register(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.domain.lake import LakeTable
+from app.exit_codes import ExitCode
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import Settings, load_settings
 
@@ -47,7 +48,7 @@ def _verify(
         for each in sums:
             for line in lines(each):
                 typer.echo(line)
-    raise typer.Exit(0 if all(each.agrees for each in sums) else 1)
+    raise typer.Exit(ExitCode.of_check(all(each.agrees for each in sums)))
 
 
 async def _run(settings: Settings, tables: tuple[LakeTable, ...], wait_seconds: float) -> list[TableSums]:

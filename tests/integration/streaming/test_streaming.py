@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from app.errors import StartupRefused
 from app.settings import ROOT, EngineSettings
 from app.stack.local import LocalStack
-from app.streaming.failstop import EXIT_CEILING
+from app.exit_codes import ExitCode
 from app.systems.kafka.admin import delete_topics, topic_ids, topic_partitions
 from app.topics import BACKFILL, CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
 from tests.support.eventually import eventually
@@ -186,7 +186,7 @@ async def test_too_many_dead_letters_stop_the_worker_before_they_are_committed(f
     await feed(fleet.bootstrap, fleet.prefix + UPLOADS, [f"poison-{number}" for number in range(500)])
     worker.start()
     await eventually(lambda: not worker.alive, 60, every_seconds=0.5)
-    assert worker.exit_code == EXIT_CEILING
+    assert worker.exit_code == ExitCode.CEILING
     assert "DeadLetterCeiling: 31 records in a row became dead letters" in worker.log()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=fleet.bootstrap, group_id=f"{fleet.prefix}sightline.identify", enable_auto_commit=False

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from app.settings import ROOT, Settings, WorkerSettings, load_settings
-from app.streaming.failstop import EXIT_CEILING, EXIT_FAILED
+from app.exit_codes import ExitCode
 from app.verbs.supervise import child_of_each_gpu, next_wait, worth_restarting
 from tests.support.eventually import eventually
 
@@ -69,7 +69,7 @@ async def test_children_end_with_a_parent_that_is_killed(supervisor: subprocess.
 
 @pytest.mark.parametrize(
     ("code", "ceiling_exit", "wanted"),
-    [(EXIT_CEILING, EXIT_CEILING, EXIT_CEILING), (EXIT_CEILING, 0, 0), (2, 0, 2)],
+    [(ExitCode.CEILING, ExitCode.CEILING, ExitCode.CEILING), (ExitCode.CEILING, 0, 0), (2, 0, 2)],
     ids=["ceiling", "ceiling for Docker", "refusal"],
 )
 def test_a_child_that_ended_for_good_ends_all_and_says_why(code: int, ceiling_exit: int, wanted: int) -> None:
@@ -77,7 +77,7 @@ def test_a_child_that_ended_for_good_ends_all_and_says_why(code: int, ceiling_ex
         [sys.executable, "-c", PAIR, str(ceiling_exit), str(code)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == wanted
-    assert ("too many dead letters" in done.stderr) == (code == EXIT_CEILING)
+    assert ("too many dead letters" in done.stderr) == (code == ExitCode.CEILING)
     assert "starting it again" not in done.stderr
 
 
@@ -96,8 +96,8 @@ def test_each_gpu_has_a_worker_with_a_port_and_an_id_of_its_own() -> None:
 
 
 def test_what_is_started_again_and_when() -> None:
-    assert [worth_restarting(code) for code in (0, 2, EXIT_CEILING)] == [False, False, False]
-    assert [worth_restarting(code) for code in (EXIT_FAILED, 1, -signal.SIGKILL)] == [True, True, True]
+    assert [worth_restarting(code) for code in (0, 2, ExitCode.CEILING)] == [False, False, False]
+    assert [worth_restarting(code) for code in (ExitCode.FAILED, 1, -signal.SIGKILL)] == [True, True, True]
     waits = [0.5]
     for _ in range(7):
         waits.append(next_wait(waits[-1], lived_seconds=1))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.exit_codes import ExitCode
 from app.stack.agents import agent_command, agent_words, api_words, why_ended
 from app.stack.options import StackOptions
 from app.stack.user_key import ensure_key, key_file, read_key
-from app.streaming.failstop import EXIT_CEILING
 
 
 def test_the_bridge_runs_where_there_is_a_queue() -> None:
@@ -35,7 +35,7 @@ def test_an_agent_gets_the_servers_of_its_stack_and_a_port_of_its_own(tmp_path: 
 
 
 def test_an_end_for_good_says_what_to_do() -> None:
-    ceiling = why_ended("score", EXIT_CEILING, Path("score.log"))
+    ceiling = why_ended("score", ExitCode.CEILING, Path("score.log"))
     assert "dead-letters ls" in ceiling and "score.log" in ceiling and "worker score --restart" in ceiling
     assert why_ended("index", 2, Path("index.log")) == "index ended for good (exit code 2); see index.log"
 
