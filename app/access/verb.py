@@ -9,31 +9,30 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from app.access.key_records import KeyRequest, create_key, read_keys, revoke_key
 from app.domain.api_keys import SCOPES, ApiKey, Scope, scopes_of
 from app.errors import ConfigurationError
 from app.settings import load_settings
-
-if TYPE_CHECKING:
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import KafkaProducer, TopicScanner
-    from app.systems.registry.avro import Codec
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.registry.avro import Codec
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each key) instead of text.")]
 _WRITER = "cli"
 _NAME_LETTERS = 100
 
 
-def keys_verb() -> typer.Typer:
-    """Return the verb, for app/api/verb.py to attach below its own."""
+def register(api: typer.Typer) -> None:
+    """Add the group, below `api`."""
     keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
     keys.command("create")(_create)
     keys.command("ls")(_ls)
     keys.command("revoke")(_revoke)
-    return keys
+    api.add_typer(keys, name="keys")
 
 
 def _create(
@@ -62,8 +61,6 @@ def _scopes(words: list[str]) -> frozenset[Scope]:
 async def _created(
     name: str, scopes: frozenset[Scope], days: float | None, rate: float | None, json_output: bool
 ) -> None:
-    from app.access.key_records import KeyRequest, create_key
-
     if not name or len(name) > _NAME_LETTERS or not name.isprintable():
         raise ConfigurationError(f"--name must be 1 to {_NAME_LETTERS} printable letters")
     async with _parts() as parts:
@@ -83,8 +80,6 @@ def _ls(json_output: _Json = False) -> None:
 
 
 async def _listed(json_output: bool) -> None:
-    from app.access.key_records import read_keys
-
     async with _parts() as parts:
         keys = await read_keys(parts.scanner, parts.codec)
     for key in keys.values():
@@ -102,8 +97,6 @@ def _revoke(
 
 
 async def _revoked(key_id: str, json_output: bool) -> None:
-    from app.access.key_records import revoke_key
-
     async with _parts() as parts:
         key = await revoke_key(parts.scanner, parts.producer, parts.codec, parts.clock, key_id, _WRITER)
     typer.echo(json.dumps(_plain(key)) if json_output else _line(key))
@@ -119,10 +112,6 @@ class _Parts:
 
 @asynccontextmanager
 async def _parts() -> AsyncIterator[_Parts]:
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import KafkaProducer, TopicScanner
-    from app.systems.registry.avro import Codec
-
     settings = load_settings(os.environ)
     producer = KafkaProducer(settings.kafka)
     try:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Annotated
 
 import typer
 
-from app.access.verb import keys_verb
+from app import logs
 from app.settings import load_settings
+from app.verbs.lazy_group import Verb, lazy_group
+from app.verbs.supervise import Child, supervise
+
+_KEYS = Verb("keys", "app.access.verb", "Make, list and revoke API keys.")
 
 
 def register(cli: typer.Typer) -> None:
     """Add the verb."""
-    api = typer.Typer(invoke_without_command=True, help="The query service and the console for moderators.")
+    text = "The query service and the console for moderators."
+    api = typer.Typer(cls=lazy_group(_KEYS), invoke_without_command=True, help=text)
     api.callback()(_serve)
-    api.add_typer(keys_verb(), name="keys")
     cli.add_typer(api, name="api")
 
 
@@ -31,15 +36,11 @@ def _serve(
     if context.invoked_subcommand is not None:
         return
     if restart:
-        from app.verbs.supervise import Child, supervise
-
         words = (*(() if port is None else ("--port", str(port))), "--score" if score else "--no-score")
         raise typer.Exit(supervise([Child(("api", *words), "api")]))
-    import dataclasses
-
+    # Imported here: a supervisor stays small.
     import uvloop
 
-    from app import logs
     from app.api.serve import run_api
 
     settings = load_settings(os.environ)

@@ -6,19 +6,25 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from app.archive.partitions import ObjectArchive
+from app.archive.reader import ArchiveReader
+from app.archive.upkeep import ArchivedPartition, Comparison, archived, replay, verify
+from app.domain.archive import ARCHIVABLE
+from app.domain.filters import place_of
 from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.archive.partitions import ObjectArchive
-    from app.archive.upkeep import ArchivedPartition, Comparison
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.s3.write import S3WriteStore
+from app.topics import TOPICS
+from app.verbs.times import moment_ms
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _Topic = Annotated[str, typer.Option("--topic", help="One topic only, such as image.predictions.v1.")]
@@ -96,10 +102,6 @@ def _replay(
 
     Order holds within a key if the topic has as many partitions as the archived one had.
     """
-    from app.systems.clock import SystemClock
-    from app.topics import TOPICS
-    from app.verbs.times import moment_ms
-
     if to in {spec.name for spec in TOPICS}:
         raise ConfigurationError(f"--to {to}: the pipeline reads that topic and would take every record for a new one")
     now_ms = SystemClock().now_ms()
@@ -111,10 +113,6 @@ def _replay(
 
 @asynccontextmanager
 async def _archive(settings: Settings) -> AsyncIterator[ObjectArchive]:
-    from app.archive.partitions import ObjectArchive
-    from app.domain.filters import place_of
-    from app.systems.s3.write import S3WriteStore
-
     store = S3WriteStore(settings.s3)
     try:
         yield ObjectArchive(store, *place_of(settings.lake.archive))
@@ -124,25 +122,17 @@ async def _archive(settings: Settings) -> AsyncIterator[ObjectArchive]:
 
 def _topics(topic: str) -> tuple[str, ...]:
     """Return the topics to look at: all that may be archived, or the one that was named."""
-    from app.domain.archive import ARCHIVABLE
-
     if topic and topic not in ARCHIVABLE:
         raise ConfigurationError(f"--topic {topic}: archived are {', '.join(ARCHIVABLE)}")
     return (topic,) if topic else ARCHIVABLE
 
 
 async def _held(settings: Settings, topic: str) -> list[ArchivedPartition]:
-    from app.archive.upkeep import archived
-
     async with _archive(settings) as archive:
         return await archived(archive, _topics(topic), settings.kafka.prefix)
 
 
 async def _compare(settings: Settings, topic: str) -> tuple[list[ArchivedPartition], list[Comparison]]:
-    from app.archive.reader import ArchiveReader
-    from app.archive.upkeep import archived, verify
-    from app.systems.kafka.client import TopicScanner
-
     prefix = settings.kafka.prefix
     async with _archive(settings) as archive, TopicScanner(settings.kafka) as scanner:
         held = await archived(archive, _topics(topic), prefix)
@@ -151,12 +141,6 @@ async def _compare(settings: Settings, topic: str) -> tuple[list[ArchivedPartiti
 
 
 async def _publish(settings: Settings, topic: str, to: str, since_ms: int | None, until_ms: int | None) -> int:
-    from contextlib import aclosing
-
-    from app.archive.reader import ArchiveReader
-    from app.archive.upkeep import replay
-    from app.systems.kafka.client import KafkaProducer
-
     producer = KafkaProducer(settings.kafka)
     try:
         async with _archive(settings) as archive:

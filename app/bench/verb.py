@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from app.settings import ROOT, load_settings
 
 if TYPE_CHECKING:
     from app.bench.rig import Report
@@ -50,11 +57,7 @@ def _pipeline(
 
     Kafka, S3, identify and score share this machine, as do the bare loop's S3 reads. About 12 minutes on two cores.
     """
-    import asyncio
-    import os
-
     from app.bench.pipeline import PipelineOptions, measure_pipeline
-    from app.settings import load_settings
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = PipelineOptions(
@@ -70,11 +73,7 @@ def _transactions(
     as_json: _Json = False,
 ) -> None:
     """Memory of a worker over many small transactions on the topic that it reads."""
-    import asyncio
-    import os
-
     from app.bench.transactions import TransactionsOptions, measure_transactions
-    from app.settings import load_settings
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = TransactionsOptions(count=count, limit_seconds=limit)
@@ -93,11 +92,7 @@ def _lake(
 
     Kafka, the registry, S3 and Connect share this machine. About 10 minutes on two cores.
     """
-    import asyncio
-    import os
-
     from app.bench.lake import LakeOptions, measure_lake
-    from app.settings import load_settings
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = LakeOptions(records=records, days=days, s3=s3 or _best_store())
@@ -114,12 +109,10 @@ def _api(
 
     Kafka, Redis, the service and the client share this machine. About 8 minutes on two cores, and 3 GB for Redis.
     """
-    import os
 
     import uvloop
 
     from app.bench.api import ApiOptions, measure_api
-    from app.settings import load_settings
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = ApiOptions(images=images, rounds=rounds, score=score)
@@ -138,12 +131,10 @@ def _decoding(
 
     About 2 minutes on two cores.
     """
-    import os
 
     import uvloop
 
     from app.bench.decoding import DecodingOptions, measure_decoding
-    from app.settings import load_settings
 
     options = DecodingOptions(rounds=rounds, images=images, large=large)
     _print(uvloop.run(measure_decoding(options, load_settings(os.environ), _report(as_json))), as_json)
@@ -151,38 +142,26 @@ def _decoding(
 
 def _bare_route(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")]) -> None:
     """Serve the bare route (what `bench api` starts)."""
-    import os
 
     import uvloop
 
     from app.bench.bare_route import serve_bare_route
-    from app.settings import load_settings
 
     uvloop.run(serve_bare_route(load_settings(os.environ), port))
 
 
 def _bare() -> None:
     """Serve the bare loop on standard input and output (what `bench pipeline` starts)."""
-    import asyncio
-    import os
-
     from app.bench.bare import serve
-    from app.settings import load_settings
 
     asyncio.run(serve(load_settings(os.environ)))
 
 
 def _best_store() -> str:
-    import shutil
-
-    from app.settings import ROOT
-
     return "versitygw" if shutil.which("go") or (ROOT / ".tools" / "versitygw").exists() else "ministack"
 
 
 def _report(quiet: bool) -> Report:
-    import time
-
     began = time.monotonic()
 
     def report(line: str) -> None:
@@ -193,8 +172,6 @@ def _report(quiet: bool) -> Report:
 
 
 def _print(result: Mapping[str, Any], as_json: bool) -> None:
-    import json
-
     if as_json:
         typer.echo(json.dumps(result))
         return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Annotated
 
 import typer
 
-from app.settings import Settings, load_settings
+from app.settings import load_settings
+from app.verbs.supervise import Child, supervise
 
 
 def register(cli: typer.Typer) -> None:
@@ -35,64 +37,11 @@ def _sqs(
     A message is deleted from the queue only after Kafka acknowledged it. The bridge waits while the queue or the broker
     is away, and loses nothing. Serves /metrics and /healthz on SIGHTLINE_WORKER_HTTP_PORT.
     """
-    import asyncio
-
     settings = load_settings(os.environ)
     if restart:
-        from app.verbs.supervise import Child, supervise
-
         words = () if receivers is None else ("--receivers", str(receivers))
         raise typer.Exit(supervise([Child(("bridge", "sqs", *words), "bridge")]))
-    asyncio.run(_bridge(settings, receivers or settings.sqs.receivers))
+    # Imported here: a supervisor stays small.
+    from app.bridge.serve import run_bridge
 
-
-async def _bridge(settings: Settings, receivers: int) -> None:
-    import asyncio
-    import logging
-    import signal
-
-    from app.bridge.bridge import Bridge
-    from app.bridge.sqs import SqsQueue
-    from app.systems.clock import SystemClock
-    from app.systems.http_health import HealthServer
-    from app.systems.kafka.client import KafkaProducer
-    from app.systems.prometheus import PrometheusMeters
-    from app.systems.registry.avro import Codec
-
-    logging.basicConfig(
-        level=settings.worker.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logger = logging.getLogger("bridge")
-    meters = PrometheusMeters()
-    queue = SqsQueue(settings.sqs, settings.s3)
-    producer = KafkaProducer(settings.kafka, "sightline.bridge")
-    bridge = Bridge(
-        queue,
-        producer,
-        Codec(),
-        SystemClock(),
-        meters,
-        receivers=receivers,
-        visibility_seconds=settings.sqs.visibility_seconds,
-    )
-    health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, bridge.state.shown)
-    await health.start()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, bridge.stop)
-    logger.info(
-        "bridging %s to %ss3.uploads at %s with %d receivers; http://%s:%d/metrics",
-        settings.sqs.queue_url,
-        settings.kafka.prefix,
-        settings.kafka.bootstrap,
-        receivers,
-        settings.worker.http_host,
-        health.port,
-    )
-    try:
-        await bridge.run()
-    finally:
-        await queue.close()
-        await producer.close()
-        await health.stop()
-    logger.info("ended: %d messages bridged, %d deleted from the queue", bridge.state.bridged, bridge.state.deleted)
+    asyncio.run(run_bridge(settings, receivers or settings.sqs.receivers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from typing import Annotated
 
 import typer
 
+from agents import AGENTS
+from app import logs
 from app.errors import ConfigurationError, StartupRefused
 from app.exit_codes import ExitCode
 from app.settings import load_settings
+from app.verbs.supervise import Child, child_of_each_gpu, supervise
 
 # Asked in a process of its own: the supervisor must not hold memory of a GPU.
 _COUNT_GPUS = """
@@ -52,9 +56,6 @@ def _worker(
     """
     settings = load_settings(os.environ)
     if restart or per_gpu:
-        from agents import AGENTS
-        from app.verbs.supervise import Child, child_of_each_gpu, supervise
-
         if name not in AGENTS:
             raise ConfigurationError(f"no agent is called {name!r}; choose one of {', '.join(AGENTS)}")
         children: tuple[Child, ...] = (Child(("worker", name), name),)
@@ -63,9 +64,7 @@ def _worker(
                 raise ConfigurationError(f"--per-gpu goes with score, the agent that uses a GPU, not with {name}")
             children = child_of_each_gpu(settings, name, _count_gpus())
         raise typer.Exit(supervise(children, ceiling_exit))
-    import asyncio
-
-    from app import logs
+    # Imported here: a supervisor stays small.
     from app.compose.bootstrap import run_worker
     from app.compose.processors import production_parts
 

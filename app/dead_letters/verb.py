@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import dataclasses
+import getpass
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+import socket
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
+from app.errors import ConfigurationError, Poison
 from app.exit_codes import ExitCode
 from app.settings import load_settings
-
-if TYPE_CHECKING:
-    from app.dead_letters.dead_letters import FoundLetter, LetterFilter, Redrive
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner, TransactionalProducer
+from app.systems.registry.avro import Codec
+from app.verbs.times import moment_ms
 
 _Agent = Annotated[
     str, typer.Option(help="Only letters of this agent: identify, score, retry, moderate, label, index, bridge.")
@@ -51,16 +63,11 @@ def _ls(
     json_output: _Json = False,
 ) -> None:
     """List dead letters that are open: not redriven yet."""
-    import asyncio
-
     found, more = asyncio.run(_find(_filter(agent, kind, reason, bucket, since, open_only=not every), limit))
     if json_output:
         for one in found:
             typer.echo(json.dumps(one.summary()))
         return
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("letter", "agent", "reason", "attempts", "object", "source", "at (UTC)", "state")
     for one in found:
         letter = one.letter
@@ -88,10 +95,6 @@ def _show(
     json_output: _Json = False,
 ) -> None:
     """Show one letter whole: where it came from, why, and its original bytes. Exit code 1 when there is none."""
-    import asyncio
-
-    from app.dead_letters.dead_letters import LetterFilter
-
     found, more = asyncio.run(_find(LetterFilter(letter_id=letter_id, open_only=False), 1))
     if not found or more:
         typer.echo(f"{'several letters begin' if more else 'no letter begins'} with {letter_id!r}", err=True)
@@ -122,11 +125,6 @@ def _redrive(
     A task of score goes with one attempt more, so that it takes its upload over. Record and mark are one transaction.
     Name letters, or give filters, or --all. Exit code 1 when a letter was refused.
     """
-    import asyncio
-
-    from app.dead_letters.dead_letters import LetterFilter
-    from app.errors import ConfigurationError
-
     if not letter_ids and not (every or agent or kind or reason or bucket or since):
         raise ConfigurationError("redrive what? name letters, give a filter such as --reason, or --all")
     wanted = (
@@ -149,15 +147,6 @@ def _redrive(
 
 
 async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, dry_run: bool) -> list[Redrive]:
-    import getpass
-    import socket
-
-    from app.dead_letters.dead_letters import TRANSACTIONAL_ID, Redrive, Redriver
-    from app.errors import ConfigurationError
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner, TransactionalProducer
-    from app.systems.registry.avro import Codec
-
     letters = []
     for one in wanted:
         found, more = await _find(one, 1 if one.letter_id else limit)
@@ -178,12 +167,6 @@ async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, d
 
 async def _find(wanted: LetterFilter, limit: int) -> tuple[list[FoundLetter], bool]:
     """Return at most `limit` letters and whether there are more."""
-    from contextlib import aclosing
-
-    from app.dead_letters.dead_letters import find_letters
-    from app.systems.kafka.client import TopicScanner
-    from app.systems.registry.avro import Codec
-
     found: list[FoundLetter] = []
     async with aclosing(find_letters(TopicScanner(load_settings(os.environ).kafka), Codec(), wanted)) as letters:
         async for one in letters:
@@ -194,10 +177,6 @@ async def _find(wanted: LetterFilter, limit: int) -> tuple[list[FoundLetter], bo
 
 
 def _filter(agent: str, kind: str, reason: str, bucket: str, since: str, *, open_only: bool) -> LetterFilter:
-    from app.dead_letters.dead_letters import LetterFilter
-    from app.systems.clock import SystemClock
-    from app.verbs.times import moment_ms
-
     return LetterFilter(
         agent=agent or None,
         kind=kind or None,
@@ -210,11 +189,6 @@ def _filter(agent: str, kind: str, reason: str, bucket: str, since: str, *, open
 
 def _value(found: FoundLetter) -> Any:
     """Return the original bytes for people: one of our records as its fields, text as text, else base64."""
-    import dataclasses
-
-    from app.errors import Poison
-    from app.systems.registry.avro import Codec
-
     value = found.letter.value
     try:
         return {"record": type(record := Codec().decode(value)).__name__, **dataclasses.asdict(record)}
@@ -223,8 +197,6 @@ def _value(found: FoundLetter) -> Any:
 
 
 def _text(value: bytes | None) -> Any:
-    import base64
-
     if value is None:
         return None
     try:
@@ -234,6 +206,4 @@ def _text(value: bytes | None) -> Any:
 
 
 def _utc(unix_ms: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

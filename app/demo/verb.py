@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.demo.run import DemoOptions, run_demo
+
 
 def register(cli: typer.Typer) -> None:
     """Add the verb."""
+    cli.command("demo")(_demo)
 
-    @cli.command("demo")
-    def demo(
-        images: Annotated[int, typer.Option(min=1, max=100_000, help="Uploads in all, re-uploads included.")] = 500,
-        s3: Annotated[
-            str,
-            typer.Option(help="S3 server: ministack (in memory, the default) or versitygw (on disk; needs Go once)."),
-        ] = "",
-        folder: Annotated[
-            Path | None,
-            typer.Option(
-                "--folder",
-                envvar="DEMO_IMAGES",
-                exists=True,
-                file_okay=False,
-                help="Upload the image files of this folder instead of made ones.",
-            ),
-        ] = None,
-        down: Annotated[
-            bool, typer.Option("--down/--keep", help="End the servers afterwards, or keep them and the console.")
-        ] = False,
-        lake: Annotated[
-            bool, typer.Option("--lake", help="With Kafka Connect and Iceberg tables: counts rows, and asks by SQL.")
-        ] = False,
-        seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
-        limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
-        json_output: Annotated[
-            bool, typer.Option("--json", help="Print one JSON object; the story goes to standard error.")
-        ] = False,
-    ) -> None:
-        """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.
 
-        Starts Kafka, a schema registry, Redis and S3 on loopback (a first start downloads about 190 MB), one process
-        for each agent, and the API with its console, as `stack up --agents` does; a stack of that kind that runs is
-        used. All of it goes on running unless --down is given: open the console at the address that is printed last.
-        `./sightline stack down` ends it. Exit code 1 when the ledger does not add up.
-        """
-        import asyncio
-        import os
+def _demo(
+    images: Annotated[int, typer.Option(min=1, max=100_000, help="Uploads in all, re-uploads included.")] = 500,
+    s3: Annotated[
+        str,
+        typer.Option(help="S3 server: ministack (in memory, the default) or versitygw (on disk; needs Go once)."),
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            envvar="DEMO_IMAGES",
+            exists=True,
+            file_okay=False,
+            help="Upload the image files of this folder instead of made ones.",
+        ),
+    ] = None,
+    down: Annotated[
+        bool, typer.Option("--down/--keep", help="End the servers afterwards, or keep them and the console.")
+    ] = False,
+    lake: Annotated[
+        bool, typer.Option("--lake", help="With Kafka Connect and Iceberg tables: counts rows, and asks by SQL.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
+    limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; the story goes to standard error.")
+    ] = False,
+) -> None:
+    """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.
 
-        from app.demo.run import DemoOptions, run_demo
-
-        options = DemoOptions(
-            images=images,
-            s3=s3,
-            folder=folder,
-            down=down,
-            seed=seed,
-            limit_seconds=limit,
-            as_json=json_output,
-            lake=lake,
-        )
-        raise typer.Exit(asyncio.run(run_demo(options, os.environ)))
+    Starts Kafka, a schema registry, Redis and S3 on loopback (a first start downloads about 190 MB), one process
+    for each agent, and the API with its console, as `stack up --agents` does; a stack of that kind that runs is
+    used. All of it goes on running unless --down is given: open the console at the address that is printed last.
+    `./sightline stack down` ends it. Exit code 1 when the ledger does not add up.
+    """
+    options = DemoOptions(
+        images=images,
+        s3=s3,
+        folder=folder,
+        down=down,
+        seed=seed,
+        limit_seconds=limit,
+        as_json=json_output,
+        lake=lake,
+    )
+    raise typer.Exit(asyncio.run(run_demo(options, os.environ)))

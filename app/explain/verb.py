@@ -5,46 +5,42 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from app.domain.jobs import parse_image
 from app.exit_codes import ExitCode
+from app.explain.explain import ExplainParts, Story, explain
+from app.explain.story import story_as_json, story_in_words
 from app.settings import ROOT, Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.explain.explain import Story
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
 
 
 def register(cli: typer.Typer) -> None:
     """Add the verb."""
+    cli.command("explain")(_explain)
 
-    @cli.command("explain")
-    def explain(
-        place: Annotated[str, typer.Argument(help="The image: s3://bucket/key.")],
-        days: Annotated[float, typer.Option(min=0.01, help="How far back the topics are read, in days.")] = 30.0,
-        seconds: Annotated[float, typer.Option(min=1.0, help="For how long they are read at most, in seconds.")] = 60.0,
-        json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    ) -> None:
-        """Tell the story of one image: event, fetch, digest, scores, rules as they were then, timings, history.
 
-        Read from the index and the topics; either is enough. Exit code 1 when nothing is known of the image.
-        """
-        from app.explain.story import story_as_json, story_in_words
+def _explain(
+    place: Annotated[str, typer.Argument(help="The image: s3://bucket/key.")],
+    days: Annotated[float, typer.Option(min=0.01, help="How far back the topics are read, in days.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="For how long they are read at most, in seconds.")] = 60.0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Tell the story of one image: event, fetch, digest, scores, rules as they were then, timings, history.
 
-        story = asyncio.run(_tell(load_settings(os.environ), place, days, seconds))
-        typer.echo(json.dumps(story_as_json(story)) if json_output else story_in_words(story))
-        raise typer.Exit(ExitCode.of_check(story.known))
+    Read from the index and the topics; either is enough. Exit code 1 when nothing is known of the image.
+    """
+    story = asyncio.run(_tell(load_settings(os.environ), place, days, seconds))
+    typer.echo(json.dumps(story_as_json(story)) if json_output else story_in_words(story))
+    raise typer.Exit(ExitCode.of_check(story.known))
 
 
 async def _tell(settings: Settings, place: str, days: float, seconds: float) -> Story:
-    from app.domain.jobs import parse_image
-    from app.explain.explain import ExplainParts, explain
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner
-    from app.systems.redis.index import RedisIndex
-    from app.systems.registry.avro import Codec
-
     bucket, key = parse_image(place)
     codec = Codec()
     index = RedisIndex(settings.redis, codec)

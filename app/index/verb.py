@@ -10,9 +10,20 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
+from app.domain.jobs import parse_image
 from app.exit_codes import ExitCode
+from app.index.rebuild import RebuildProgress, rebuild
+from app.moderation.redis_queue import RedisQueue
+from app.pipeline.index import ImageFacts
 from app.settings import Settings, load_settings
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
+from app.verbs.record_json import plain_flag, plain_prediction
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -41,11 +52,6 @@ def _get(
 
 
 async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
-    from app.domain.jobs import parse_image
-    from app.systems.redis.index import RedisIndex
-    from app.systems.registry.avro import Codec
-    from app.verbs.record_json import plain_flag, plain_prediction
-
     index = RedisIndex(settings.redis, Codec())
     try:
         if place.startswith("sha256:"):
@@ -104,17 +110,6 @@ def _rebuild(json_output: _Json = False) -> None:
 
 
 async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from app.index.rebuild import RebuildProgress, rebuild
-    from app.moderation.redis_queue import RedisQueue
-    from app.pipeline.index import ImageFacts
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner
-    from app.systems.redis.index import RedisIndex
-    from app.systems.registry.avro import Codec
-
     codec, clock = Codec(), SystemClock()
     index = RedisIndex(settings.redis, codec)
     queue = RedisQueue(settings.redis, settings.moderation, clock)

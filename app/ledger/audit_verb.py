@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
+from app.domain.filters import UploadFilter
+from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
+from app.ledger.audit import as_json, audit, lines
+from app.ledger.ledger import LedgerReader, Scope
+from app.ledger.sums import Ledger
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.ledger.ledger import Scope
-    from app.ledger.sums import Ledger
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner, group_offsets
+from app.systems.registry.avro import Codec
+from app.systems.s3.objects import S3ObjectStore
+from app.verbs.times import bucket_and_prefix, moment_ms
 
 
 def register(cli: typer.Typer) -> None:
@@ -42,14 +50,6 @@ def _audit(
     the agents have still before them counts as in flight. Outcomes of rescoring jobs are counted apart. Takes
     about 150 MB for a million uploads. Exit code 1 on any gap or duplicate, with examples.
     """
-    import asyncio
-
-    from app.errors import ConfigurationError
-    from app.ledger.audit import as_json, lines
-    from app.ledger.ledger import Scope
-    from app.systems.clock import SystemClock
-    from app.verbs.times import bucket_and_prefix, moment_ms
-
     if place and bucket:
         raise ConfigurationError("name the bucket once: s3://BUCKET or --bucket BUCKET")
     prefix = ""
@@ -67,16 +67,6 @@ def _audit(
 
 
 async def _run(settings: Settings, scope: Scope, wait_seconds: float, listing: bool) -> Ledger:
-    from functools import partial
-
-    from app.domain.filters import UploadFilter
-    from app.ledger.audit import audit
-    from app.ledger.ledger import LedgerReader
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner, group_offsets
-    from app.systems.registry.avro import Codec
-    from app.systems.s3.objects import S3ObjectStore
-
     store = S3ObjectStore(settings.s3) if scope.bucket is not None and listing else None
     clock = SystemClock()
     try:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.domain.filters import UploadFilter
+from app.errors import ConfigurationError
+from app.ledger.reconcile import Counts, Place, ReconcileParts, reconcile
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.ledger.reconcile import Counts, Place
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import AtTime, KafkaProducer, TopicScanner, group_offsets
+from app.systems.registry.avro import Codec
+from app.systems.s3.objects import S3ObjectStore
+from app.topics import PREDICTIONS
+from app.verbs.times import bucket_and_prefix, duration_seconds
 
 
 def register(cli: typer.Typer) -> None:
@@ -36,12 +47,6 @@ def _reconcile(
     They go to the backfill lane. A late notification of the same upload is then a repeat. Costs about 50 MB for a
     million outcomes in the time looked at, whatever the bucket holds. May be ended and started again at any time.
     """
-    import asyncio
-
-    from app.errors import ConfigurationError
-    from app.ledger.reconcile import Place
-    from app.verbs.times import bucket_and_prefix, duration_seconds
-
     bucket, prefix = bucket_and_prefix(place)
     older_seconds = duration_seconds(older_than, "--older-than")
     within_seconds = duration_seconds(within, "--within")
@@ -53,8 +58,6 @@ def _reconcile(
     where = Place(bucket, prefix, int(older_seconds * 1000), int(within_seconds * 1000))
     counts = asyncio.run(_run(load_settings(os.environ), where, per_second, enqueue=yes))
     if json_output:
-        import dataclasses
-
         typer.echo(json.dumps(dataclasses.asdict(counts)))
         return
     for example in counts.examples:
@@ -68,8 +71,6 @@ def _reconcile(
 
 
 def _rate(text: str) -> float | None:
-    from app.errors import ConfigurationError
-
     if not text:
         return None
     try:
@@ -82,19 +83,6 @@ def _rate(text: str) -> float | None:
 
 
 async def _run(settings: Settings, place: Place, rate_per_second: float | None, *, enqueue: bool) -> Counts:
-    from functools import partial
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from app.domain.filters import UploadFilter
-    from app.ledger.reconcile import ReconcileParts, reconcile
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import AtTime, KafkaProducer, TopicScanner, group_offsets
-    from app.systems.registry.avro import Codec
-    from app.systems.s3.objects import S3ObjectStore
-    from app.topics import PREDICTIONS
-
     clock = SystemClock()
     store = S3ObjectStore(settings.s3)
     producer = KafkaProducer(settings.kafka, "sightline.reconcile") if enqueue else None

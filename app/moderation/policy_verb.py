@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from app.domain.policy import check_references, run_cases
+from app.domain.policy.rules import ACTIONS, condition_in_words
 from app.exit_codes import ExitCode
+from app.pipeline.policies import known_labels, read_policy
 from app.settings import load_settings
 
 _File = Annotated[Path | None, typer.Argument(help="A policy file; SIGHTLINE_POLICY_PATH when left out.")]
@@ -31,9 +36,6 @@ def _check(
 
     Exit code 0: all fine; 1: a test of the file failed; 2: the file is wrong (line and reason are printed).
     """
-    from app.domain.policy import check_references, run_cases
-    from app.pipeline.policies import known_labels, read_policy
-
     settings = load_settings(os.environ)
     policy = read_policy(file or settings.policy.path)
     labels = known_labels(settings.inference.models_dir)
@@ -71,9 +73,6 @@ def _show(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print the rules of a policy, strongest action first, in words."""
-    from app.domain.policy.rules import ACTIONS, condition_in_words
-    from app.pipeline.policies import read_policy
-
     policy = read_policy(file or load_settings(os.environ).policy.path)
     rules = sorted(policy.rules, key=lambda rule: -ACTIONS.index(rule.action))
     if json_output:
@@ -84,9 +83,6 @@ def _show(
         shown = {"policy": policy.name, "version": policy.version, "digest": policy.digest, "rules": plain}
         typer.echo(json.dumps(shown))
         return
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(title=f"{policy.name} {policy.full_version}", title_justify="left")
     for column in ("rule", "action", "severity", "when"):
         table.add_column(column)

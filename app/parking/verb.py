@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import getpass
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.exit_codes import ExitCode
+from app.parking.parked import Park, Parking
 from app.settings import load_settings
-
-if TYPE_CHECKING:
-    from app.parking.parked import Park, Parking
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner
+from app.systems.registry.avro import Codec
 
 _Topic = Annotated[str, typer.Argument(help="The topic, without a prefix (docs/topics.md).")]
 _Partition = Annotated[int, typer.Argument(min=0, help="The partition.")]
@@ -40,7 +44,6 @@ def _park(
     A running worker knows within some seconds, a worker that starts before its first record. A record that is in hand
     already is not interrupted. Exit code 2 when the agent has passed the offset.
     """
-    import asyncio
 
     async def run() -> Park:
         async with _parking() as parking:
@@ -61,7 +64,6 @@ def _unpark(
     When the agent has passed the offset, the record is a dead letter: redrive it. Exit code 1 then; 2 when the offset
     is not parked.
     """
-    import asyncio
 
     async def run() -> tuple[Park, bool]:
         async with _parking() as parking:
@@ -82,7 +84,6 @@ def _unpark(
 
 def _ls(json_output: _Json = False) -> None:
     """List the parks that were not taken back, and whether their agent has passed them."""
-    import asyncio
 
     async def run() -> list[tuple[Park, bool]]:
         async with _parking() as parking:
@@ -98,14 +99,6 @@ def _ls(json_output: _Json = False) -> None:
 
 @asynccontextmanager
 async def _parking() -> AsyncIterator[Parking]:
-    import getpass
-    import socket
-
-    from app.parking.parked import Parking
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner
-    from app.systems.registry.avro import Codec
-
     kafka = load_settings(os.environ).kafka
     async with TopicScanner(kafka) as scanner:
         yield Parking(kafka, scanner, Codec(), SystemClock(), f"{getpass.getuser()}@{socket.gethostname()}")

@@ -9,17 +9,38 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
+from app.domain.filters import UploadFilter
+from app.domain.jobs import (
+    CANCELLED,
+    ENQUEUED,
+    PAUSED,
+    RUNNING,
+    JobRequest,
+    in_utc,
+    parse_location,
+    parse_model,
+    parse_rate,
+    parse_time,
+)
 from app.errors import ConfigurationError
+from app.inference.active import active_manifests
+from app.rescoring.begin import begin_job
+from app.rescoring.jobs import RescoreParts, ask, find_job, read_jobs
+from app.rescoring.progress import Progress, status_of, with_signs
+from app.rescoring.rescore import RescoreRunner
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.domain.jobs import JobRequest
-    from app.rescoring.jobs import RescoreParts
-    from app.rescoring.progress import Progress
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner
+from app.systems.redis.index import RedisIndex
+from app.systems.registry.avro import Codec
+from app.systems.s3.objects import S3ObjectStore
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each job) instead of text.")]
 _NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when all tasks are out, without their outcomes.")]
@@ -62,8 +83,6 @@ def _start(
     started again with the same options (another --rate is the same job's new one), or by `rescore resume`; waiting for
     outcomes it waits on. Ctrl-C stops it the same way.
     """
-    from app.domain.jobs import parse_rate
-
     settings = load_settings(os.environ)
     request = _request(settings, from_time, to_time, bucket, tuple(model or ()), force)
     asyncio.run(_begin(settings, request, parse_rate(rate) if rate else None, no_wait, json_output))
@@ -72,8 +91,6 @@ def _start(
 def _request(
     settings: Settings, from_time: str, to_time: str, bucket: str, models: tuple[str, ...], force: bool
 ) -> JobRequest:
-    from app.domain.jobs import JobRequest, parse_location, parse_model, parse_time
-
     if bool(from_time) == bool(bucket):
         raise ConfigurationError("rescore start needs either --from TIME [--to TIME] or --bucket s3://bucket/prefix")
     if to_time and bucket:
@@ -92,8 +109,6 @@ def _request(
 def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
     if not models:
         return
-    from app.inference.active import active_manifests
-
     running = sorted(manifest.id for manifest in active_manifests(settings.inference))
     for model in models:
         # A worker makes a dead letter of each task that asks for a model that it does not run.
@@ -102,9 +117,6 @@ def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
 
 
 async def _begin(settings: Settings, request: JobRequest, rate: float | None, no_wait: bool, json_output: bool) -> None:
-    from app.domain.jobs import ENQUEUED, PAUSED
-    from app.rescoring.begin import begin_job
-
     async with _parts(settings, request) as parts:
         job, new = await begin_job(parts, request, rate or 0.0)
         words = f"{'started' if new else 'goes on'}: {job.id} ({request.in_words()})"
@@ -122,9 +134,6 @@ def _resume(job_id: _JobId, no_wait: _NoWait = False, json_output: _Json = False
 
 
 async def _resumed(settings: Settings, job_id: str, no_wait: bool, json_output: bool) -> None:
-    from app.domain.jobs import RUNNING
-    from app.rescoring.jobs import ask, find_job
-
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
         if job.unfinished:
@@ -134,10 +143,6 @@ async def _resumed(settings: Settings, job_id: str, no_wait: bool, json_output: 
 
 
 async def _run(parts: RescoreParts, job_id: str, no_wait: bool, json_output: bool, rate: float | None = None) -> None:
-    from app.domain.jobs import ENQUEUED
-    from app.rescoring.progress import status_of
-    from app.rescoring.rescore import RescoreRunner
-
     with _Display(quiet=json_output) as display:
         runner = RescoreRunner(parts, display.show)
         job = await runner.run(job_id, rate)
@@ -157,10 +162,6 @@ def _status(
 
 
 async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
-    from app.rescoring.jobs import find_job, read_jobs
-    from app.rescoring.progress import Progress, status_of, with_signs
-    from app.systems.kafka.client import TopicScanner
-
     async with _parts(settings, None) as parts:
         if job_id:
             found = [await status_of(parts, await find_job(parts, job_id))]
@@ -176,21 +177,15 @@ async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
 
 def _pause(job_id: _JobId, json_output: _Json = False) -> None:
     """Stop putting out tasks after the chunk in hand; tasks that are out are still scored."""
-    from app.domain.jobs import PAUSED
-
     asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED, json_output))
 
 
 def _cancel(job_id: _JobId, json_output: _Json = False) -> None:
     """End a job for good after the chunk in hand; tasks that are out are still scored, and no longer waited for."""
-    from app.domain.jobs import CANCELLED
-
     asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED, json_output))
 
 
 async def _ask(settings: Settings, job_id: str, wanted: str, json_output: bool) -> None:
-    from app.rescoring.jobs import ask, find_job
-
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
         await ask(parts, job, wanted)
@@ -204,19 +199,11 @@ async def _ask(settings: Settings, job_id: str, wanted: str, json_output: bool) 
 @asynccontextmanager
 async def _parts(settings: Settings, request: JobRequest | None) -> AsyncIterator[RescoreParts]:
     """Yield what a job needs; store and index only for a job over a bucket."""
-    from app.domain.filters import UploadFilter
-    from app.rescoring.jobs import RescoreParts
-    from app.systems.clock import SystemClock
-    from app.systems.registry.avro import Codec
-
     codec = Codec()
     parts = RescoreParts(settings.kafka, codec, SystemClock(), f"rescore-{os.getpid()}", UploadFilter.of(settings))
     if request is None or request.by_time:
         yield parts
         return
-    from app.systems.redis.index import RedisIndex
-    from app.systems.s3.objects import S3ObjectStore
-
     store, index = S3ObjectStore(settings.s3), RedisIndex(settings.redis, codec)
     try:
         yield replace(parts, store=store, index=index)
@@ -236,10 +223,7 @@ class _Display:
 
     def __enter__(self) -> _Display:
         if not self._quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True))
+            self._bar = Bar(TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True))
             self._bar.start()
             self._task = self._bar.add_task("planning", total=None)
         return self
@@ -261,8 +245,6 @@ class _Display:
 
 
 def _line(progress: Progress) -> str:
-    from app.domain.jobs import RUNNING, in_utc
-
     job = progress.job
     words = f"{job.id} {progress.phase}: {job.enqueued} of {job.total} tasks out"
     if progress.outcomes >= 0:

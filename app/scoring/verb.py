@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from app.errors import ConfigurationError
+from app.inference.active import load_active
+from app.inference.engine import Engine
+from app.pipeline.policies import load_policy
+from app.scoring.files import S3_SCHEME, FileScore, FileScorer, sources
+from app.scoring.report import Report, ReportFacts, model_notes, thumbnail
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.scoring.files import FileScore
+from app.systems.s3.objects import S3ObjectStore
 
 _Targets = Annotated[list[str], typer.Argument(help="Files, folders (with all below) or s3://BUCKET/PREFIX.")]
 _Model = Annotated[
@@ -49,8 +52,6 @@ def _score(
     Every file is one result, whatever it is: outcome scored, rejected or gone, with a stable reason (docs/images.md).
     Exit code 0, also when files are bad; 2 for bad usage.
     """
-    from app.scoring.files import S3_SCHEME
-
     for target in targets:
         if not target.startswith(S3_SCHEME) and not os.path.lexists(target):
             raise ConfigurationError(f"{target} does not exist")
@@ -63,13 +64,6 @@ def _score(
 async def _run(
     settings: Settings, targets: list[str], report: Path | None, json_output: bool, models: list[str], quiet: bool
 ) -> None:
-    from app.inference.active import load_active
-    from app.inference.engine import Engine
-    from app.pipeline.policies import load_policy
-    from app.scoring.files import S3_SCHEME, FileScorer, sources
-    from app.scoring.report import Report, ReportFacts, model_notes, thumbnail
-    from app.systems.s3.objects import S3ObjectStore
-
     with _progress(quiet) as progress:
         progress("loading models", 0)
         registry = await asyncio.to_thread(load_active, settings.inference, models)

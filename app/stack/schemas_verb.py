@@ -7,6 +7,8 @@ import sys
 import typer
 
 from app.exit_codes import ExitCode
+from app.stack.schema_check import schema_complaints
+from app.stack.schema_records import stale_records, write_records
 
 
 def register(cli: typer.Typer) -> None:
@@ -28,9 +30,6 @@ def _check() -> None:
     Allowed are new fields with a default at the end of a record, in a new version. schemas/records.py must be what the
     schemas say.
     """
-    from app.stack.schema_check import schema_complaints
-    from app.stack.schema_records import stale_records
-
     complaints = schema_complaints()
     if not complaints and stale_records():
         complaints = ("schemas/records.py: not what the newest schemas say; run `make wire`",)
@@ -43,6 +42,4 @@ def _check() -> None:
 
 def _write() -> None:
     """Write schemas/records.py from the newest version of each schema."""
-    from app.stack.schema_records import write_records
-
     print("schemas/records.py written" if write_records() else "schemas/records.py is up to date")

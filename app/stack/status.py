@@ -6,15 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import psutil
 import typer
 
 from app.exit_codes import ExitCode
 from app.settings import load_settings
-
-if TYPE_CHECKING:
-    from app.stack.state import ServerState, StackState
+from app.stack.state import ServerState, StackState, load_state
+from app.stack.store_servers import MINISTACK_NOTICE
+from app.stack.user_key import key_file
 
 
 def print_status(
@@ -24,8 +25,6 @@ def print_status(
     ] = False,
 ) -> None:
     """Print the endpoints of the running stack; exit code 1 when none runs, or a server or agent of it does not."""
-    from app.stack.state import load_state
-
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     state = load_state(var_dir)
     described = _described(state, var_dir)
@@ -51,8 +50,6 @@ def print_state(state: StackState, var_dir: Path) -> None:
     if described["api_key_file"]:
         print(f"  the API key for {state.api_url}/console lies in {described['api_key_file']}")
     if state.s3_kind == "ministack":
-        from app.stack.store_servers import MINISTACK_NOTICE
-
         print(f"  note: {MINISTACK_NOTICE}")
 
 
@@ -65,8 +62,6 @@ def _condition(server: dict[str, Any]) -> str:
 
 
 def _described(state: StackState | None, var_dir: Path) -> dict[str, Any]:
-    from app.stack.user_key import key_file
-
     if state is None:
         return {"running": False}
     servers = []
@@ -98,8 +93,6 @@ def _described(state: StackState | None, var_dir: Path) -> dict[str, Any]:
 
 def _rss_bytes(server: ServerState) -> int:
     """Return the memory of a server and of what it keeps alive; 0 when it does not run."""
-    import psutil
-
     if server.exit_code is not None:
         return 0
     found = 0

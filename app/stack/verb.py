@@ -10,18 +10,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
+from agents import PIPELINE
 from app.errors import StartupRefused
 from app.exit_codes import ExitCode
 from app.settings import ROOT, load_settings
+from app.stack.jars import LOCK_FILE, write_lock
+from app.stack.local import LocalStack
+from app.stack.options import LOCAL_LAKE, StackOptions, StoreKind
+from app.stack.processes import end_stale, ended, living_owner
+from app.stack.schema_check import write_shapes
+from app.stack.schema_lock import extend_lock
+from app.stack.state import load_state, with_running_stack
 from app.stack.status import print_state, print_status
+from app.systems.kafka.admin import check_topics, create_topics
+from app.systems.registry.client import SchemaRegistry, check_registry, refuse_other_ids, register_all
+from app.systems.s3.admin import StoreAccess, create_bucket, notify_queue
+from app.topics import topics_of
 from app.verbs.wait_option import patiently
-
-if TYPE_CHECKING:
-    from app.stack.options import StackOptions
 
 _DETACH_SECONDS = 1200.0  # a first start may download 190 MB and build versitygw
 # Agents, Connect and the servers each have 20 s, one after the other; as a rule all are gone in 5.
@@ -73,9 +82,6 @@ def _up(
     many dead letters) leaves the rest running, `stack status` shows it, and `worker NAME --restart` runs it again. The
     user's API key, with every scope, is made once and kept in var/stack/api-key.
     """
-    from agents import PIPELINE
-    from app.stack.options import LOCAL_LAKE, StackOptions, StoreKind
-
     settings = load_settings(os.environ)
     kind = s3 or settings.stack.s3
     if kind not in ("ministack", "versitygw"):
@@ -106,9 +112,6 @@ def _up(
 
 
 async def _run(options: StackOptions) -> None:
-    from app.stack.local import LocalStack
-    from app.stack.state import load_state
-
     started = time.monotonic()
 
     def report(line: str) -> None:
@@ -168,8 +171,6 @@ def _start_in_background(var_dir: Path, arguments: list[str]) -> None:
 
 
 def _wait_until_ready(child: subprocess.Popen[bytes], var_dir: Path, log_file: Path) -> None:
-    from app.stack.state import load_state
-
     deadline = time.monotonic() + _DETACH_SECONDS
     with log_file.open() as lines:
         while time.monotonic() < deadline:
@@ -196,8 +197,6 @@ def _wait_a_little(child: subprocess.Popen[bytes]) -> None:
 
 def _down() -> None:
     """End the running stack, and what a killed one left behind. Data and logs stay."""
-    from app.stack.processes import end_stale, ended, living_owner
-
     settings = load_settings(os.environ)
     pid_dir = settings.stack.var_dir.resolve() / "run"
 
@@ -228,11 +227,6 @@ def _init(
 
     What exists is checked and left alone, so it may be run again and again.
     """
-    from app.stack.state import with_running_stack
-    from app.systems.kafka.admin import check_topics, create_topics
-    from app.systems.registry.client import SchemaRegistry, check_registry, refuse_other_ids, register_all
-    from app.topics import topics_of
-
     settings = load_settings(with_running_stack(os.environ))
 
     kafka, registry_url = settings.kafka, settings.registry.url
@@ -270,9 +264,6 @@ def _bucket(
     queue: Annotated[str, typer.Option(help="Send its notifications to this SQS queue (made when absent).")] = "",
 ) -> None:
     """Create a bucket, and its notifications to a queue when one is named; what exists is left alone."""
-    from app.stack.state import with_running_stack
-    from app.systems.s3.admin import StoreAccess, create_bucket, notify_queue
-
     s3 = load_settings(with_running_stack(os.environ)).s3
     access = StoreAccess(s3.endpoint, s3.access_key, s3.secret_key.reveal(), s3.region)
     if queue:
@@ -290,13 +281,8 @@ def _lock(
     With --schemas: append schemas that have no id yet to schemas/ids.lock, numbered by a fresh registry.
     """
     if schemas:
-        from app.stack.schema_check import write_shapes
-        from app.stack.schema_lock import extend_lock
-
         added = asyncio.run(extend_lock(lambda line: print(line, flush=True)))
         write_shapes()
         print("\n".join(f"added {line}" for line in added) or "schemas/ids.lock is complete")
         return
-    from app.stack.jars import LOCK_FILE, write_lock
-
     print(f"{write_lock(ROOT / '.tools' / 'maven')} files in {LOCK_FILE.relative_to(ROOT)}")

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.errors import ManifestError
 from app.exit_codes import ExitCode
+from app.inference.active import NO_MODEL, load_active
+from app.inference.registry import find_manifests, folders_without_manifest
 from app.settings import InferenceSettings, load_settings
+from app.training.evaluation import evaluate as measure
+from app.training.evaluation import evaluate_lines
+from app.training.pictures import labelled_pictures
 
 ModelsDir = Annotated[Path | None, typer.Option(help="models folder; SIGHTLINE_INFERENCE_MODELS_DIR when left out")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object instead of text")]
@@ -41,109 +49,98 @@ def register(cli: typer.Typer) -> None:
     """Add the verbs."""
     models = typer.Typer(help="Models: list, verify against their golden sets, evaluate on photographs.")
     cli.add_typer(models, name="models")
+    models.command("ls")(_ls)
+    models.command("verify")(_verify)
+    models.command("evaluate")(_evaluate)
 
-    @models.command("ls")
-    def ls(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
-        """List every model version with kind, runtime, labels and measured quality."""
-        from app.inference.active import NO_MODEL
-        from app.inference.registry import find_manifests, folders_without_manifest
 
-        folder = _inference(models_dir).models_dir
-        rows = [
-            {
-                "model": manifest.id,
-                "kind": manifest.kind.value,
-                "runtime": manifest.runtime.value,
-                "labels": list(manifest.labels),
-                "needs": list(manifest.depends_on()),
-                "licence": manifest.licence,
-                "quality": dict(manifest.quality),
-            }
-            for manifest in find_manifests(folder)
-        ]
-        for left_out in folders_without_manifest(folder):
-            typer.echo(f"{left_out} is no model and is left out: {NO_MODEL}", err=True)
-        if as_json:
-            typer.echo(json.dumps(rows))
-            return
-        for row in rows:
-            needs = f" after {', '.join(row['needs'])}" if row["needs"] else ""
-            typer.echo(f"{row['model']:20} {row['kind']:8} {row['runtime']:6} {', '.join(row['labels'])}{needs}")
+def _ls(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
+    """List every model version with kind, runtime, labels and measured quality."""
+    folder = _inference(models_dir).models_dir
+    rows = [
+        {
+            "model": manifest.id,
+            "kind": manifest.kind.value,
+            "runtime": manifest.runtime.value,
+            "labels": list(manifest.labels),
+            "needs": list(manifest.depends_on()),
+            "licence": manifest.licence,
+            "quality": dict(manifest.quality),
+        }
+        for manifest in find_manifests(folder)
+    ]
+    for left_out in folders_without_manifest(folder):
+        typer.echo(f"{left_out} is no model and is left out: {NO_MODEL}", err=True)
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        needs = f" after {', '.join(row['needs'])}" if row["needs"] else ""
+        typer.echo(f"{row['model']:20} {row['kind']:8} {row['runtime']:6} {', '.join(row['labels'])}{needs}")
 
-    @models.command("verify")
-    def verify(
-        models_dir: ModelsDir = None,
-        runtime: Runtime = None,
-        threads: Threads = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Load the models that a worker runs, check digests and golden sets. Exit code 1 where one fails."""
-        from app.errors import ManifestError
-        from app.inference.active import load_active
 
-        try:
-            registry = load_active(_inference(models_dir, threads, runtime))
-        except ManifestError as error:
-            typer.echo(json.dumps({"ok": False, "error": str(error)}) if as_json else f"failed: {error}")
-            raise typer.Exit(ExitCode.FINDING) from error
-        names = [manifest.id for manifest in registry.manifests]
-        if as_json:
-            typer.echo(json.dumps({"ok": True, "models": names, "device": registry.device}))
-        else:
-            typer.echo(f"{len(names)} models answer as their golden sets say, on {registry.device}: {', '.join(names)}")
+def _verify(
+    models_dir: ModelsDir = None,
+    runtime: Runtime = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load the models that a worker runs, check digests and golden sets. Exit code 1 where one fails."""
+    try:
+        registry = load_active(_inference(models_dir, threads, runtime))
+    except ManifestError as error:
+        typer.echo(json.dumps({"ok": False, "error": str(error)}) if as_json else f"failed: {error}")
+        raise typer.Exit(ExitCode.FINDING) from error
+    names = [manifest.id for manifest in registry.manifests]
+    if as_json:
+        typer.echo(json.dumps({"ok": True, "models": names, "device": registry.device}))
+    else:
+        typer.echo(f"{len(names)} models answer as their golden sets say, on {registry.device}: {', '.join(names)}")
 
-    @models.command("evaluate")
-    def evaluate(
-        data: Annotated[Path, typer.Option(help="folder per class of photographs that no model has seen")],
-        models_dir: ModelsDir = None,
-        threads: Threads = None,
-        scores: Annotated[
-            Path | None, typer.Option(help="JSON lines of `score DIR --json`: only category and nsfw, nothing is run")
-        ] = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Measure the models: category by class, quality on made damage, text on made overlays, nsfw false alarms.
 
-        Accuracies and rates are shares from 0 to 1; `core_ms` is CPU milliseconds a picture. Takes about 0.3 s a
-        picture.
-        """
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _evaluate(
+    data: Annotated[Path, typer.Option(help="folder per class of photographs that no model has seen")],
+    models_dir: ModelsDir = None,
+    threads: Threads = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON lines of `score DIR --json`: only category and nsfw, nothing is run")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the models: category by class, quality on made damage, text on made overlays, nsfw false alarms.
 
-        if scores is not None:
-            from app.training.evaluation import evaluate_lines
+    Accuracies and rates are shares from 0 to 1; `core_ms` is CPU milliseconds a picture. Takes about 0.3 s a
+    picture.
+    """
+    if scores is not None:
+        _show(evaluate_lines(scores.read_text(encoding="utf-8").splitlines()), as_json)
+        return
 
-            _show(evaluate_lines(scores.read_text(encoding="utf-8").splitlines()), as_json)
-            return
+    pictures = labelled_pictures(data)
+    registry = load_active(_inference(models_dir, threads))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("loading models", total=None)
 
-        from app.inference.active import load_active
-        from app.training.evaluation import evaluate as measure
-        from app.training.pictures import labelled_pictures
+        def progress(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
 
-        pictures = labelled_pictures(data)
-        registry = load_active(_inference(models_dir, threads))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("loading models", total=None)
+        result = measure(registry, pictures, progress)
+    _show(result, as_json)
 
-            def progress(step: str, done: int, total: int) -> None:
-                bar.update(task, description=step, completed=done, total=total)
 
-            result = measure(registry, pictures, progress)
-        _show(result, as_json)
-
-    def _show(result: dict[str, Any], as_json: bool) -> None:
-        if as_json:
-            typer.echo(json.dumps(result))
-            return
-        for name, value in result.items():
-            if not isinstance(value, dict):
-                typer.echo(f"{name}: {value}")
-                continue
-            typer.echo(f"\n{name}")
-            for key, figure in value.items():
-                if isinstance(figure, dict):
-                    for inner, found in figure.items():
-                        typer.echo(f"  {inner:14} {found['accuracy']:.4f} of {found['pictures']}")
-                else:
-                    typer.echo(f"  {key}: {figure:.4f}" if isinstance(figure, float) else f"  {key}: {figure}")
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for name, value in result.items():
+        if not isinstance(value, dict):
+            typer.echo(f"{name}: {value}")
+            continue
+        typer.echo(f"\n{name}")
+        for key, figure in value.items():
+            if isinstance(figure, dict):
+                for inner, found in figure.items():
+                    typer.echo(f"  {inner:14} {found['accuracy']:.4f} of {found['pictures']}")
+            else:
+                typer.echo(f"  {key}: {figure:.4f}" if isinstance(figure, float) else f"  {key}: {figure}")

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.inference.manifest import read_manifest
+from app.inference.tensorflow import bound_threads
 from app.settings import load_settings
+from app.training.options import TrainingOptions, next_version
 
 FEATURES_DIR = Path("/tmp/sightline-features")
 
@@ -29,85 +34,79 @@ _EPOCHS = {Trainable.CATEGORY: 30, Trainable.QUALITY: 30, Trainable.EMBEDDED_TEX
 
 def register(cli: typer.Typer) -> None:
     """Add the verb."""
+    cli.command("train")(_train)
 
-    @cli.command()
-    def train(
-        head: Annotated[Trainable, typer.Argument(help="category | quality | embedded_text (its gate) | branch")],
-        data: Annotated[Path, typer.Option(help="folder per class, or a folder with train/ and validation/ of such")],
-        models: Annotated[
-            Path | None,
-            typer.Option(
-                help="models folder: has the backbone, gets the new model; SIGHTLINE_INFERENCE_MODELS_DIR when left out"
-            ),
-        ] = None,
-        version: Annotated[str, typer.Option(help="version to write; default: the next one")] = "",
-        seed: Annotated[int, typer.Option(help="same seed and pictures, same model")] = 1,
-        epochs: Annotated[
-            int, typer.Option(help="0: at most 30, heads stop early when validation stops improving; the branch 12")
-        ] = 0,
-        threads: Annotated[
-            int | None,
-            typer.Option(
-                min=1,
-                help="threads of inference and training; SIGHTLINE_INFERENCE_THREADS when left out, 2 where that is 0",
-            ),
-        ] = None,
-        cache: Annotated[Path, typer.Option(help="folder that keeps extracted features between runs")] = FEATURES_DIR,
-        json_output: Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")] = False,
-    ) -> None:
-        """Train a head on photographs and write a complete model folder: artefact, manifest, golden set, card, report.
 
-        quality and embedded_text make their own damage and text; they need photographs only, the class does not matter.
-        branch tunes the backbone's branch and writes the backbone nsfw anew (branch.npz and the int8 ONNX). It takes
-        an hour and 170 KB of memory a picture and view; every head is to be trained again after it.
-        """
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _train(
+    head: Annotated[Trainable, typer.Argument(help="category | quality | embedded_text (its gate) | branch")],
+    data: Annotated[Path, typer.Option(help="folder per class, or a folder with train/ and validation/ of such")],
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="models folder: has the backbone, gets the new model; SIGHTLINE_INFERENCE_MODELS_DIR when left out"
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option(help="version to write; default: the next one")] = "",
+    seed: Annotated[int, typer.Option(help="same seed and pictures, same model")] = 1,
+    epochs: Annotated[
+        int, typer.Option(help="0: at most 30, heads stop early when validation stops improving; the branch 12")
+    ] = 0,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="threads of inference and training; SIGHTLINE_INFERENCE_THREADS when left out, 2 where that is 0",
+        ),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="folder that keeps extracted features between runs")] = FEATURES_DIR,
+    json_output: Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")] = False,
+) -> None:
+    """Train a head on photographs and write a complete model folder: artefact, manifest, golden set, card, report.
 
-        from app.inference.manifest import read_manifest
-        from app.inference.tensorflow import bound_threads
-        from app.training.options import TrainingOptions, next_version
+    quality and embedded_text make their own damage and text; they need photographs only, the class does not matter.
+    branch tunes the backbone's branch and writes the backbone nsfw anew (branch.npz and the int8 ONNX). It takes
+    an hour and 170 KB of memory a picture and view; every head is to be trained again after it.
+    """
+    inference = load_settings(os.environ).inference
+    threads = threads or inference.threads or 2
+    models_dir = models or inference.models_dir
+    bound_threads(threads)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading pictures", total=None)
 
-        inference = load_settings(os.environ).inference
-        threads = threads or inference.threads or 2
-        models_dir = models or inference.models_dir
-        bound_threads(threads)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("reading pictures", total=None)
+        def progress(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
 
-            def progress(step: str, done: int, total: int) -> None:
-                bar.update(task, description=step, completed=done, total=total)
+        options = TrainingOptions(
+            pictures_dir=data,
+            models_dir=models_dir,
+            version=version or next_version(models_dir, "nsfw" if head is Trainable.BRANCH else head.value),
+            cache_dir=cache,
+            seed=seed,
+            epochs=epochs or _EPOCHS[head],
+            threads=threads,
+            progress=progress,
+        )
+        folder = _run(head, options)
+    if json_output:
+        written = read_manifest(folder / "model.yaml")
+        typer.echo(json.dumps({"model": written.id, "folder": str(folder), "quality": dict(written.quality)}))
+        return
+    typer.echo(f"wrote {folder}")
+    typer.echo((folder / "README.md").read_text(encoding="utf-8").split("## Measured")[1].strip())
 
-            options = TrainingOptions(
-                pictures_dir=data,
-                models_dir=models_dir,
-                version=version or next_version(models_dir, "nsfw" if head is Trainable.BRANCH else head.value),
-                cache_dir=cache,
-                seed=seed,
-                epochs=epochs or _EPOCHS[head],
-                threads=threads,
-                progress=progress,
-            )
-            folder = _train(head, options)
-        if json_output:
-            written = read_manifest(folder / "model.yaml")
-            typer.echo(json.dumps({"model": written.id, "folder": str(folder), "quality": dict(written.quality)}))
-            return
-        typer.echo(f"wrote {folder}")
-        typer.echo((folder / "README.md").read_text(encoding="utf-8").split("## Measured")[1].strip())
 
-    def _train(head: Trainable, options: object) -> Path:
-        from app.training import category, nsfw, quality, text
-        from app.training.options import TrainingOptions
+def _run(head: Trainable, options: TrainingOptions) -> Path:
+    # Imported here: they load TensorFlow, whose threads are bound first.
+    from app.training import category, nsfw, quality, text
 
-        assert isinstance(options, TrainingOptions)
-        match head:
-            case Trainable.CATEGORY:
-                return category.train(options)
-            case Trainable.QUALITY:
-                return quality.train(options)
-            case Trainable.EMBEDDED_TEXT:
-                return text.train(options)
-            case Trainable.BRANCH:
-                return nsfw.train(options)
+    match head:
+        case Trainable.CATEGORY:
+            return category.train(options)
+        case Trainable.QUALITY:
+            return quality.train(options)
+        case Trainable.EMBEDDED_TEXT:
+            return text.train(options)
+        case Trainable.BRANCH:
+            return nsfw.train(options)

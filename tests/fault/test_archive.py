@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.stack.local import LocalStack
 from app.exit_codes import ExitCode
+from app.stack.local import LocalStack
 from tests.support.eventually import eventually
 from tests.support.lake.archive import ArchiveRig, archive_rig
 from tests.support.stack import TEST_PARTITIONS, TestNames

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from app.exit_codes import ExitCode
 from app.settings import KafkaSettings
 from app.stack.local import KAFKA, LocalStack
-from app.exit_codes import ExitCode
 from app.systems.kafka.client import TopicScanner
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually

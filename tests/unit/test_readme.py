@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
 from app.__main__ import build
 from app.settings import ROOT
@@ -22,9 +21,8 @@ PAGES = [
 
 def _verbs() -> dict[str, set[str]]:
     """Return the verbs of the command line, each with its subcommands."""
-    command = typer.main.get_command(build())
     found: dict[str, set[str]] = {}
-    for name, verb in getattr(command, "commands", {}).items():
+    for name, verb in build().commands.items():
         found[name] = {sub for sub, one in getattr(verb, "commands", {}).items() if not one.hidden}
     return found
 

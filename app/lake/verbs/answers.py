@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
+from app.errors import ConfigurationError
+from app.lake.sql.answers import PAGE, answered, questions, with_answers
+from app.lake.sql.session import open_lake
 from app.settings import load_settings
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("answers")(_answers)
 
@@ -23,10 +26,6 @@ def _answers(
     write: Annotated[bool, typer.Option("--write", help="Put the answers into the page.")] = False,
 ) -> None:
     """Run every query of the page over the lake and print the answers."""
-    from app.errors import ConfigurationError
-    from app.lake.sql.answers import PAGE, answered, questions, with_answers
-    from app.lake.sql.session import open_lake
-
     page = page or PAGE
     try:
         text = page.read_text(encoding="utf-8")

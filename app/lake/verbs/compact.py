@@ -11,11 +11,15 @@ from typing import Annotated
 import typer
 
 from app.errors import ConfigurationError
+from app.lake.iceberg.catalog import open_catalog
+from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.read import TableReader
+from app.lake.upkeep.compact import DayDone, Days, compact
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import load_settings
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("compact")(_compact)
 
@@ -31,11 +35,6 @@ def _compact(
     Safe while Kafka Connect commits, and to repeat: each group of files is exchanged in one snapshot, or not at all.
     Needs disk in the folder for temporary files for four files' rows at a time.
     """
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.compact import Compactor
-    from app.lake.iceberg.read import TableReader
-    from app.lake.upkeep.compact import DayDone, Days, compact
-
     settings = load_settings(os.environ)
     days = Days(_day(since, "--since"), _day(until, "--until"))
     catalog = open_catalog(settings)

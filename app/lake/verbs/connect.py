@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.exit_codes import ExitCode
+from app.lake.connect import setup as lake_setup
+from app.lake.connect.client import ConnectClient
+from app.lake.connect.config import connector_config, connector_name
+from app.lake.connect.health import LakeSources, TableHealth, Watch, lake_health
+from app.lake.iceberg.catalog import newest_snapshot, open_catalog
 from app.lake.verbs.options import JsonOption, tables_named
 from app.settings import Settings, load_settings
+from app.systems.clock import SystemClock
+from app.systems.http_health import HealthServer
+from app.systems.kafka.client import AtTime, TopicScanner
+from app.systems.prometheus import PrometheusMeters
 from app.verbs.wait_option import patiently
 
-if TYPE_CHECKING:
-    from app.lake.connect.health import LakeSources
 
-
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verbs."""
     lake.command("up")(_up)
     lake.command("status")(_status)
@@ -39,8 +47,6 @@ def _up(
 
     What exists is checked and left alone, so it may be run again and again. Connect needs its topics before its start.
     """
-    from app.lake.connect import setup as lake_setup
-
     settings = load_settings(os.environ)
 
     async def up() -> None:
@@ -53,13 +59,6 @@ def _up(
 
 @asynccontextmanager
 async def _sources(settings: Settings) -> AsyncIterator[LakeSources]:
-    from app.lake.connect.client import ConnectClient
-    from app.lake.connect.config import connector_name
-    from app.lake.connect.health import LakeSources
-    from app.lake.iceberg.catalog import newest_snapshot, open_catalog
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import AtTime, TopicScanner
-
     catalog = open_catalog(settings)
     async with ConnectClient(settings.lake.connect_url) as connect, TopicScanner(settings.kafka) as scanner:
         yield LakeSources(
@@ -78,8 +77,6 @@ def _status(
 
     Exit code 1 when a connector does not run or records wait longer than three commits.
     """
-    from app.lake.connect.health import TableHealth, lake_health
-
     settings = load_settings(os.environ)
     limit = settings.lake.behind_seconds
 
@@ -114,13 +111,6 @@ def _watch(
 
 
 async def _run_watch(settings: Settings, every: float) -> None:
-    import logging
-    import signal
-
-    from app.lake.connect.health import Watch
-    from app.systems.http_health import HealthServer
-    from app.systems.prometheus import PrometheusMeters
-
     logging.basicConfig(
         level=settings.worker.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -144,7 +134,5 @@ def _connectors(
     table: Annotated[str, typer.Argument(help="Only this table's.")] = "",
 ) -> None:
     """Print each connector's configuration as `lake up` applies it: common, its own, the overlays and the settings."""
-    from app.lake.connect.config import connector_config
-
     settings = load_settings(os.environ)
     print(json.dumps({row.name: connector_config(settings, row) for row in tables_named(table)}, indent=1))

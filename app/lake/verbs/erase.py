@@ -7,20 +7,22 @@ import dataclasses
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from app.domain.jobs import parse_image
 from app.errors import ConfigurationError
+from app.lake.iceberg.catalog import open_catalog
+from app.lake.iceberg.erase import Content, Eraser, Image, Target
+from app.lake.upkeep.erase import Erased, erase, look, not_reached
 from app.lake.verbs.options import JsonOption
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.lake.iceberg.erase import Target
-    from app.lake.upkeep.erase import Erased
+from app.systems.clock import SystemClock
+from app.systems.s3.files import LakeStore
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("erase")(_erase)
 
@@ -37,8 +39,6 @@ def _erase(
     What was erased is noted by coordinates alone, so that `lake verify` does not miss it and `lake repair` does not
     bring it back.
     """
-    from app.lake.upkeep.erase import not_reached
-
     settings = load_settings(os.environ)
     found = asyncio.run(_run(settings, _target(image, sha256), yes))
     left = not_reached(settings)
@@ -62,9 +62,6 @@ def _erase(
 
 
 def _target(image: str, sha256: str) -> Target:
-    from app.domain.jobs import parse_image
-    from app.lake.iceberg.erase import Content, Image
-
     if bool(image) == bool(sha256):
         raise ConfigurationError("name one of --image s3://bucket/key and --sha256 HEX")
     if image:
@@ -76,12 +73,6 @@ def _target(image: str, sha256: str) -> Target:
 
 
 async def _run(settings: Settings, target: Target, yes: bool) -> list[Erased]:
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.erase import Eraser
-    from app.lake.upkeep.erase import erase, look
-    from app.systems.clock import SystemClock
-    from app.systems.s3.files import LakeStore
-
     eraser = Eraser(await asyncio.to_thread(open_catalog, settings), settings)
     if not yes:
         return await look(eraser, target)

@@ -8,12 +8,16 @@ from typing import Annotated
 
 import typer
 
+from app.lake.iceberg.catalog import open_catalog
+from app.lake.iceberg.expire import expire_snapshots
+from app.lake.iceberg.read import TableReader
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import load_settings
+from app.systems.clock import SystemClock
 from app.topics import DAY_MS
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("expire")(_expire)
 
@@ -29,11 +33,6 @@ def _expire(
 
     The current snapshot stays, and the line back to the one from which Kafka Connect knows how far it is.
     """
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.expire import expire_snapshots
-    from app.lake.iceberg.read import TableReader
-    from app.systems.clock import SystemClock
-
     settings = load_settings(os.environ)
     days = settings.lake.snapshot_days if older_than is None else older_than
     before_ms = SystemClock().now_ms() - int(days * DAY_MS)

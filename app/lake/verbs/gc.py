@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.domain.lake import LakeTable
 from app.errors import ConfigurationError
+from app.lake.iceberg.catalog import open_catalog
+from app.lake.iceberg.read import TableReader
+from app.lake.upkeep.orphans import Bounds, Rubbish, find_rubbish, remove
+from app.lake.upkeep.verify import Limits
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from app.lake.upkeep.orphans import Rubbish
+from app.systems.clock import SystemClock
+from app.systems.s3.files import LakeStore
 
 _HOUR_MS = 3_600_000
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("gc")(_gc)
 
@@ -61,13 +64,6 @@ def _gc(
 
 
 async def _run(settings: Settings, tables: tuple[LakeTable, ...], hours: float, dry_run: bool) -> dict[str, Rubbish]:
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.read import TableReader
-    from app.lake.upkeep.orphans import Bounds, find_rubbish, remove
-    from app.lake.upkeep.verify import Limits
-    from app.systems.clock import SystemClock
-    from app.systems.s3.files import LakeStore
-
     commit_ms = Limits.of(settings.lake).behind_ms
     if hours * _HOUR_MS < commit_ms:
         raise ConfigurationError(

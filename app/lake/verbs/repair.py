@@ -6,20 +6,29 @@ import asyncio
 import dataclasses
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from app.domain.lake import LakeTable
 from app.exit_codes import ExitCode
+from app.lake.iceberg.catalog import open_catalog
+from app.lake.iceberg.erasures import ERASURES, Erasures
+from app.lake.iceberg.read import TableReader
+from app.lake.upkeep.compare import Comparer
+from app.lake.upkeep.register import register as attach
+from app.lake.upkeep.repair import Repaired, repair
+from app.lake.upkeep.verify import Limits
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import Settings, load_settings
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner, sink_offsets
+from app.systems.registry.avro import Codec
+from app.systems.s3.files import LakeStore
 
-if TYPE_CHECKING:
-    from app.lake.upkeep.repair import Repaired
 
-
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verbs."""
     lake.command("repair")(_repair)
     lake.command("register")(_register)
@@ -70,18 +79,6 @@ def _register(
 
 
 async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -> list[Repaired]:
-    from functools import partial
-
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.erasures import Erasures
-    from app.lake.iceberg.read import TableReader
-    from app.lake.upkeep.compare import Comparer
-    from app.lake.upkeep.repair import repair
-    from app.lake.upkeep.verify import Limits
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner, sink_offsets
-    from app.systems.registry.avro import Codec
-
     catalog = await asyncio.to_thread(open_catalog, settings)
     committed = partial(sink_offsets, settings.kafka)
     done = []
@@ -98,12 +95,7 @@ async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -
 
 
 async def _attached(settings: Settings, table: str, replace: bool) -> dict[str, str | None]:
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.erasures import ERASURES
-    from app.lake.upkeep.register import register
-    from app.systems.s3.files import LakeStore
-
     catalog = await asyncio.to_thread(open_catalog, settings)
     rows = (*tables_named(table), *(() if table else (ERASURES,)))
     async with LakeStore(settings.s3) as store:
-        return {row.name: await register(catalog, settings, row, store, replace=replace) for row in rows}
+        return {row.name: await attach(catalog, settings, row, store, replace=replace) for row in rows}

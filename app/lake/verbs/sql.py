@@ -5,21 +5,30 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
+from typing import Annotated, Any, Final, TextIO
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from app.errors import ConfigurationError
+from app.lake.sql.duckdb_session import Answer
+from app.lake.sql.output import aligned, cell, is_number, write_csv, write_json
+from app.lake.sql.plan import PlannedTable, plan_lines
+from app.lake.sql.plot import plot as draw
+from app.lake.sql.session import open_lake
 from app.settings import load_settings
-
-if TYPE_CHECKING:
-    from app.lake.sql.duckdb_session import Answer
+from app.systems.clock import SystemClock
+from app.verbs.times import moment_ms
 
 _FORMATS: Final = ("table", "csv", "json", "parquet")
 _NARROWEST: Final = 8
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("sql")(_sql)
 
@@ -47,9 +56,6 @@ def _sql(
     Filters on kafka_timestamp (tables) or event_time (views) keep it from reading every file. A table that holds
     nothing yet is empty. Memory and threads: SIGHTLINE_LAKE_SQL_*. A wrong query is one sentence and exit code 2.
     """
-    from app.lake.sql.plan import PlannedTable, plan_lines
-    from app.lake.sql.session import open_lake
-
     text, form = _query(query, file), _format(form, output)
     snapshot_id, at_ms = _moment(at)
     settings = load_settings(os.environ)
@@ -65,8 +71,6 @@ def _sql(
         if plot is None:
             _write(answer, answer.rows(), form, output, rows)
             return
-        from app.lake.sql.plot import plot as draw
-
         found = list(answer.rows())
         draw(plot, [column.name for column in answer.columns], found)
         _note(f"{plot}: {len(found)} rows drawn")
@@ -77,8 +81,6 @@ def _note(text: str) -> None:
 
 
 def _query(query: str, file: Path | None) -> str:
-    from app.errors import ConfigurationError
-
     if bool(query) == (file is not None):
         raise ConfigurationError("give one query: as the argument, or with --file")
     if file is None:
@@ -90,8 +92,6 @@ def _query(query: str, file: Path | None) -> str:
 
 
 def _format(form: str, output: Path | None) -> str:
-    from app.errors import ConfigurationError
-
     by_name = output.suffix.removeprefix(".") if output is not None else ""
     form = form or (by_name if by_name in _FORMATS else "table")
     if form not in _FORMATS:
@@ -102,9 +102,6 @@ def _format(form: str, output: Path | None) -> str:
 
 
 def _moment(at: str) -> tuple[int | None, int | None]:
-    from app.systems.clock import SystemClock
-    from app.verbs.times import moment_ms
-
     if not at:
         return None, None
     # Shorter ones are dates: 20261123.
@@ -114,8 +111,6 @@ def _moment(at: str) -> tuple[int | None, int | None]:
 
 
 def _write(answer: Answer, rows: Any, form: str, output: Path | None, most: int) -> None:
-    from app.errors import ConfigurationError
-
     if output is None:
         _print(answer, rows, form, sys.stdout, most)
         return
@@ -128,10 +123,6 @@ def _write(answer: Answer, rows: Any, form: str, output: Path | None, most: int)
 
 
 def _print(answer: Answer, rows: Any, form: str, stream: TextIO, most: int) -> int:
-    from itertools import islice
-
-    from app.lake.sql.output import aligned, write_csv, write_json
-
     names = [column.name for column in answer.columns]
     match form:
         case "csv":
@@ -149,12 +140,6 @@ def _print(answer: Answer, rows: Any, form: str, stream: TextIO, most: int) -> i
 
 
 def _print_rich(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from app.lake.sql.output import cell, is_number
-
     console = Console()
     if len(names) * _NARROWEST > console.width:
         # So many columns would be a letter wide each: one row below the other instead.

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from app.domain.lake import LakeTable
 from app.exit_codes import ExitCode
+from app.lake.iceberg.catalog import open_catalog
+from app.lake.iceberg.erasures import Erasures
+from app.lake.iceberg.read import TableReader
+from app.lake.upkeep.compare import Comparer
+from app.lake.upkeep.sums import TableSums, as_json, lines
+from app.lake.upkeep.verify import Limits, verify
 from app.lake.verbs.options import JsonOption, TableOption, tables_named
 from app.settings import Settings, load_settings
+from app.systems.clock import SystemClock
+from app.systems.kafka.client import TopicScanner, sink_offsets
+from app.systems.s3.files import LakeStore
 
-if TYPE_CHECKING:
-    from app.lake.upkeep.sums import TableSums
 
-
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verb."""
     lake.command("verify")(_verify)
 
@@ -38,8 +45,6 @@ def _verify(
     Its sets take a bit for each record: 75 MB for 300 million, for one table at a time.
     """
     sums = asyncio.run(_run(load_settings(os.environ), tables_named(table), wait))
-    from app.lake.upkeep.sums import as_json, lines
-
     if json_output:
         typer.echo(
             json.dumps({"agrees": all(each.agrees for each in sums), "tables": [as_json(each) for each in sums]})
@@ -52,17 +57,6 @@ def _verify(
 
 
 async def _run(settings: Settings, tables: tuple[LakeTable, ...], wait_seconds: float) -> list[TableSums]:
-    from functools import partial
-
-    from app.lake.iceberg.catalog import open_catalog
-    from app.lake.iceberg.erasures import Erasures
-    from app.lake.iceberg.read import TableReader
-    from app.lake.upkeep.compare import Comparer
-    from app.lake.upkeep.verify import Limits, verify
-    from app.systems.clock import SystemClock
-    from app.systems.kafka.client import TopicScanner, sink_offsets
-    from app.systems.s3.files import LakeStore
-
     catalog = await asyncio.to_thread(open_catalog, settings)
     clock, limits = SystemClock(), Limits.of(settings.lake)
     committed = partial(sink_offsets, settings.kafka)

@@ -8,10 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from app.errors import ConfigurationError
+from app.lake.iceberg.read import moment
+from app.lake.iceberg.scans import table_scans
+from app.lake.sql.dialects import DIALECTS
+from app.lake.sql.dictionary import dictionary
+from app.lake.sql.output import aligned
+from app.lake.sql.session import views_of
 from app.settings import load_settings
 
 
-def attach(lake: typer.Typer) -> None:
+def register(lake: typer.Typer) -> None:
     """Add the verbs."""
     lake.command("views")(_views)
     lake.command("tables")(_tables)
@@ -21,10 +28,6 @@ def _views(
     dialect: Annotated[str, typer.Option(help="duckdb, or trino (which is Athena's too).")] = "duckdb",
 ) -> None:
     """Print the CREATE VIEW statements, for the models that are active, in the order in which they can be run."""
-    from app.errors import ConfigurationError
-    from app.lake.sql.dialects import DIALECTS
-    from app.lake.sql.session import views_of
-
     if dialect not in DIALECTS:
         raise ConfigurationError(f"--dialect {dialect!r}: one of {', '.join(DIALECTS)}")
     preamble = DIALECTS[dialect].preamble()
@@ -37,22 +40,14 @@ def _tables(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the tables with rows, files and newest snapshot, and the views; or the columns of one."""
-    from app.lake.sql.session import views_of
-
     settings = load_settings(os.environ)
     if name:
-        from app.errors import ConfigurationError
-        from app.lake.sql.dictionary import dictionary
-
         found = {relation.name: relation for relation in dictionary(settings.inference)}
         if name not in found:
             raise ConfigurationError(f"no table or view {name!r}; there are {', '.join(found)}")
         columns = [{"column": one.name, "type": one.kind, "meaning": one.meaning} for one in found[name].columns]
         _print(columns, {"name": name, "meaning": found[name].meaning, "columns": columns}, json_output)
         return
-    from app.lake.iceberg.read import moment
-    from app.lake.iceberg.scans import table_scans
-
     rows: list[dict[str, Any]] = [
         {
             "table": scan.table.name,
@@ -72,8 +67,6 @@ def _tables(
 
 
 def _print(rows: list[dict[str, Any]], whole: dict[str, Any], json_output: bool) -> None:
-    from app.lake.sql.output import aligned
-
     if json_output:
         typer.echo(json.dumps(whole))
         return

@@ -13,9 +13,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from app.errors import StartupRefused
+from app.exit_codes import ExitCode
 from app.settings import ROOT, EngineSettings
 from app.stack.local import LocalStack
-from app.exit_codes import ExitCode
 from app.systems.kafka.admin import delete_topics, topic_ids, topic_partitions
 from app.topics import BACKFILL, CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
 from tests.support.eventually import eventually

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.settings import ROOT, Settings, WorkerSettings, load_settings
 from app.exit_codes import ExitCode
+from app.settings import ROOT, Settings, WorkerSettings, load_settings
 from app.verbs.supervise import child_of_each_gpu, next_wait, worth_restarting
 from tests.support.eventually import eventually
 
