@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator
@@ -20,8 +19,8 @@ from app.settings import load_settings
 from app.systems.clock import SystemClock
 from app.systems.kafka.client import KafkaProducer, TopicScanner
 from app.systems.registry.avro import Codec
+from app.verbs.output import JsonOption, show, show_each
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each key) instead of text.")]
 _WRITER = "cli"
 _NAME_LETTERS = 100
 
@@ -45,10 +44,10 @@ def _create(
         float | None,
         typer.Option(min=0.1, max=1_000_000, help="Requests a second, instead of SIGHTLINE_API_RATE_PER_SECOND."),
     ] = None,
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, once: only its hash is kept. Running services take it within two seconds."""
-    asyncio.run(_created(name.strip(), _scopes(scope), days, rate, json_output))
+    asyncio.run(_created(name.strip(), _scopes(scope), days, rate, as_json))
 
 
 def _scopes(words: list[str]) -> frozenset[Scope]:
@@ -58,48 +57,43 @@ def _scopes(words: list[str]) -> frozenset[Scope]:
         raise ConfigurationError(f"--scope: {error}") from error
 
 
-async def _created(
-    name: str, scopes: frozenset[Scope], days: float | None, rate: float | None, json_output: bool
-) -> None:
+async def _created(name: str, scopes: frozenset[Scope], days: float | None, rate: float | None, as_json: bool) -> None:
     if not name or len(name) > _NAME_LETTERS or not name.isprintable():
         raise ConfigurationError(f"--name must be 1 to {_NAME_LETTERS} printable letters")
     async with _parts() as parts:
         request = KeyRequest(name, scopes, days, rate)
         token, key = await create_key(parts.producer, parts.codec, parts.clock, request, _WRITER)
-    if json_output:
-        typer.echo(json.dumps({**_plain(key), "key": token.text()}))
-        return
     # The key alone on standard output, so that a script can take it from there.
-    typer.echo(token.text())
-    typer.echo(f"{_line(key)}\nKeep it: it is shown this once and cannot be shown again.", err=True)
+    show(as_json, {**_plain(key), "key": token.text()}, [token.text()])
+    if not as_json:
+        typer.echo(f"{_line(key)}\nKeep it: it is shown this once and cannot be shown again.", err=True)
 
 
-def _ls(json_output: _Json = False) -> None:
+def _ls(as_json: JsonOption = False) -> None:
     """List all keys, also expired and revoked ones; never their secrets."""
-    asyncio.run(_listed(json_output))
+    asyncio.run(_listed(as_json))
 
 
-async def _listed(json_output: bool) -> None:
+async def _listed(as_json: bool) -> None:
     async with _parts() as parts:
         keys = await read_keys(parts.scanner, parts.codec)
-    for key in keys.values():
-        typer.echo(json.dumps(_plain(key)) if json_output else _line(key))
+    show_each(as_json, map(_plain, keys.values()), map(_line, keys.values()))
     if not keys:
         typer.echo("no API keys; make one with `./sightline api keys create`", err=True)
 
 
 def _revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `ls` shows: the middle of the key.")],
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """End a key for good, and every console session that it opened. Running services refuse it within two seconds."""
-    asyncio.run(_revoked(key_id, json_output))
+    asyncio.run(_revoked(key_id, as_json))
 
 
-async def _revoked(key_id: str, json_output: bool) -> None:
+async def _revoked(key_id: str, as_json: bool) -> None:
     async with _parts() as parts:
         key = await revoke_key(parts.scanner, parts.producer, parts.codec, parts.clock, key_id, _WRITER)
-    typer.echo(json.dumps(_plain(key)) if json_output else _line(key))
+    show(as_json, _plain(key), [_line(key)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated
@@ -24,9 +23,9 @@ from app.systems.clock import SystemClock
 from app.systems.kafka.client import KafkaProducer, TopicScanner
 from app.systems.s3.write import S3WriteStore
 from app.topics import TOPICS
+from app.verbs.output import JsonOption, show
 from app.verbs.times import moment_ms
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _Topic = Annotated[str, typer.Option("--topic", help="One topic only, such as image.predictions.v1.")]
 
 
@@ -42,51 +41,51 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(archive, name="archive")
 
 
-def _ls(topic: _Topic = "", json_output: _Json = False) -> None:
+def _ls(topic: _Topic = "", as_json: JsonOption = False) -> None:
     """Print what is archived of each partition. Exit code 1 on a hole or an overlap.
 
     A hole is a range that no file covers, or whose records were gone from the topic before they were archived. Where
     the archive begins is none. Asks the store for each file, some thousand a second.
     """
     held = asyncio.run(_held(load_settings(os.environ), topic))
-    if json_output:
-        typer.echo(json.dumps({"partitions": [asdict(each) for each in held]}))
-    else:
-        for each in held:
-            typer.echo(
-                f"{each.topic}/{each.partition}: offsets {each.start} to {each.end}, {each.records} records in "
-                f"{each.files} files, {each.size_bytes} bytes"
-            )
-            for fault in each.faults:
-                typer.echo(f"  {fault.kind}: offsets {fault.start} to {fault.end}")
-        if not held:
-            typer.echo("nothing is archived")
+    show(as_json, {"partitions": [asdict(each) for each in held]}, _partitions_in_words(held))
     raise typer.Exit(ExitCode.of_check(not any(each.faults for each in held)))
 
 
-def _verify(topic: _Topic = "", json_output: _Json = False) -> None:
+def _partitions_in_words(held: list[ArchivedPartition]) -> Iterator[str]:
+    for each in held:
+        yield (
+            f"{each.topic}/{each.partition}: offsets {each.start} to {each.end}, {each.records} records in "
+            f"{each.files} files, {each.size_bytes} bytes"
+        )
+        for fault in each.faults:
+            yield f"  {fault.kind}: offsets {fault.start} to {fault.end}"
+    if not held:
+        yield "nothing is archived"
+
+
+def _verify(topic: _Topic = "", as_json: JsonOption = False) -> None:
     """Compare the archive with the topics where they still hold the records: the same bytes at every offset.
 
     Exit code 1 on any difference, hole or overlap. Reads both, each record once.
     """
     held, found = asyncio.run(_compare(load_settings(os.environ), topic))
     good = all(each.agrees for each in found) and not any(each.faults for each in held)
-    if json_output:
-        typer.echo(json.dumps({"agrees": good, "topics": [asdict(each) for each in found]}))
-    else:
-        for each in found:
-            typer.echo(
-                f"{each.topic}: {each.compared} records compared, missing={each.missing} different={each.different} "
-                f"foreign={each.foreign}"
-            )
-            for kind, positions in each.examples.items():
-                typer.echo(f"  {kind}: {', '.join(str(position) for position in positions)}")
-        for partition in held:
-            for fault in partition.faults:
-                typer.echo(
-                    f"  {partition.topic}/{partition.partition}: {fault.kind}, offsets {fault.start} to {fault.end}"
-                )
+    show(as_json, {"agrees": good, "topics": [asdict(each) for each in found]}, _comparison_in_words(held, found))
     raise typer.Exit(ExitCode.of_check(good))
+
+
+def _comparison_in_words(held: list[ArchivedPartition], found: list[Comparison]) -> Iterator[str]:
+    for each in found:
+        yield (
+            f"{each.topic}: {each.compared} records compared, missing={each.missing} different={each.different} "
+            f"foreign={each.foreign}"
+        )
+        for kind, positions in each.examples.items():
+            yield f"  {kind}: {', '.join(str(position) for position in positions)}"
+    for partition in held:
+        for fault in partition.faults:
+            yield f"  {partition.topic}/{partition.partition}: {fault.kind}, offsets {fault.start} to {fault.end}"
 
 
 def _replay(
@@ -96,7 +95,7 @@ def _replay(
         str, typer.Option(help="Only records published since this time (2026-11-23T09:15, UTC) or since 2h ago.")
     ] = "",
     until: Annotated[str, typer.Option(help="Only records published before this time.")] = "",
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Publish archived records to another topic: same keys, same bytes, at least once each.
 
@@ -108,7 +107,7 @@ def _replay(
     since_ms = moment_ms(since, "--since", now_ms) if since else None
     until_ms = moment_ms(until, "--until", now_ms) if until else None
     sent = asyncio.run(_publish(load_settings(os.environ), topic, to, since_ms, until_ms))
-    typer.echo(json.dumps({"published": sent}) if json_output else f"{sent} records published to {to}")
+    show(as_json, {"published": sent}, [f"{sent} records published to {to}"])
 
 
 @asynccontextmanager

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.settings import ROOT, load_settings
+from app.verbs.output import JsonOption, show
 
 if TYPE_CHECKING:
     from app.bench.rig import Report
@@ -34,9 +34,6 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(bench, name="bench")
 
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
 def _pipeline(
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds; each measures everything once.")] = 3,
     images: Annotated[int, typer.Option(min=20, max=10_000, help="Distinct photographs in a round.")] = 1200,
@@ -51,7 +48,7 @@ def _pipeline(
     ] = None,
     s3: Annotated[str, typer.Option(help="versitygw or ministack; versitygw where Go or a built one is.")] = "",
     restart: Annotated[bool, typer.Option(help="Also measure a restart after kill -9.")] = True,
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Images a second end to end and in the bare loop, CPU of hits and misses, memory, restart.
 
@@ -64,20 +61,21 @@ def _pipeline(
         rounds=rounds, images=images, soak=soak, folder=folder, s3=s3 or _best_store(), restart=restart
     )
     result = asyncio.run(measure_pipeline(options, var_dir, os.environ, _report(as_json)))
-    _print(result, as_json)
+    show(as_json, result, _words(result))
 
 
 def _transactions(
     count: Annotated[int, typer.Option(min=100, max=10_000_000, help="Transactions of one record each.")] = 100_000,
     limit: Annotated[float, typer.Option(help="Write no more after so many seconds.")] = 3_600.0,
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Memory of a worker over many small transactions on the topic that it reads."""
     from app.bench.transactions import TransactionsOptions, measure_transactions
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = TransactionsOptions(count=count, limit_seconds=limit)
-    _print(asyncio.run(measure_transactions(options, var_dir, os.environ, _report(as_json))), as_json)
+    result = asyncio.run(measure_transactions(options, var_dir, os.environ, _report(as_json)))
+    show(as_json, result, _words(result))
 
 
 def _lake(
@@ -86,7 +84,7 @@ def _lake(
     ),
     days: Annotated[int, typer.Option(min=1, max=28, help="Days that their timestamps are spread over.")] = 20,
     s3: Annotated[str, typer.Option(help="versitygw or ministack; versitygw where Go or a built one is.")] = "",
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Rows a second from topic to query with one task, seconds until one is seen, SQL over all of them, compaction.
 
@@ -96,14 +94,15 @@ def _lake(
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = LakeOptions(records=records, days=days, s3=s3 or _best_store())
-    _print(asyncio.run(measure_lake(options, var_dir, os.environ, _report(as_json))), as_json)
+    result = asyncio.run(measure_lake(options, var_dir, os.environ, _report(as_json)))
+    show(as_json, result, _words(result))
 
 
 def _api(
     images: Annotated[int, typer.Option(min=1000, max=20_000_000, help="Images in the index.")] = 1_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds of look-ups, each against the bare route.")] = 5,
     score: Annotated[bool, typer.Option(help="Also measure POST /v1/score.")] = True,
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look-ups a second against a bare FastAPI+Redis route, their latency at 500/s, POST /v1/score against the engine.
 
@@ -116,7 +115,8 @@ def _api(
 
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     options = ApiOptions(images=images, rounds=rounds, score=score)
-    _print(uvloop.run(measure_api(options, var_dir, os.environ, _report(as_json))), as_json)
+    result = uvloop.run(measure_api(options, var_dir, os.environ, _report(as_json)))
+    show(as_json, result, _words(result))
 
 
 def _decoding(
@@ -125,7 +125,7 @@ def _decoding(
     large: Annotated[
         int, typer.Option(min=0, max=1000, help="Large photographs that quadrants are measured on; 0: none.")
     ] = 24,
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """CPU of decoding in child processes against one process, the loop's delay under two bombs, the cost of quadrants.
 
@@ -137,7 +137,8 @@ def _decoding(
     from app.bench.decoding import DecodingOptions, measure_decoding
 
     options = DecodingOptions(rounds=rounds, images=images, large=large)
-    _print(uvloop.run(measure_decoding(options, load_settings(os.environ), _report(as_json))), as_json)
+    result = uvloop.run(measure_decoding(options, load_settings(os.environ), _report(as_json)))
+    show(as_json, result, _words(result))
 
 
 def _bare_route(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")]) -> None:
@@ -171,13 +172,10 @@ def _report(quiet: bool) -> Report:
     return report
 
 
-def _print(result: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
+def _words(result: Mapping[str, Any]) -> Iterator[str]:
     for name, value in result.items():
         if not name.endswith("_spread"):
             spread = result.get(f"{name}_spread")
             more = f"   ({spread['min']:g} to {spread['max']:g})" if spread else ""
             shown = f"{value:g}" if isinstance(value, float) else str(value)
-            typer.echo(f"{name:<28} {shown}{more}")
+            yield f"{name:<28} {shown}{more}"

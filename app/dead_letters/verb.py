@@ -9,12 +9,12 @@ import getpass
 import json
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
@@ -24,6 +24,7 @@ from app.settings import load_settings
 from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner, TransactionalProducer
 from app.systems.registry.avro import Codec
+from app.verbs.output import JsonOption, show, show_each, table_text
 from app.verbs.times import moment_ms
 
 _Agent = Annotated[
@@ -40,7 +41,6 @@ _Reason = Annotated[str, typer.Option(help="Only this reason code.")]
 _Bucket = Annotated[str, typer.Option(help="Only letters of this bucket.")]
 _Since = Annotated[str, typer.Option(help="Only letters since this time (2026-11-23T09:15, UTC) or since 2h ago.")]
 _Limit = Annotated[int, typer.Option(min=1, help="At most so many letters.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
 def register(cli: typer.Typer) -> None:
@@ -60,14 +60,14 @@ def _ls(
     since: _Since = "",
     limit: _Limit = 100,
     every: Annotated[bool, typer.Option("--all", help="Also letters that were redriven.")] = False,
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List dead letters that are open: not redriven yet."""
     found, more = asyncio.run(_find(_filter(agent, kind, reason, bucket, since, open_only=not every), limit))
-    if json_output:
-        for one in found:
-            typer.echo(json.dumps(one.summary()))
-        return
+    show_each(as_json, (one.summary() for one in found), _listing(found, more))
+
+
+def _listing(found: list[FoundLetter], more: bool) -> Iterator[str]:
     table = Table("letter", "agent", "reason", "attempts", "object", "source", "at (UTC)", "state")
     for one in found:
         letter = one.letter
@@ -85,14 +85,13 @@ def _ls(
             _utc(letter.dead_at_ms),
             state,
         )
-    console = Console(soft_wrap=not os.isatty(1))
-    console.print(table)
-    console.print(f"{len(found)} dead letters" + (" and more: raise --limit" if more else ""))
+    yield table_text(table)
+    yield f"{len(found)} dead letters" + (" and more: raise --limit" if more else "")
 
 
 def _show(
     letter_id: Annotated[str, typer.Argument(help="The letter's id, or its beginning.")],
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show one letter whole: where it came from, why, and its original bytes. Exit code 1 when there is none."""
     found, more = asyncio.run(_find(LetterFilter(letter_id=letter_id, open_only=False), 1))
@@ -100,11 +99,8 @@ def _show(
         typer.echo(f"{'several letters begin' if more else 'no letter begins'} with {letter_id!r}", err=True)
         raise typer.Exit(ExitCode.FINDING)
     shown = found[0].summary() | {"source_key": _text(found[0].letter.key), "value": _value(found[0])}
-    if json_output:
-        typer.echo(json.dumps(shown))
-        return
-    for name, value in shown.items():
-        typer.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+    words = (f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in shown.items())
+    show(as_json, shown, words)
 
 
 def _redrive(
@@ -118,7 +114,7 @@ def _redrive(
     every: Annotated[bool, typer.Option("--all", help="All that the filters admit, without naming letters.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also letters that were redriven before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Send letters round again: their original bytes go to the topic that they came from, and they count as closed.
 
@@ -133,17 +129,16 @@ def _redrive(
         else [_filter(agent, kind, reason, bucket, since, open_only=not again)]
     )
     done = asyncio.run(_run_redrive(wanted, limit, again=again, dry_run=dry_run))
-    for one in done:
-        if json_output:
-            typer.echo(
-                json.dumps({"letter_id": one.letter_id, "topic": one.topic or None, "refused": one.refused or None})
-            )
-        elif one.refused:
-            typer.echo(f"{one.letter_id}: refused: {one.refused}", err=True)
-    sent = sum(not one.refused for one in done)
-    if not json_output:
-        typer.echo(f"{sent} {'would be redriven' if dry_run else 'redriven'}, {len(done) - sent} refused")
-    raise typer.Exit(ExitCode.of_check(sent == len(done)))
+    refused = [one for one in done if one.refused]
+    for one in () if as_json else refused:
+        typer.echo(f"{one.letter_id}: refused: {one.refused}", err=True)
+    sent = len(done) - len(refused)
+    show_each(
+        as_json,
+        ({"letter_id": one.letter_id, "topic": one.topic or None, "refused": one.refused or None} for one in done),
+        (f"{sent} {'would be redriven' if dry_run else 'redriven'}, {len(refused)} refused",),
+    )
+    raise typer.Exit(ExitCode.of_check(not refused))
 
 
 async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, dry_run: bool) -> list[Redrive]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from app.demo.run import DemoOptions, run_demo
+from app.verbs.output import JsonOption
 
 
 def register(cli: typer.Typer) -> None:
@@ -41,9 +42,7 @@ def _demo(
     ] = False,
     seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
     limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object; the story goes to standard error.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.
 
@@ -59,7 +58,7 @@ def _demo(
         down=down,
         seed=seed,
         limit_seconds=limit,
-        as_json=json_output,
+        as_json=as_json,
         lake=lake,
     )
     raise typer.Exit(asyncio.run(run_demo(options, os.environ)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
+from app.verbs.output import JsonOption, show
 
 
 def register(cli: typer.Typer) -> None:
@@ -29,14 +29,14 @@ def _explain(
     place: Annotated[str, typer.Argument(help="The image: s3://bucket/key.")],
     days: Annotated[float, typer.Option(min=0.01, help="How far back the topics are read, in days.")] = 30.0,
     seconds: Annotated[float, typer.Option(min=1.0, help="For how long they are read at most, in seconds.")] = 60.0,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell the story of one image: event, fetch, digest, scores, rules as they were then, timings, history.
 
     Read from the index and the topics; either is enough. Exit code 1 when nothing is known of the image.
     """
     story = asyncio.run(_tell(load_settings(os.environ), place, days, seconds))
-    typer.echo(json.dumps(story_as_json(story)) if json_output else story_in_words(story))
+    show(as_json, story_as_json(story), [story_in_words(story)])
     raise typer.Exit(ExitCode.of_check(story.known))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 import time
 from typing import Annotated, Any
@@ -23,9 +22,8 @@ from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
+from app.verbs.output import JsonOption, show
 from app.verbs.record_json import plain_flag, plain_prediction
-
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(cli: typer.Typer) -> None:
@@ -38,17 +36,14 @@ def register(cli: typer.Typer) -> None:
 
 def _get(
     place: Annotated[str, typer.Argument(help="s3://bucket/key, or sha256:DIGEST for the latest outcome of bytes.")],
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the latest outcome and flag of one image. Exit code 1 when the index knows nothing of it."""
     found = asyncio.run(_read(load_settings(os.environ), place))
     if found is None:
-        typer.echo(json.dumps({"known": False}) if json_output else f"{place}: nothing known")
+        show(as_json, {"known": False}, [f"{place}: nothing known"])
         raise typer.Exit(ExitCode.FINDING)
-    if json_output:
-        typer.echo(json.dumps(found))
-        return
-    typer.echo(_words(place, found))
+    show(as_json, found, [_words(place, found)])
 
 
 async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
@@ -97,16 +92,14 @@ def _words(place: str, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rebuild(json_output: _Json = False) -> None:
+def _rebuild(as_json: JsonOption = False) -> None:
     """Fill Redis from the topics: removals, outcomes, decisions, flags. Safe beside running workers and to repeat."""
     began = time.monotonic()
-    stored = asyncio.run(_fill(load_settings(os.environ), json_output))
+    stored = asyncio.run(_fill(load_settings(os.environ), as_json))
     seconds = time.monotonic() - began
-    if json_output:
-        typer.echo(json.dumps({"stored": stored, "seconds": round(seconds, 2)}))
-    else:
-        total = sum(stored.values())
-        typer.echo(f"{total} records stored in {seconds:.1f} s ({total / max(seconds, 0.001):.0f}/s): {stored}")
+    total = sum(stored.values())
+    words = f"{total} records stored in {seconds:.1f} s ({total / max(seconds, 0.001):.0f}/s): {stored}"
+    show(as_json, {"stored": stored, "seconds": round(seconds, 2)}, [words])
 
 
 async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from functools import partial
 from typing import Annotated
@@ -13,7 +12,8 @@ import typer
 from app.domain.filters import UploadFilter
 from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
-from app.ledger.audit import as_json, audit, lines
+from app.ledger.audit import as_json as plain_ledger
+from app.ledger.audit import audit, lines
 from app.ledger.ledger import LedgerReader, Scope
 from app.ledger.sums import Ledger
 from app.settings import Settings, load_settings
@@ -21,6 +21,7 @@ from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner, group_offsets
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
+from app.verbs.output import JsonOption, show
 from app.verbs.times import bucket_and_prefix, moment_ms
 
 
@@ -42,7 +43,7 @@ def _audit(
         float, typer.Option(min=0, help="Seconds to wait for what is in flight; the exit code is 1 if it stays so.")
     ] = 0.0,
     listing: Annotated[bool, typer.Option("--listing/--no-listing", help="Compare with the bucket's listing.")] = True,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Count the ledger: uploads = outcomes + open dead letters, none missing and none twice.
 
@@ -58,11 +59,7 @@ def _audit(
     since_ms = moment_ms(since, "--from", SystemClock().now_ms()) if since else None
     scope = Scope(bucket or None, prefix, since_ms)
     ledger = asyncio.run(_run(load_settings(os.environ), scope, wait, listing))
-    if json_output:
-        typer.echo(json.dumps(as_json(ledger)))
-    else:
-        for line in lines(ledger):
-            typer.echo(line)
+    show(as_json, plain_ledger(ledger), lines(ledger))
     raise typer.Exit(ExitCode.of_check(ledger.balanced and (ledger.settled or wait == 0)))
 
 

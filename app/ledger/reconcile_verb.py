@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from app.systems.kafka.client import AtTime, KafkaProducer, TopicScanner, group_
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
 from app.topics import PREDICTIONS
+from app.verbs.output import JsonOption, show
 from app.verbs.times import bucket_and_prefix, duration_seconds
 
 
@@ -40,7 +41,7 @@ def _reconcile(
     ] = "7d",
     yes: Annotated[bool, typer.Option("--yes", help="Enqueue what is missing; without it nothing is changed.")] = False,
     rate: Annotated[str, typer.Option(help="Enqueue at most so many a second, such as 50/s.")] = "",
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List a bucket and find objects without an outcome, a dead letter or a task in flight; with --yes enqueue them.
 
@@ -57,17 +58,18 @@ def _reconcile(
     per_second = _rate(rate)
     where = Place(bucket, prefix, int(older_seconds * 1000), int(within_seconds * 1000))
     counts = asyncio.run(_run(load_settings(os.environ), where, per_second, enqueue=yes))
-    if json_output:
-        typer.echo(json.dumps(dataclasses.asdict(counts)))
-        return
+    show(as_json, dataclasses.asdict(counts), _words(counts, yes))
+
+
+def _words(counts: Counts, enqueued: bool) -> Iterator[str]:
     for example in counts.examples:
-        typer.echo(f"missing: {example}")
-    typer.echo(
+        yield f"missing: {example}"
+    yield (
         f"listed={counts.listed} accounted={counts.accounted} missing={counts.missing} enqueued={counts.enqueued} "
         f"too_young={counts.too_young} too_old={counts.too_old} filtered={counts.filtered}"
     )
-    if counts.missing and not yes:
-        typer.echo("nothing was changed; --yes enqueues what is missing")
+    if counts.missing and not enqueued:
+        yield "nothing was changed; --yes enqueues what is missing"
 
 
 def _rate(text: str) -> float | None:

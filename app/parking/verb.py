@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -19,12 +18,12 @@ from app.settings import load_settings
 from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner
 from app.systems.registry.avro import Codec
+from app.verbs.output import JsonOption, show, show_each
 
 _Topic = Annotated[str, typer.Argument(help="The topic, without a prefix (docs/topics.md).")]
 _Partition = Annotated[int, typer.Argument(min=0, help="The partition.")]
 _Offset = Annotated[int, typer.Argument(min=0, help="The offset of the record.")]
 _Agent = Annotated[str, typer.Option(help="The agent that parks it, where more than one reads the topic.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
 def register(cli: typer.Typer) -> None:
@@ -37,7 +36,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def _park(
-    topic: _Topic, partition: _Partition, offset: _Offset, agent: _Agent = "", json_output: _Json = False
+    topic: _Topic, partition: _Partition, offset: _Offset, agent: _Agent = "", as_json: JsonOption = False
 ) -> None:
     """Park one offset: its agent makes a dead letter of the record, with its bytes, and does not handle it.
 
@@ -50,14 +49,12 @@ def _park(
             return await parking.park(topic, partition, offset, agent)
 
     park = asyncio.run(run())
-    if json_output:
-        typer.echo(json.dumps(park.summary()))
-    else:
-        typer.echo(f"{park.agent} parks {topic}/{partition}/{offset} as dead letter {park.letter_id}")
+    words = f"{park.agent} parks {topic}/{partition}/{offset} as dead letter {park.letter_id}"
+    show(as_json, park.summary(), [words])
 
 
 def _unpark(
-    topic: _Topic, partition: _Partition, offset: _Offset, agent: _Agent = "", json_output: _Json = False
+    topic: _Topic, partition: _Partition, offset: _Offset, agent: _Agent = "", as_json: JsonOption = False
 ) -> None:
     """Take a park back: the record is handled when its agent reaches it.
 
@@ -70,31 +67,32 @@ def _unpark(
             return await parking.unpark(topic, partition, offset, agent)
 
     park, passed = asyncio.run(run())
-    if json_output:
-        typer.echo(json.dumps(park.summary() | {"passed": passed}))
-    elif passed:
-        typer.echo(
+    words = f"{park.agent} will handle {topic}/{partition}/{offset}"
+    if passed:
+        words = (
             f"{park.agent} has passed {topic}/{partition}/{offset}; the record is a dead letter: "
             f"./sightline dead-letters redrive {park.letter_id}"
         )
-    else:
-        typer.echo(f"{park.agent} will handle {topic}/{partition}/{offset}")
+    show(as_json, park.summary() | {"passed": passed}, [words])
     raise typer.Exit(ExitCode.of_check(not passed))
 
 
-def _ls(json_output: _Json = False) -> None:
+def _ls(as_json: JsonOption = False) -> None:
     """List the parks that were not taken back, and whether their agent has passed them."""
 
     async def run() -> list[tuple[Park, bool]]:
         async with _parking() as parking:
             return await parking.ls()
 
-    for park, passed in asyncio.run(run()):
-        if json_output:
-            typer.echo(json.dumps(park.summary() | {"passed": passed}))
-        else:
-            state = f"passed, dead letter {park.letter_id}" if passed else "waiting"
-            typer.echo(f"{park.topic}/{park.partition}/{park.offset}  {park.agent}  by {park.by}  {state}")
+    parks = asyncio.run(run())
+    show_each(
+        as_json, (park.summary() | {"passed": passed} for park, passed in parks), (_line(*each) for each in parks)
+    )
+
+
+def _line(park: Park, passed: bool) -> str:
+    state = f"passed, dead letter {park.letter_id}" if passed else "waiting"
+    return f"{park.topic}/{park.partition}/{park.offset}  {park.agent}  by {park.by}  {state}"
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -41,8 +40,8 @@ from app.systems.kafka.client import TopicScanner
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
+from app.verbs.output import JsonOption, show, show_each
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object (for each job) instead of text.")]
 _NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when all tasks are out, without their outcomes.")]
 _Rate = Annotated[
     str,
@@ -75,7 +74,7 @@ def _start(
     rate: _Rate = "",
     force: Annotated[bool, typer.Option("--force", help="Fetch and compute again what is known already.")] = False,
     no_wait: _NoWait = False,
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Put uploads of the past on the backfill lane as one job, and show how it goes.
 
@@ -85,7 +84,7 @@ def _start(
     """
     settings = load_settings(os.environ)
     request = _request(settings, from_time, to_time, bucket, tuple(model or ()), force)
-    asyncio.run(_begin(settings, request, parse_rate(rate) if rate else None, no_wait, json_output))
+    asyncio.run(_begin(settings, request, parse_rate(rate) if rate else None, no_wait, as_json))
 
 
 def _request(
@@ -116,52 +115,52 @@ def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
             raise ConfigurationError(f"--model {model} is not active; active are {', '.join(running) or 'none'}")
 
 
-async def _begin(settings: Settings, request: JobRequest, rate: float | None, no_wait: bool, json_output: bool) -> None:
+async def _begin(settings: Settings, request: JobRequest, rate: float | None, no_wait: bool, as_json: bool) -> None:
     async with _parts(settings, request) as parts:
         job, new = await begin_job(parts, request, rate or 0.0)
         words = f"{'started' if new else 'goes on'}: {job.id} ({request.in_words()})"
         if job.state == ENQUEUED:
             words += f": all tasks are out; `./sightline rescore cancel {job.id}` first to begin anew"
-        typer.echo(words, err=json_output)
+        typer.echo(words, err=as_json)
         if job.state == PAUSED:
             raise ConfigurationError(f"{job.id} is paused; go on with `./sightline rescore resume {job.id}`")
-        await _run(parts, job.id, no_wait, json_output, rate)
+        await _run(parts, job.id, no_wait, as_json, rate)
 
 
-def _resume(job_id: _JobId, no_wait: _NoWait = False, json_output: _Json = False) -> None:
+def _resume(job_id: _JobId, no_wait: _NoWait = False, as_json: JsonOption = False) -> None:
     """Go on with a job that was paused or whose process ended; another process that still runs it is stopped."""
-    asyncio.run(_resumed(load_settings(os.environ), job_id, no_wait, json_output))
+    asyncio.run(_resumed(load_settings(os.environ), job_id, no_wait, as_json))
 
 
-async def _resumed(settings: Settings, job_id: str, no_wait: bool, json_output: bool) -> None:
+async def _resumed(settings: Settings, job_id: str, no_wait: bool, as_json: bool) -> None:
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
         if job.unfinished:
             await ask(parts, job, RUNNING)
     async with _parts(settings, job.request) as parts:
-        await _run(parts, job.id, no_wait, json_output)
+        await _run(parts, job.id, no_wait, as_json)
 
 
-async def _run(parts: RescoreParts, job_id: str, no_wait: bool, json_output: bool, rate: float | None = None) -> None:
-    with _Display(quiet=json_output) as display:
+async def _run(parts: RescoreParts, job_id: str, no_wait: bool, as_json: bool, rate: float | None = None) -> None:
+    with _Display(quiet=as_json) as display:
         runner = RescoreRunner(parts, display.show)
         job = await runner.run(job_id, rate)
         last = None
         if job.state == ENQUEUED and not no_wait:
             last = await runner.wait_for_outcomes(job)
     last = last or await status_of(parts, job)
-    typer.echo(json.dumps(_plain(last)) if json_output else _line(last))
+    show(as_json, _plain(last), [_line(last)])
 
 
 def _status(
     job_id: Annotated[str, typer.Argument(help="One job, with its outcomes counted; all jobs when left out.")] = "",
-    json_output: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show jobs: what they cover, how many tasks are out, how many have their outcome, whether somebody runs them."""
-    asyncio.run(_show(load_settings(os.environ), job_id, json_output))
+    asyncio.run(_show(load_settings(os.environ), job_id, as_json))
 
 
-async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
+async def _show(settings: Settings, job_id: str, as_json: bool) -> None:
     async with _parts(settings, None) as parts:
         if job_id:
             found = [await status_of(parts, await find_job(parts, job_id))]
@@ -169,31 +168,25 @@ async def _show(settings: Settings, job_id: str, json_output: bool) -> None:
             jobs = (await read_jobs(TopicScanner(parts.kafka), parts.codec)).values()
             found = [Progress(job, job.state, -1, -1, 0.0, None) for job in jobs]
         found = await with_signs(parts, found)
-    for progress in found:
-        typer.echo(json.dumps(_plain(progress)) if json_output else _line(progress))
-    if not found and not json_output:
-        typer.echo("no jobs")
+    show_each(as_json, map(_plain, found), map(_line, found) if found else ["no jobs"])
 
 
-def _pause(job_id: _JobId, json_output: _Json = False) -> None:
+def _pause(job_id: _JobId, as_json: JsonOption = False) -> None:
     """Stop putting out tasks after the chunk in hand; tasks that are out are still scored."""
-    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED, json_output))
+    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED, as_json))
 
 
-def _cancel(job_id: _JobId, json_output: _Json = False) -> None:
+def _cancel(job_id: _JobId, as_json: JsonOption = False) -> None:
     """End a job for good after the chunk in hand; tasks that are out are still scored, and no longer waited for."""
-    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED, json_output))
+    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED, as_json))
 
 
-async def _ask(settings: Settings, job_id: str, wanted: str, json_output: bool) -> None:
+async def _ask(settings: Settings, job_id: str, wanted: str, as_json: bool) -> None:
     async with _parts(settings, None) as parts:
         job = await find_job(parts, job_id)
         await ask(parts, job, wanted)
-    if json_output:
-        plain = {"job": job.id, "asked_for": wanted, "total": job.total, "enqueued": job.enqueued}
-        typer.echo(json.dumps(plain))
-    else:
-        typer.echo(f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out")
+    plain = {"job": job.id, "asked_for": wanted, "total": job.total, "enqueued": job.enqueued}
+    show(as_json, plain, [f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out"])
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -23,13 +22,13 @@ from app.scoring.files import S3_SCHEME, FileScore, FileScorer, sources
 from app.scoring.report import Report, ReportFacts, model_notes, thumbnail
 from app.settings import Settings, load_settings
 from app.systems.s3.objects import S3ObjectStore
+from app.verbs.output import JsonOption, show
 
 _Targets = Annotated[list[str], typer.Argument(help="Files, folders (with all below) or s3://BUCKET/PREFIX.")]
 _Model = Annotated[
     list[str] | None, typer.Option(help="Run only NAME (newest) or NAME@VERSION and what it needs; may repeat.")
 ]
 _Report = Annotated[Path | None, typer.Option(help="Write a page with thumbnails, scores and flags to this file.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each file.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
 _SHOWN = 1
 _PROGRESS_SECONDS = 2.0
@@ -43,7 +42,7 @@ def register(cli: typer.Typer) -> None:
 def _score(
     targets: _Targets,
     report: _Report = None,
-    json_output: _Json = False,
+    as_json: JsonOption = False,
     model: _Model = None,
     quiet: _Quiet = False,
 ) -> None:
@@ -58,11 +57,11 @@ def _score(
     if report is not None and not report.resolve().parent.is_dir():
         raise ConfigurationError(f"the folder of {report} does not exist")
     settings = load_settings(os.environ)
-    asyncio.run(_run(settings, targets, report, json_output, model or [], quiet))
+    asyncio.run(_run(settings, targets, report, as_json, model or [], quiet))
 
 
 async def _run(
-    settings: Settings, targets: list[str], report: Path | None, json_output: bool, models: list[str], quiet: bool
+    settings: Settings, targets: list[str], report: Path | None, as_json: bool, models: list[str], quiet: bool
 ) -> None:
     with _progress(quiet) as progress:
         progress("loading models", 0)
@@ -81,7 +80,7 @@ async def _run(
         try:
             async for found in results:
                 done += 1
-                if not _print(found, json_output) and gathered is None:
+                if not _print(found, as_json) and gathered is None:
                     break
                 if gathered is not None:
                     picture = None
@@ -110,10 +109,10 @@ async def _run(
             print(f"report: {report}", file=sys.stderr)
 
 
-def _print(found: FileScore, json_output: bool) -> bool:
+def _print(found: FileScore, as_json: bool) -> bool:
     """Print one result; return whether anybody reads on (`| head` has seen enough at some point)."""
     try:
-        print(json.dumps(as_json(found)) if json_output else _line(found), flush=True)
+        show(as_json, plain_score(found), [_line(found)])
         return True
     except BrokenPipeError:
         # What is printed later, and the interpreter's own flush at exit, must not fail again.
@@ -121,7 +120,7 @@ def _print(found: FileScore, json_output: bool) -> bool:
         return False
 
 
-def as_json(found: FileScore) -> dict[str, Any]:
+def plain_score(found: FileScore) -> dict[str, Any]:
     """Return the object that --json prints for one file; docs/images.md describes it."""
     return {
         "path": found.name,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +16,11 @@ from app.settings import load_settings
 from app.stack.state import ServerState, StackState, load_state
 from app.stack.store_servers import MINISTACK_NOTICE
 from app.stack.user_key import key_file
+from app.verbs.output import JsonOption, show
 
 
 def print_status(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: JsonOption = False,
     as_environment: Annotated[
         bool, typer.Option("--env", help='Lines for a shell: eval "$(./sightline stack status --env)"')
     ] = False,
@@ -28,29 +29,27 @@ def print_status(
     var_dir = load_settings(os.environ).stack.var_dir.resolve()
     state = load_state(var_dir)
     described = _described(state, var_dir)
-    if as_json:
-        print(json.dumps(described, indent=1))
-    elif state is None:
+    if state is None and not as_json:
         print("no stack runs; start one with `./sightline stack up`", file=sys.stderr)
-    elif as_environment:
-        for name, value in state.environment.items():
-            print(f"export {name}={value}")
+    elif state is not None and as_environment:
+        words = [f"export {name}={value}" for name, value in state.environment.items()]
+        show(as_json, described, words, indent=1)
     else:
-        print_state(state, var_dir)
+        show(as_json, described, () if state is None else state_in_words(state, var_dir), indent=1)
     raise typer.Exit(ExitCode.of_check(described["running"]))
 
 
-def print_state(state: StackState, var_dir: Path) -> None:
-    """Print what `stack status` says of a running stack."""
+def state_in_words(state: StackState, var_dir: Path) -> Iterator[str]:
+    """Yield the lines of `stack status` about a running stack."""
     described = _described(state, var_dir)
     for server in described["servers"]:
-        print(f"  {server['name']:<10} {server['endpoint']:<46} pid {server['pid']:<7} {_condition(server)}")
+        yield f"  {server['name']:<10} {server['endpoint']:<46} pid {server['pid']:<7} {_condition(server)}"
     for name, value in state.environment.items():
-        print(f"  {name}={value}")
+        yield f"  {name}={value}"
     if described["api_key_file"]:
-        print(f"  the API key for {state.api_url}/console lies in {described['api_key_file']}")
+        yield f"  the API key for {state.api_url}/console lies in {described['api_key_file']}"
     if state.s3_kind == "ministack":
-        print(f"  note: {MINISTACK_NOTICE}")
+        yield f"  note: {MINISTACK_NOTICE}"
 
 
 def _condition(server: dict[str, Any]) -> str:

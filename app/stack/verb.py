@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -25,11 +24,12 @@ from app.stack.processes import end_stale, ended, living_owner
 from app.stack.schema_check import write_shapes
 from app.stack.schema_lock import extend_lock
 from app.stack.state import load_state, with_running_stack
-from app.stack.status import print_state, print_status
+from app.stack.status import print_status, state_in_words
 from app.systems.kafka.admin import check_topics, create_topics
 from app.systems.registry.client import SchemaRegistry, check_registry, refuse_other_ids, register_all
 from app.systems.s3.admin import StoreAccess, create_bucket, notify_queue
 from app.topics import topics_of
+from app.verbs.output import JsonOption, show
 from app.verbs.wait_option import patiently
 
 _DETACH_SECONDS = 1200.0  # a first start may download 190 MB and build versitygw
@@ -134,7 +134,7 @@ async def _run(options: StackOptions) -> None:
         report("up; Ctrl-C or `./sightline stack down` ends it")
         state = load_state(options.var_dir)
         if state is not None:
-            print_state(state, options.var_dir)
+            print(*state_in_words(state, options.var_dir), sep="\n")
         sys.stdout.flush()
         failing = asyncio.create_task(stack.wait_for_exit())
         await asyncio.wait({asking, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -219,9 +219,7 @@ def _down() -> None:
 def _init(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 2 where something is missing.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for servers that do not answer yet.")] = 0.0,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object; waiting is told on standard error.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Create the topics and register the schemas at the configured servers (SIGHTLINE_KAFKA_…, SIGHTLINE_REGISTRY_URL).
 
@@ -248,15 +246,12 @@ def _init(
             told.update(registry=registry_url, schemas=len(registered))
 
     asyncio.run(patiently(init, wait))
-    if json_output:
-        print(json.dumps(told))
-        return
-    if not check:
-        print(f"topics: {len(told['topics_created'])} created at {kafka.bootstrap}")
+    words = [] if check else [f"topics: {len(told['topics_created'])} created at {kafka.bootstrap}"]
     if not registry_url:
-        print("no SIGHTLINE_REGISTRY_URL: schemas were not registered")
+        words.append("no SIGHTLINE_REGISTRY_URL: schemas were not registered")
     elif not check:
-        print(f"schemas: {told['schemas']} registered at {registry_url}, ids as in schemas/ids.lock")
+        words.append(f"schemas: {told['schemas']} registered at {registry_url}, ids as in schemas/ids.lock")
+    show(as_json, told, words)
 
 
 def _bucket(

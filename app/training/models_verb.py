@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +20,9 @@ from app.settings import InferenceSettings, load_settings
 from app.training.evaluation import evaluate as measure
 from app.training.evaluation import evaluate_lines
 from app.training.pictures import labelled_pictures
+from app.verbs.output import JsonOption, show
 
 ModelsDir = Annotated[Path | None, typer.Option(help="models folder; SIGHTLINE_INFERENCE_MODELS_DIR when left out")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON object instead of text")]
 Runtime = Annotated[
     str | None, typer.Option(help="auto | onnx | tensorflow; SIGHTLINE_INFERENCE_RUNTIME when left out")
 ]
@@ -54,7 +54,7 @@ def register(cli: typer.Typer) -> None:
     models.command("evaluate")(_evaluate)
 
 
-def _ls(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
+def _ls(models_dir: ModelsDir = None, as_json: JsonOption = False) -> None:
     """List every model version with kind, runtime, labels and measured quality."""
     folder = _inference(models_dir).models_dir
     rows = [
@@ -71,31 +71,29 @@ def _ls(models_dir: ModelsDir = None, as_json: AsJson = False) -> None:
     ]
     for left_out in folders_without_manifest(folder):
         typer.echo(f"{left_out} is no model and is left out: {NO_MODEL}", err=True)
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    for row in rows:
-        needs = f" after {', '.join(row['needs'])}" if row["needs"] else ""
-        typer.echo(f"{row['model']:20} {row['kind']:8} {row['runtime']:6} {', '.join(row['labels'])}{needs}")
+    show(as_json, rows, map(_line, rows))
+
+
+def _line(row: dict[str, Any]) -> str:
+    needs = f" after {', '.join(row['needs'])}" if row["needs"] else ""
+    return f"{row['model']:20} {row['kind']:8} {row['runtime']:6} {', '.join(row['labels'])}{needs}"
 
 
 def _verify(
     models_dir: ModelsDir = None,
     runtime: Runtime = None,
     threads: Threads = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Load the models that a worker runs, check digests and golden sets. Exit code 1 where one fails."""
     try:
         registry = load_active(_inference(models_dir, threads, runtime))
     except ManifestError as error:
-        typer.echo(json.dumps({"ok": False, "error": str(error)}) if as_json else f"failed: {error}")
+        show(as_json, {"ok": False, "error": str(error)}, [f"failed: {error}"])
         raise typer.Exit(ExitCode.FINDING) from error
     names = [manifest.id for manifest in registry.manifests]
-    if as_json:
-        typer.echo(json.dumps({"ok": True, "models": names, "device": registry.device}))
-    else:
-        typer.echo(f"{len(names)} models answer as their golden sets say, on {registry.device}: {', '.join(names)}")
+    words = f"{len(names)} models answer as their golden sets say, on {registry.device}: {', '.join(names)}"
+    show(as_json, {"ok": True, "models": names, "device": registry.device}, [words])
 
 
 def _evaluate(
@@ -105,7 +103,7 @@ def _evaluate(
     scores: Annotated[
         Path | None, typer.Option(help="JSON lines of `score DIR --json`: only category and nsfw, nothing is run")
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure the models: category by class, quality on made damage, text on made overlays, nsfw false alarms.
 
@@ -113,7 +111,8 @@ def _evaluate(
     picture.
     """
     if scores is not None:
-        _show(evaluate_lines(scores.read_text(encoding="utf-8").splitlines()), as_json)
+        result = evaluate_lines(scores.read_text(encoding="utf-8").splitlines())
+        show(as_json, result, _words(result))
         return
 
     pictures = labelled_pictures(data)
@@ -126,21 +125,19 @@ def _evaluate(
             bar.update(task, description=step, completed=done, total=total)
 
         result = measure(registry, pictures, progress)
-    _show(result, as_json)
+    show(as_json, result, _words(result))
 
 
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
+def _words(result: dict[str, Any]) -> Iterator[str]:
     for name, value in result.items():
         if not isinstance(value, dict):
-            typer.echo(f"{name}: {value}")
+            yield f"{name}: {value}"
             continue
-        typer.echo(f"\n{name}")
+        yield f"\n{name}"
         for key, figure in value.items():
             if isinstance(figure, dict):
-                for inner, found in figure.items():
-                    typer.echo(f"  {inner:14} {found['accuracy']:.4f} of {found['pictures']}")
+                yield from (
+                    f"  {inner:14} {share['accuracy']:.4f} of {share['pictures']}" for inner, share in figure.items()
+                )
             else:
-                typer.echo(f"  {key}: {figure:.4f}" if isinstance(figure, float) else f"  {key}: {figure}")
+                yield f"  {key}: {figure:.4f}" if isinstance(figure, float) else f"  {key}: {figure}"

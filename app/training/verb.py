@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +15,7 @@ from app.inference.manifest import read_manifest
 from app.inference.tensorflow import bound_threads
 from app.settings import load_settings
 from app.training.options import TrainingOptions, next_version
+from app.verbs.output import JsonOption, show
 
 FEATURES_DIR = Path("/tmp/sightline-features")
 
@@ -59,7 +59,7 @@ def _train(
         ),
     ] = None,
     cache: Annotated[Path, typer.Option(help="folder that keeps extracted features between runs")] = FEATURES_DIR,
-    json_output: Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a head on photographs and write a complete model folder: artefact, manifest, golden set, card, report.
 
@@ -89,12 +89,13 @@ def _train(
             progress=progress,
         )
         folder = _run(head, options)
-    if json_output:
-        written = read_manifest(folder / "model.yaml")
-        typer.echo(json.dumps({"model": written.id, "folder": str(folder), "quality": dict(written.quality)}))
-        return
-    typer.echo(f"wrote {folder}")
-    typer.echo((folder / "README.md").read_text(encoding="utf-8").split("## Measured")[1].strip())
+    written = read_manifest(folder / "model.yaml")
+    measured = (folder / "README.md").read_text(encoding="utf-8").split("## Measured")[1].strip()
+    show(
+        as_json,
+        {"model": written.id, "folder": str(folder), "quality": dict(written.quality)},
+        (f"wrote {folder}", measured),
+    )
 
 
 def _run(head: Trainable, options: TrainingOptions) -> Path:

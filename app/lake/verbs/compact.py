@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from typing import Annotated
@@ -15,8 +14,9 @@ from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.compact import Compactor
 from app.lake.iceberg.read import TableReader
 from app.lake.upkeep.compact import DayDone, Days, compact
-from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.lake.verbs.options import TableOption, tables_named
 from app.settings import load_settings
+from app.verbs.output import JsonOption, show
 
 
 def register(lake: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def _compact(
     table: TableOption = "",
     since: Annotated[str, typer.Option(help="From this UTC day on, as 2026-11-23.")] = "",
     until: Annotated[str, typer.Option(help="Up to and including this UTC day.")] = "",
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Join the small files of each day into files of SIGHTLINE_LAKE_TARGET_FILE_BYTES, sorted by event time.
 
@@ -43,7 +43,7 @@ def _compact(
         name = row.name
 
         def report(done: DayDone, name: str = name) -> None:
-            if not json_output:
+            if not as_json:
                 typer.echo(
                     f"{name} {done.day}: {done.files_before} files became {done.files_after} "
                     f"({done.bytes_before / 1e6:.1f} MB to {done.bytes_after / 1e6:.1f} MB, {done.rows} rows)"
@@ -51,10 +51,11 @@ def _compact(
 
         compactor = Compactor(TableReader(catalog, settings, row))
         found[name] = compact(compactor, days, settings.lake.target_file_bytes, report)
-    if json_output:
-        typer.echo(json.dumps({name: [dataclasses.asdict(day) for day in done] for name, done in found.items()}))
-    elif not any(found.values()):
-        typer.echo("nothing to join")
+    show(
+        as_json,
+        {name: [dataclasses.asdict(day) for day in done] for name, done in found.items()},
+        () if any(found.values()) else ["nothing to join"],
+    )
 
 
 def _day(text: str, option: str) -> str:

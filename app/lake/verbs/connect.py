@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated
@@ -20,12 +20,13 @@ from app.lake.connect.client import ConnectClient
 from app.lake.connect.config import connector_config, connector_name
 from app.lake.connect.health import LakeSources, TableHealth, Watch, lake_health
 from app.lake.iceberg.catalog import newest_snapshot, open_catalog
-from app.lake.verbs.options import JsonOption, tables_named
+from app.lake.verbs.options import tables_named
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
 from app.systems.http_health import HealthServer
 from app.systems.kafka.client import AtTime, TopicScanner
 from app.systems.prometheus import PrometheusMeters
+from app.verbs.output import JsonOption, show
 from app.verbs.wait_option import patiently
 
 
@@ -71,7 +72,7 @@ async def _sources(settings: Settings) -> AsyncIterator[LakeSources]:
 
 
 def _status(
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print each table with its connector: whether it runs, rows, age of the snapshot, how far it is behind.
 
@@ -86,17 +87,19 @@ def _status(
 
     found = asyncio.run(look())
     well = all(health.well(limit) for health in found)
-    if json_output:
-        print(json.dumps({"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in found]}))
-    else:
-        print(f"{'table':<12} {'connector':<9} {'rows':>10} {'snapshot':>10} {'behind':>8}")
-        for health in found:
-            age = "none" if health.snapshot_age_seconds is None else f"{health.snapshot_age_seconds:.0f} s"
-            rows = "?" if health.rows is None else health.rows
-            print(f"{health.table:<12} {health.state:<9} {rows:>10} {age:>10} {health.behind_seconds:>6.0f} s")
-            if health.why:
-                print(f"    {health.why}")
+    plain = {"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in found]}
+    show(as_json, plain, _health_in_words(found))
     raise typer.Exit(ExitCode.of_check(well))
+
+
+def _health_in_words(found: tuple[TableHealth, ...]) -> Iterator[str]:
+    yield f"{'table':<12} {'connector':<9} {'rows':>10} {'snapshot':>10} {'behind':>8}"
+    for health in found:
+        age = "none" if health.snapshot_age_seconds is None else f"{health.snapshot_age_seconds:.0f} s"
+        rows = "?" if health.rows is None else health.rows
+        yield f"{health.table:<12} {health.state:<9} {rows:>10} {age:>10} {health.behind_seconds:>6.0f} s"
+        if health.why:
+            yield f"    {health.why}"
 
 
 def _watch(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -16,10 +16,10 @@ from app.errors import ConfigurationError
 from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.erase import Content, Eraser, Image, Target
 from app.lake.upkeep.erase import Erased, erase, look, not_reached
-from app.lake.verbs.options import JsonOption
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
 from app.systems.s3.files import LakeStore
+from app.verbs.output import JsonOption, show
 
 
 def register(lake: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def _erase(
     image: Annotated[str, typer.Option(help="s3://bucket/key; both readings of the key are looked for.")] = "",
     sha256: Annotated[str, typer.Option(help="The digest of a content, as hex.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only count.")] = False,
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Take an image's or a content's rows out of all tables, with the snapshots and files that hold them.
 
@@ -42,23 +42,22 @@ def _erase(
     settings = load_settings(os.environ)
     found = asyncio.run(_run(settings, _target(image, sha256), yes))
     left = not_reached(settings)
-    if json_output:
-        typer.echo(
-            json.dumps({"erased": yes, "tables": [dataclasses.asdict(each) for each in found], "not_reached": left})
-        )
-        return
+    plain = {"erased": yes, "tables": [dataclasses.asdict(each) for each in found], "not_reached": left}
+    show(as_json, plain, _words(found, left, yes))
+
+
+def _words(found: list[Erased], left: Sequence[str], erased: bool) -> Iterator[str]:
     for each in found:
-        if yes:
-            typer.echo(f"{each.table}: {each.rows} rows erased, {each.deleted_files} files deleted")
+        if erased:
+            yield f"{each.table}: {each.rows} rows erased, {each.deleted_files} files deleted"
         else:
-            typer.echo(f"{each.table}: {each.rows} rows in {each.files} files would go")
+            yield f"{each.table}: {each.rows} rows in {each.files} files would go"
         if each.held_by:
-            typer.echo(f"{each.table}: still held by {', '.join(each.held_by)}: drop these, then run it again")
-    typer.echo("not reached:")
-    for line in left:
-        typer.echo(f"  {line}")
-    if not yes:
-        typer.echo("nothing was changed; --yes does it")
+            yield f"{each.table}: still held by {', '.join(each.held_by)}: drop these, then run it again"
+    yield "not reached:"
+    yield from (f"  {line}" for line in left)
+    if not erased:
+        yield "nothing was changed; --yes does it"
 
 
 def _target(image: str, sha256: str) -> Target:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated
 
@@ -11,10 +10,11 @@ import typer
 from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.expire import expire_snapshots
 from app.lake.iceberg.read import TableReader
-from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.lake.verbs.options import TableOption, tables_named
 from app.settings import load_settings
 from app.systems.clock import SystemClock
 from app.topics import DAY_MS
+from app.verbs.output import JsonOption, show
 
 
 def register(lake: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def _expire(
     older_than: Annotated[
         float | None, typer.Option("--older-than", min=0, help="Days; SIGHTLINE_LAKE_SNAPSHOT_DAYS when left out.")
     ] = None,
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove snapshots older than some days; the files that only they needed go with the next `lake gc`.
 
@@ -41,8 +41,7 @@ def _expire(
     for row in tables_named(table):
         reader = TableReader(catalog, settings, row).require()
         found[row.name] = expire_snapshots(reader, before_ms)
-        if not json_output:
+        if not as_json:
             left = len(reader.table.refresh().snapshots())
             typer.echo(f"{row.name}: {found[row.name]} snapshots expired, {left} left")
-    if json_output:
-        typer.echo(json.dumps(found))
+    show(as_json, found, ())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -15,10 +15,11 @@ from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.read import TableReader
 from app.lake.upkeep.orphans import Bounds, Rubbish, find_rubbish, remove
 from app.lake.upkeep.verify import Limits
-from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.lake.verbs.options import TableOption, tables_named
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
 from app.systems.s3.files import LakeStore
+from app.verbs.output import JsonOption, show
 
 _HOUR_MS = 3_600_000
 
@@ -34,7 +35,7 @@ def _gc(
         float | None, typer.Option("--older-than", min=0, help="Hours; SIGHTLINE_LAKE_ORPHAN_HOURS when left out.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete what lies in a table's folder and belongs to no snapshot of it, and end forgotten multipart uploads.
 
@@ -44,20 +45,17 @@ def _gc(
     settings = load_settings(os.environ)
     hours = settings.lake.orphan_hours if older_than is None else older_than
     found = asyncio.run(_run(settings, tables_named(table), hours, dry_run))
-    if json_output:
-        typer.echo(
-            json.dumps(
-                {
-                    name: {"files": len(one.files), "bytes": one.size_bytes, "uploads": len(one.uploads)}
-                    for name, one in found.items()
-                }
-            )
-        )
-        return
+    plain = {
+        name: {"files": len(one.files), "bytes": one.size_bytes, "uploads": len(one.uploads)}
+        for name, one in found.items()
+    }
+    show(as_json, plain, _words(found, dry_run))
+
+
+def _words(found: Mapping[str, Rubbish], dry_run: bool) -> Iterator[str]:
     for name, one in found.items():
-        for file in one.files[:20] if dry_run else ():
-            typer.echo(f"  {file.path}")
-        typer.echo(
+        yield from (f"  {file.path}" for file in (one.files[:20] if dry_run else ()))
+        yield (
             f"{name}: {len(one.files)} files ({one.size_bytes / 1e6:.1f} MB) and {len(one.uploads)} half uploads "
             f"{'would go' if dry_run else 'deleted'}"
         )

@@ -1,4 +1,4 @@
-"""What the verbs of the lake have in common: which tables are meant, and `--json`."""
+"""What the verbs of the lake have in common: which tables are meant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from app.domain.lake import TABLES, LakeTable
 from app.errors import ConfigurationError
 
 TableOption = Annotated[str, typer.Option("--table", help="Only this table; all when left out.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def tables_named(name: str) -> tuple[LakeTable, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 from functools import partial
 from typing import Annotated
@@ -20,12 +19,13 @@ from app.lake.upkeep.compare import Comparer
 from app.lake.upkeep.register import register as attach
 from app.lake.upkeep.repair import Repaired, repair
 from app.lake.upkeep.verify import Limits
-from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.lake.verbs.options import TableOption, tables_named
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner, sink_offsets
 from app.systems.registry.avro import Codec
 from app.systems.s3.files import LakeStore
+from app.verbs.output import JsonOption, show
 
 
 def register(lake: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def _repair(
     force: Annotated[
         bool, typer.Option("--force", help="Every record without a row. Only while the connector does not run.")
     ] = False,
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Bring the rows that `lake verify` calls missing from the topics, and leave one of each that is there twice.
 
@@ -47,19 +47,18 @@ def _repair(
     of it is later than it should be. Erased rows stay erased. Safe to repeat.
     """
     done = asyncio.run(_run(load_settings(os.environ), tables_named(table), force))
-    if json_output:
-        typer.echo(json.dumps([dataclasses.asdict(each) for each in done]))
-    else:
-        for each in done:
-            typer.echo(
-                f"{each.table}: {each.appended} rows brought, {each.removed} doubles taken out, {each.late} late"
-            )
-        if any(each.late for each in done):
-            typer.echo(
-                "late: the sink has not said that it committed these; wait for it, or stop the connector, wait for "
-                "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS and give --force"
-            )
-    raise typer.Exit(ExitCode.of_check(not any(each.late for each in done)))
+    words = [
+        f"{each.table}: {each.appended} rows brought, {each.removed} doubles taken out, {each.late} late"
+        for each in done
+    ]
+    late = any(each.late for each in done)
+    if late:
+        words.append(
+            "late: the sink has not said that it committed these; wait for it, or stop the connector, wait for "
+            "SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS and give --force"
+        )
+    show(as_json, [dataclasses.asdict(each) for each in done], words)
+    raise typer.Exit(ExitCode.of_check(not late))
 
 
 def _register(
@@ -67,15 +66,11 @@ def _register(
     replace: Annotated[
         bool, typer.Option("--replace", help="Also where the catalog has a table that was made anew; its files stay.")
     ] = False,
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Attach the tables that lie in the warehouse to a catalog that lost them, by their newest metadata files."""
     done = asyncio.run(_attached(load_settings(os.environ), table, replace))
-    if json_output:
-        typer.echo(json.dumps(done))
-        return
-    for name, words in done.items():
-        typer.echo(f"{name}: {words or 'no files in the warehouse'}")
+    show(as_json, done, (f"{name}: {words or 'no files in the warehouse'}" for name, words in done.items()))
 
 
 async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -> list[Repaired]:

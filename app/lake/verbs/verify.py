@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from functools import partial
 from typing import Annotated
@@ -16,13 +15,15 @@ from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.erasures import Erasures
 from app.lake.iceberg.read import TableReader
 from app.lake.upkeep.compare import Comparer
-from app.lake.upkeep.sums import TableSums, as_json, lines
+from app.lake.upkeep.sums import TableSums, lines
+from app.lake.upkeep.sums import as_json as plain_sums
 from app.lake.upkeep.verify import Limits, verify
-from app.lake.verbs.options import JsonOption, TableOption, tables_named
+from app.lake.verbs.options import TableOption, tables_named
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
 from app.systems.kafka.client import TopicScanner, sink_offsets
 from app.systems.s3.files import LakeStore
+from app.verbs.output import JsonOption, show
 
 
 def register(lake: typer.Typer) -> None:
@@ -35,7 +36,7 @@ def _verify(
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for rows that are late; what is late after them is missing.")
     ] = 0.0,
-    json_output: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Count records against rows, by partition and offset; exit code 1 when they do not agree.
 
@@ -45,15 +46,10 @@ def _verify(
     Its sets take a bit for each record: 75 MB for 300 million, for one table at a time.
     """
     sums = asyncio.run(_run(load_settings(os.environ), tables_named(table), wait))
-    if json_output:
-        typer.echo(
-            json.dumps({"agrees": all(each.agrees for each in sums), "tables": [as_json(each) for each in sums]})
-        )
-    else:
-        for each in sums:
-            for line in lines(each):
-                typer.echo(line)
-    raise typer.Exit(ExitCode.of_check(all(each.agrees for each in sums)))
+    agrees = all(each.agrees for each in sums)
+    plain = {"agrees": agrees, "tables": [plain_sums(each) for each in sums]}
+    show(as_json, plain, (line for each in sums for line in lines(each)))
+    raise typer.Exit(ExitCode.of_check(agrees))
 
 
 async def _run(settings: Settings, tables: tuple[LakeTable, ...], wait_seconds: float) -> list[TableSums]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from app.lake.sql.dictionary import dictionary
 from app.lake.sql.output import aligned
 from app.lake.sql.session import views_of
 from app.settings import load_settings
+from app.verbs.output import JsonOption, show
 
 
 def register(lake: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def _views(
 
 def _tables(
     name: Annotated[str, typer.Argument(help="A table or view: print its columns.")] = "",
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the tables with rows, files and newest snapshot, and the views; or the columns of one."""
     settings = load_settings(os.environ)
@@ -46,7 +46,7 @@ def _tables(
         if name not in found:
             raise ConfigurationError(f"no table or view {name!r}; there are {', '.join(found)}")
         columns = [{"column": one.name, "type": one.kind, "meaning": one.meaning} for one in found[name].columns]
-        _print(columns, {"name": name, "meaning": found[name].meaning, "columns": columns}, json_output)
+        show(as_json, {"name": name, "meaning": found[name].meaning, "columns": columns}, _aligned(columns))
         return
     rows: list[dict[str, Any]] = [
         {
@@ -61,13 +61,8 @@ def _tables(
         for scan in table_scans(settings)
     ]
     views = [view.name for view in views_of(settings)]
-    _print(rows, {"tables": rows, "views": views}, json_output)
-    if not json_output:
-        typer.echo(f"\nviews: {', '.join(views)}")
+    show(as_json, {"tables": rows, "views": views}, (*_aligned(rows), f"\nviews: {', '.join(views)}"))
 
 
-def _print(rows: list[dict[str, Any]], whole: dict[str, Any], json_output: bool) -> None:
-    if json_output:
-        typer.echo(json.dumps(whole))
-        return
-    typer.echo("\n".join(aligned(list(rows[0]), [list(row.values()) for row in rows])))
+def _aligned(rows: list[dict[str, Any]]) -> list[str]:
+    return aligned(list(rows[0]), [list(row.values()) for row in rows])

@@ -57,7 +57,7 @@ def test_the_models_folder_of_the_settings_is_the_one_that_is_used(tmp_path: Pat
     assert f"{tmp_path / 'nsfw' / '7'} is no model and is left out" in listed.stderr
     verified = sightline("models", "verify", "--json", INFERENCE_MODELS_DIR=str(tmp_path), INFERENCE_RUNTIME="onnx")
     assert json.loads(verified.stdout) == {"ok": True, "models": ["nsfw@1"], "device": "CPU"}
-    assert f"{tmp_path / 'nsfw' / '7'} is no model and is left out" in verified.stderr
+    assert f"{tmp_path / 'nsfw' / '7'} is not a model and is ignored" in verified.stderr
     refused = sightline("models", "verify", INFERENCE_MODELS_DIR=str(tmp_path), INFERENCE_DISABLED="nfsw")
     assert (refused.returncode, "SIGHTLINE_INFERENCE_DISABLED='nfsw' must be" in refused.stderr) == (2, True)
     trained = sightline("train", "category", "--data", str(tmp_path), INFERENCE_MODELS_DIR=str(tmp_path / "none"))

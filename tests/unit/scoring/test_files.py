@@ -15,7 +15,7 @@ from app.errors import ObjectUnavailable
 from app.inference.engine import Engine
 from app.scoring.files import FileScore, FileScorer, sources
 from app.scoring.report import Report, ReportFacts, model_notes, thumbnail
-from app.scoring.verb import as_json
+from app.scoring.verb import plain_score
 from app.settings import EngineSettings, Settings
 from tests.support.decoding.inline import InlineDecoding
 from tests.support.memory.objects import MemoryObjectStore
@@ -112,11 +112,11 @@ async def test_results_keep_the_order_and_say_what_json_promises(engine: Engine,
     small = replace(Settings(), engine=EngineSettings(max_in_flight=4))
     found = await run(engine, str(tmp_path), settings=small)
     assert [Path(one.name).name for one in found] == [f"{number:02d}.jpg" for number in range(30)]
-    row = as_json(found[-1])
+    row = plain_score(found[-1])
     assert set(row) >= {"path", "outcome", "reason", "sha256", "scores", "flags", "model_versions"}
     assert row["scores"]["tint"]["green"] > 0.8 and row["model_versions"]["tint"] == "1"
     assert row["flags"][0]["rule"] == "green" and row["action"] == "notify" and row["reasons"] == ["too_green"]
-    assert as_json(found[0])["flags"] == []
+    assert plain_score(found[0])["flags"] == []
 
 
 async def test_only_the_models_asked_for_are_run(engine: Engine, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from app.domain.images import Rejection, RejectReason
 from app.errors import DeadlineExceeded, Overloaded
 from app.ports import IndexEntry
 from app.scoring.files import FileScorer, Source
-from app.scoring.verb import as_json
+from app.scoring.verb import plain_score
 from app.serving.score_content import ScoredContent
 from tests.support.api.scoring import POLICY, ToyScorer
 from tests.support.eventually import eventually
@@ -62,7 +62,7 @@ async def test_a_content_gets_what_the_files_verb_gives(make: Make) -> None:
     store = MemoryObjectStore()
     ref = store.put("images", "a.jpg", GREEN)
     files = FileScorer(toy.engine, toy.settings, policy=POLICY, store=store)
-    of_file = as_json(await files.score(Source("a.jpg", ref=ref)))
+    of_file = plain_score(await files.score(Source("a.jpg", ref=ref)))
     assert {one.model: {label.label: label.value for label in one.labels} for one in found.scores} == of_file["scores"]
     assert of_file["publishable"] is found.publishable is True
     assert (of_file["frames"], of_file["truncated"]) == (found.frames, found.truncated) == (1, False)
