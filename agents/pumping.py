@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import faust
 
 from app.errors import DeliveryGap
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.streaming.ports import Delivered, SourcePartition
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from app.ports import Clock
+from app.ports.clock import Clock
 
 _BURST: Final = 5.0
 _SECONDS_EACH: Final = 10.0

@@ -18,7 +18,9 @@ from app.domain.api_keys import (
     make_token,
 )
 from app.errors import ConfigurationError
-from app.ports import Clock, Producer, RecordCodec
+from app.ports.clock import Clock
+from app.ports.publishing import Producer
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import TopicScanner
 from app.systems.kafka.control_topic import control_key, read_control
 from app.topics import CONTROL, DAY_MS

@@ -11,7 +11,8 @@ from typing import Final
 
 from app.domain.api_keys import API_KEY_KIND, ApiKey, key_of, parse_token
 from app.errors import BrokerUnavailable, Poison, StartupRefused
-from app.ports import Clock, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec, SourceRecord
 from app.settings import KafkaSettings
 from app.systems.kafka.client import TopicScanner
 from app.systems.kafka.control_topic import control_key, control_records

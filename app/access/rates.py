@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from app.access.ports import SharedUse
 from app.errors import IndexUnavailable
-from app.ports import Clock, SharedUse
+from app.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
 _SHARE_SECONDS: Final = 0.2

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.domain.sessions import ConsoleSession
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 

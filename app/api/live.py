@@ -12,7 +12,8 @@ from typing import Any, Final
 from agents import PIPELINE
 from app.api.readiness import Check
 from app.metrics import Meters
-from app.ports import Clock, Index
+from app.ports.clock import Clock
+from app.ports.index import Index
 from app.serving.flag_stream import FlagHub
 from app.serving.model_views import model_views, policy_view, recorded_policies
 from app.serving.monitor import WATCHED, Monitor

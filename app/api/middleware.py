@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import Problem, problem_answer
 from app.metrics import Meters
-from app.ports import Clock
+from app.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("app.api.access")

@@ -10,12 +10,18 @@ from starlette.requests import HTTPConnection
 
 from app.access.failed_sign_ins import FailedSignIns
 from app.access.keys import KeyRing
+from app.access.ports import Sessions
 from app.access.rates import Rates
 from app.api.live import LiveParts
 from app.api.pictures import PictureParts
 from app.api.readiness import Check
 from app.moderation.decisions import Decisions
-from app.ports import Clock, DecisionLog, ImageWatch, Index, ModerationQueue, RecordCodec, Sessions
+from app.moderation.ports import DecisionLog
+from app.ports.clock import Clock
+from app.ports.index import Index
+from app.ports.moderation import ModerationQueue
+from app.ports.records import RecordCodec
+from app.serving.ports import ImageWatch
 from app.settings import Settings
 from app.systems.prometheus import PrometheusMeters
 

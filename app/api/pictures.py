@@ -10,7 +10,8 @@ from app.api.readiness import Check
 from app.domain.filters import UploadFilter
 from app.inference.decoding.pool import DecodePool
 from app.metrics import Meters
-from app.ports import Clock, Index
+from app.ports.clock import Clock
+from app.ports.index import Index
 from app.serving.admission import BodyRoom
 from app.serving.previews import Previews
 from app.serving.redis_contents import RedisContents

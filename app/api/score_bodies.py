@@ -18,7 +18,7 @@ from app.api.models import Key, Text
 from app.api.problems import Problem, invalid_fields
 from app.domain.object_names import bare_etag
 from app.errors import DeadlineExceeded
-from app.ports import ObjectRef
+from app.ports.objects import ObjectRef
 
 # A body of 10 MB takes so long over 2 Mbit/s; a client that is slower holds bytes that others wait for.
 _BODY_SECONDS: Final = 45.0

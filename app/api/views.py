@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.domain.moderation import is_publishable
-from app.ports import IndexedImage, Lease
+from app.ports.index import IndexedImage
+from app.ports.moderation import Lease
 from app.serving.flag_view import flag_view, renditions_view
 from schemas.records import ImagePrediction, ModelScores, ModerationDecision
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import ArchiveBroken
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 
 _SCHEMA: Final = pa.schema(
     [

@@ -12,7 +12,9 @@ from typing import Final
 from app.archive.parquet import decode, encode
 from app.domain.archive import FileRange, folder_of, name_of, place_of, range_of
 from app.errors import ArchiveBroken, BucketUnavailable, ObjectUnavailable, StartupRefused
-from app.ports import AddedFile, FetchedObject, ObjectRef, SourceRecord, WriteOnceStore
+from app.ports.archive import AddedFile
+from app.ports.objects import FetchedObject, ObjectRef, WriteOnceStore
+from app.ports.records import SourceRecord
 
 # Where a writer reads on lies in a file or at its end, and most files are within a page of names (1,000) from there.
 _LOOK_BACK: Final = 1_000

@@ -9,7 +9,7 @@ from typing import Final
 
 from app.archive.partitions import ObjectArchive
 from app.errors import ArchiveBroken
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 
 # A file is written after its records; so much may the clocks of producers and store disagree.
 _CLOCKS_MS: Final = 86_400_000

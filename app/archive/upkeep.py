@@ -11,7 +11,8 @@ from typing import Final, Protocol
 from app.archive.partitions import ObjectArchive
 from app.archive.reader import ArchiveReader
 from app.domain.archive import Fault, faults
-from app.ports import Producer, SourceRecord
+from app.ports.publishing import Producer
+from app.ports.records import SourceRecord
 from app.systems.kafka.client import AtOffsets, Bound
 from schemas.records import Position
 

@@ -19,7 +19,7 @@ from app.bench.http_load import Load, LoadResult
 from app.bench.rig import Report, usage
 from app.bench.spread import Spread, rounded
 from app.errors import StartupRefused
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
 from app.stack.options import StackOptions

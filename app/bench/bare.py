@@ -24,7 +24,7 @@ from app.domain.images import Rejection
 from app.errors import StartupRefused
 from app.inference.active import load_active
 from app.inference.engine import Engine
-from app.ports import FetchedObject, ObjectRef
+from app.ports.objects import FetchedObject, ObjectRef
 from app.settings import Settings
 from app.systems.s3.objects import S3ObjectStore
 

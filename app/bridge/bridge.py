@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.bridge.ports import NotificationQueue, QueueMessage
 from app.errors import BrokerUnavailable, QueueUnavailable
 from app.metrics import Meters
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.ports import Clock, NotificationQueue, Producer, QueueMessage, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.publishing import Producer
+from app.ports.records import RecordCodec, SourceRecord
 from app.topics import DEAD_LETTERS, UPLOADS
 
 AGENT: Final = "bridge"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+from app.bridge.ports import QueueMessage
 from app.errors import ConfigurationError, QueueUnavailable
-from app.ports import QueueMessage
 from app.settings import S3Settings, SqsSettings
 from app.systems.foreign_failures import aws_failures
 

@@ -20,7 +20,9 @@ from app.errors import ConfigurationError, Fatal
 from app.memory_trim import settle_heap
 from app.metrics import Meters
 from app.pipeline.dead_letters import GiveUp
-from app.ports import Clock, FollowsPartitions, LaneStatus, Output, Processor, Tables
+from app.ports.clock import Clock
+from app.ports.processing import FollowsPartitions, LaneStatus, Processor, Tables
+from app.ports.records import Output
 from app.settings import LaneSettings, Settings
 from app.streaming.ceiling import Ceiling
 from app.streaming.credits import Credits, LiveGate

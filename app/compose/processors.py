@@ -12,7 +12,7 @@ from agents import AGENTS
 from app.compose.bootstrap import Parts, ProcessorFactory, Wiring
 from app.errors import ConfigurationError
 from app.metrics import Meters
-from app.ports import Processor
+from app.ports.processing import Processor
 from app.settings import Settings
 from app.systems.kafka.admin import check_topics, topic_ids
 from app.systems.registry.client import check_registry

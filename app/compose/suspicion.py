@@ -12,7 +12,8 @@ from pathlib import Path
 from app.parking.marks import open_marks
 from app.parking.parked import PARKING_AGENTS
 from app.parking.records import ParkedRecords
-from app.ports import Clock, RecordCodec
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec
 from app.settings import KafkaSettings
 from app.streaming.ports import OnFailure, SourcePartition
 from app.streaming.suspects import Place, Suspects, starting_notice

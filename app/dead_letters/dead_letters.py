@@ -18,7 +18,8 @@ from app.errors import Poison
 from app.pipeline.identify import AGENT as IDENTIFY
 from app.pipeline.retry import AGENT as RETRY
 from app.pipeline.score import AGENT as SCORE
-from app.ports import Clock, RecordCodec
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner, TransactionalProducer
 from app.systems.kafka.control_topic import control_key, read_control
 from app.topics import (

@@ -20,7 +20,7 @@ from app.demo.servers import DemoStack
 from app.demo.tally import Tally
 from app.errors import StartupRefused
 from app.exit_codes import ExitCode
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.state import StackState
 from app.stack.verbs import run_verb, told_object

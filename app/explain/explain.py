@@ -14,7 +14,9 @@ from app.domain.standing import removes, removes_one_version, replaces, same_upl
 from app.errors import BrokerUnavailable, IndexUnavailable, Poison, PolicyError, StartupRefused
 from app.pipeline.moderate import POLICY_KIND
 from app.pipeline.policies import PolicyArchive, read_policy
-from app.ports import Clock, Index, RecordCodec
+from app.ports.clock import Clock
+from app.ports.index import Index
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
 from app.systems.kafka.control_topic import read_control
 from app.systems.kafka.partition import partition_of

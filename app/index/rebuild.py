@@ -9,7 +9,9 @@ from typing import Final
 
 from app.errors import IndexUnavailable, Poison
 from app.pipeline.index import ImageFacts
-from app.ports import Clock, IndexedRecord, IndexEntry, RecordCodec
+from app.ports.clock import Clock
+from app.ports.index import IndexedRecord, IndexEntry
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import TopicScanner
 from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.ledger.ledger import LedgerReader
 from app.ledger.sums import Ledger
-from app.ports import Clock
+from app.ports.clock import Clock
 
 _PAUSE_SECONDS: Final = 1.0
 

@@ -25,7 +25,9 @@ from app.ledger.digest_sets import Ids, ObjectTimes, as_ids, ids_of, short
 from app.ledger.sums import Example, Ledger, Side
 from app.pipeline.identify import AGENT as IDENTIFY
 from app.pipeline.index import AGENT as INDEX
-from app.ports import Clock, ObjectStore, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.objects import ObjectStore
+from app.ports.records import RecordCodec, SourceRecord
 from app.streaming.suspects import CRASHED_WORKER, PARKED
 from app.systems.kafka.client import AtOffsets, AtTime, Bound, TopicScanner
 from app.topics import (

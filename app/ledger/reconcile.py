@@ -19,7 +19,10 @@ from app.errors import Poison
 from app.ledger.digest_sets import ObjectTimes
 from app.ledger.ledger import MODIFIED_SLACK_MS, READERS, CommittedOffsets, task_of_letter
 from app.pipeline.listing import task_of_listed
-from app.ports import Clock, ListedObject, ObjectStore, Producer, RecordCodec
+from app.ports.clock import Clock
+from app.ports.objects import ListedObject, ObjectStore
+from app.ports.publishing import Producer
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, UPLOADS
 from schemas.records import DeadLetter, ImagePrediction, ImageTask

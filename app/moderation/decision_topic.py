@@ -7,7 +7,8 @@ from typing import Final
 
 from app.domain.identity import image_key
 from app.errors import Poison
-from app.ports import Producer, RecordCodec
+from app.ports.publishing import Producer
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
 from app.systems.kafka.partition import partition_of
 from app.topics import DECISIONS

@@ -14,8 +14,11 @@ from typing import Final, Protocol
 
 from app.domain.moderation import SKIP, Verb, decision_id, is_settled, judged, waiting, waits
 from app.errors import SightlineError
+from app.moderation.ports import DecisionLog
 from app.pipeline.index import ImageFacts
-from app.ports import Clock, DecisionLog, IndexEntry, RecordCodec
+from app.ports.clock import Clock
+from app.ports.index import IndexEntry
+from app.ports.records import RecordCodec
 from schemas.records import FlaggedImage, ImagePrediction, ModerationDecision
 
 # A request that is not done after so long has died, or stands before a broker that is away; its own wait is shorter

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from app.domain.moderation import SKIP
-from app.ports import ClaimedDecision, Clock
+from app.moderation.ports import ClaimedDecision
+from app.ports.clock import Clock
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 from app.topics import DAY_MS

@@ -21,7 +21,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from app.domain.moderation import Waiting
-from app.ports import Clock, Image, Lease, QueueCounts
+from app.ports.clock import Clock
+from app.ports.index import Image
+from app.ports.moderation import Lease, QueueCounts
 from app.settings import ModerationSettings, RedisSettings
 from app.systems.redis.client import connect, redis_errors
 

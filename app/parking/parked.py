@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from app.domain import identity
 from app.errors import ConfigurationError
-from app.ports import Clock, RecordCodec
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec
 from app.settings import KafkaSettings
 from app.systems.kafka.admin import topic_ids
 from app.systems.kafka.client import KafkaProducer, TopicScanner, group_offsets

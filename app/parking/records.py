@@ -9,7 +9,8 @@ from typing import Final, Protocol
 
 from app.errors import BrokerUnavailable, Poison, StartupRefused
 from app.parking.parked import PARKED_KIND, park_of
-from app.ports import Clock, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec, SourceRecord
 from app.systems.kafka.client import AtOffsets, Bound
 from app.topics import CONTROL
 from schemas.records import ControlRecord

@@ -22,7 +22,10 @@ from typing import Final, TypeVar
 from app.domain.archive import Chain
 from app.errors import Retryable
 from app.metrics import Meters
-from app.ports import Archive, Clock, Completion, LaneStatus, SourceRecord
+from app.ports.archive import Archive
+from app.ports.clock import Clock
+from app.ports.processing import LaneStatus
+from app.ports.records import Completion, SourceRecord
 from app.settings import ArchiveSettings
 
 _FIRST_WAIT_SECONDS: Final = 0.2

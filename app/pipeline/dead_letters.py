@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from app.domain import identity
-from app.ports import Clock, Completion, GivesUp, Output, Processor, SourceRecord
+from app.ports.clock import Clock
+from app.ports.processing import GivesUp, Processor
+from app.ports.records import Completion, Output, SourceRecord
 from app.streaming.suspects import CRASHES, GivenUp
 from app.topics import DEAD_LETTERS
 from schemas.records import DeadLetter

@@ -13,7 +13,8 @@ from app.domain.retries import FIRST_ATTEMPT, LIVE
 from app.metrics import Meters
 from app.pipeline.dead_letters import POISON, dead_letter
 from app.pipeline.new_dialects import NewDialects
-from app.ports import Clock, Completion, Output, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import Completion, Output, SourceRecord
 from app.topics import REMOVED, TASKS
 from schemas.records import ImageRemoved, ImageTask, Position
 

@@ -15,18 +15,11 @@ from app.domain.identity import declared_topic
 from app.domain.moderation import Waiting, waiting, waits
 from app.errors import IndexUnavailable, Poison
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.ports import (
-    Clock,
-    Completion,
-    Image,
-    Index,
-    IndexedRecord,
-    IndexEntry,
-    LaneStatus,
-    ModerationQueue,
-    RecordCodec,
-    SourceRecord,
-)
+from app.ports.clock import Clock
+from app.ports.index import Image, Index, IndexedRecord, IndexEntry
+from app.ports.moderation import ModerationQueue
+from app.ports.processing import LaneStatus
+from app.ports.records import Completion, RecordCodec, SourceRecord
 from app.topics import TASKS
 
 AGENT: Final = "index"

@@ -8,7 +8,8 @@ from app.domain.identity import image_key
 from app.domain.moderation import labels_of
 from app.errors import Poison
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.ports import Clock, Completion, Output, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import Completion, Output, RecordCodec, SourceRecord
 from app.topics import LABELS
 from schemas.records import ModerationDecision
 

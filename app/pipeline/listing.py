@@ -6,7 +6,7 @@ from typing import Final
 
 from app.domain import identity
 from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
-from app.ports import ListedObject
+from app.ports.objects import ListedObject
 from schemas.records import ImageTask, Position
 
 # Dialect of uploads without an event. Like an empty order key, it has no order.

@@ -9,7 +9,8 @@ from app.domain.identity import image_key
 from app.domain.policy import Policy, flag_for
 from app.errors import Poison
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.ports import Clock, Completion, Output, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import Completion, Output, RecordCodec, SourceRecord
 from schemas.records import ControlRecord, ImagePrediction
 
 AGENT = "moderate"

@@ -7,7 +7,9 @@ from typing import Final
 from app.domain import identity, retries
 from app.errors import Poison
 from app.pipeline.dead_letters import POISON, dead_letter
-from app.ports import Clock, Completion, LaneStatus, Output, RecordCodec, SourceRecord
+from app.ports.clock import Clock
+from app.ports.processing import LaneStatus
+from app.ports.records import Completion, Output, RecordCodec, SourceRecord
 from schemas.records import ImageTask
 
 AGENT: Final = "retry"

@@ -34,21 +34,10 @@ from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import EngineScores
 from app.pipeline.contents import Computed, Contents, sha256_of
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
-from app.ports import (
-    Claim,
-    Clock,
-    Completion,
-    FetchedObject,
-    LaneStatus,
-    ObjectMissing,
-    ObjectRef,
-    ObjectStore,
-    Output,
-    RecordCodec,
-    SourceRecord,
-    Tables,
-    TableWrite,
-)
+from app.ports.clock import Clock
+from app.ports.objects import FetchedObject, ObjectMissing, ObjectRef, ObjectStore
+from app.ports.processing import LaneStatus, Tables
+from app.ports.records import Claim, Completion, Output, RecordCodec, SourceRecord, TableWrite
 from app.settings import Settings
 from app.topics import EMBEDDINGS, PREDICTIONS
 from schemas.records import ContentEmbedding, ImagePrediction, ImageTask, ModelScores, Timings

@@ -10,7 +10,10 @@ from typing import Final
 from app.domain.filters import UploadFilter
 from app.domain.jobs import CANCELLED, ENQUEUED, JOB_KIND, PAUSED, REQUEST_KIND, RUNNING, Job
 from app.errors import ConfigurationError, Poison
-from app.ports import Clock, Index, ObjectStore, RecordCodec
+from app.ports.clock import Clock
+from app.ports.index import Index
+from app.ports.objects import ObjectStore
+from app.ports.records import RecordCodec
 from app.settings import KafkaSettings
 from app.systems.kafka.client import AtOffsets, KafkaProducer, TopicScanner
 from app.systems.kafka.control_topic import control_key, read_control

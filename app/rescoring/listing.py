@@ -13,7 +13,8 @@ from app.domain.jobs import Job
 from app.domain.policy import FLAGGED, past_verdict
 from app.errors import IndexUnavailable
 from app.pipeline.listing import task_of_listed
-from app.ports import Index, ListedObject, ObjectStore
+from app.ports.index import Index
+from app.ports.objects import ListedObject, ObjectStore
 from app.rescoring.plan import rescore_task
 from schemas.records import ImageTask, ModelScores
 

@@ -20,7 +20,7 @@ from app.domain.policy import NO_ACTION, past_outcome, past_picture, past_verdic
 from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.domain.standing import Standing, removes, replaces, same_upload, standing_of
 from app.errors import Poison
-from app.ports import RecordCodec, SourceRecord
+from app.ports.records import RecordCodec, SourceRecord
 from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
 from app.topics import FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModelScores

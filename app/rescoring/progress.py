@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from app.domain.jobs import ENQUEUED, Job, silent_since
 from app.errors import Poison
-from app.ports import RecordCodec
+from app.ports.records import RecordCodec
 from app.rescoring.jobs import RescoreParts
 from app.rescoring.signs import last_signs
 from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, suppress
 
 from app.domain.jobs import JOB_KIND, RUNNER_KIND, SIGN_EVERY_SECONDS
 from app.errors import BrokerUnavailable
-from app.ports import Clock, RecordCodec
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec
 from app.systems.kafka.client import TopicScanner
 from app.systems.kafka.control_topic import read_control
 

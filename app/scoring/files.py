@@ -24,7 +24,7 @@ from app.errors import BadReference, ConfigurationError, Retryable
 from app.inference.budget import Budget, Ticket
 from app.inference.decoding.pool import INPUT_BYTES
 from app.inference.engine import Engine, EngineTimings
-from app.ports import FetchedObject, ObjectRef, ObjectStore
+from app.ports.objects import FetchedObject, ObjectRef, ObjectStore
 from app.settings import Settings
 from schemas.records import ModelScores, Rendition, RuleMatch
 

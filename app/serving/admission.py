@@ -11,7 +11,7 @@ from typing import Final
 
 from app.errors import Overloaded
 from app.inference.budget import Budget, Held, Ticket
-from app.ports import Clock
+from app.ports.clock import Clock
 
 # Throughput is that of about the last ten seconds of work. Time without work does not count: a pause forgets nothing.
 _MEMORY_SECONDS: Final = 10.0

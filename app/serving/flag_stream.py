@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from app.domain.positions import NotPositions, decode_positions, encode_positions
 from app.errors import BrokerUnavailable, Poison, StartupRefused
 from app.metrics import Meters
-from app.ports import RecordCodec, SourceRecord
+from app.ports.records import RecordCodec, SourceRecord
 from app.serving.topic_watch import Following
 from app.systems.kafka.client import AtOffsets, Bound
 from app.topics import FLAGGED

@@ -11,7 +11,7 @@ from app.inference.manifest import ModelManifest
 from app.inference.registry import find_manifests
 from app.pipeline.moderate import POLICY_KIND
 from app.pipeline.policies import read_policy
-from app.ports import RecordCodec
+from app.ports.records import RecordCodec
 from app.settings import InferenceSettings
 from app.systems.kafka.client import TopicScanner
 from app.systems.kafka.control_topic import read_control

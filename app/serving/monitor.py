@@ -10,7 +10,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from app.errors import Poison
-from app.ports import Clock, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import SourceRecord
 from app.serving.sliding_window import WINDOW_SECONDS, Window
 from app.serving.topic_watch import Following, OpenFollower
 from app.systems.kafka.client import AtTime

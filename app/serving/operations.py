@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from app.dead_letters.dead_letters import FoundLetter, LetterFilter, find_letters
 from app.errors import Retryable
-from app.ports import Clock, RecordCodec
+from app.ports.clock import Clock
+from app.ports.records import RecordCodec
 from app.serving.monitor import Monitor
 from app.serving.sliding_window import WINDOW_SECONDS, Figures
 from app.serving.ttl_cache import Remembered

@@ -18,7 +18,8 @@ from app.inference.budget import Ticket
 from app.inference.decoding.pool import Decoding
 from app.inference.decoding.protocol import ThumbnailJob
 from app.metrics import Meters
-from app.ports import Clock, ObjectMissing, ObjectRef, ObjectStore
+from app.ports.clock import Clock
+from app.ports.objects import ObjectMissing, ObjectRef, ObjectStore
 from app.settings import Settings
 
 SIZES: Final = (32, 512)

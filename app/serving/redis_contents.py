@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from app.domain.contents import ContentRow, decode_row, encode_row, row_of
-from app.ports import Index
+from app.ports.index import Index
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 from app.topics import DAY_MS

@@ -9,7 +9,7 @@ from app.domain.filters import UploadFilter
 from app.domain.images import Rejection
 from app.domain.outcomes import missing_reason
 from app.errors import BadReference, NoSuchBucket
-from app.ports import ObjectMissing, ObjectRef, ObjectStore
+from app.ports.objects import ObjectMissing, ObjectRef, ObjectStore
 
 NOT_SERVED: Final = "bucket_not_served"
 NO_SUCH_OBJECT: Final = "no_such_object"

@@ -20,8 +20,9 @@ from app.inference.budget import Ticket
 from app.inference.engine import EngineTimings
 from app.metrics import Meters
 from app.pipeline.contents import Computed, Contents, sha256_of
-from app.ports import Clock, ContentCache
+from app.ports.clock import Clock
 from app.serving.admission import Admission, Place
+from app.serving.ports import ContentCache
 from schemas.records import ModelScores, Rendition, RuleMatch
 
 # An answer of the cache takes a millisecond. One that takes longer than this costs more than it spares.

@@ -16,8 +16,9 @@ from app.inference.registry import Registry
 from app.metrics import Meters
 from app.pipeline.contents import Contents
 from app.pipeline.policies import load_policy
-from app.ports import Clock, ContentCache
+from app.ports.clock import Clock
 from app.serving.admission import Admission
+from app.serving.ports import ContentCache
 from app.serving.score_content import ContentScorer
 from app.settings import Settings
 

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 from app.errors import BrokerUnavailable, StartupRefused
-from app.ports import Clock, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import SourceRecord
 from app.systems.kafka.follow import Part, Since
 
 logger = logging.getLogger(__name__)

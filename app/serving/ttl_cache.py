@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar, cast
 
 from app.errors import BrokerUnavailable, Retryable, StartupRefused
-from app.ports import Clock
+from app.ports.clock import Clock
 
 T = TypeVar("T")
 

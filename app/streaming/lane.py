@@ -16,7 +16,9 @@ from functools import partial
 from typing import Final
 
 from app.domain.claims import decide, row_key
-from app.ports import Clock, Completion, Output, Processor, SourceRecord
+from app.ports.clock import Clock
+from app.ports.processing import Processor
+from app.ports.records import Completion, Output, SourceRecord
 from app.settings import LaneSettings
 from app.streaming.ceiling import Ceiling
 from app.streaming.meters import LaneMeters

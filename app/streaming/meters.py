@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.metrics import Meters
-from app.ports import Completion
+from app.ports.records import Completion
 from app.streaming.ports import SourcePartition
 from app.streaming.suspects import CRASHED_WORKER
 from schemas.records import DeadLetter, ImagePrediction

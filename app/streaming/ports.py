@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 
 # Called with an error after which the process must end.
 OnFailure = Callable[[BaseException], None]

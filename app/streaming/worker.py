@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from app.metrics import Meters
-from app.ports import Clock, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import SourceRecord
 from app.settings import LaneSettings
 from app.streaming.lanes import Lanes
 from app.streaming.ports import SourceControl, SourcePartition

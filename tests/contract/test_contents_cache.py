@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from app.domain.contents import ContentRow
 from app.errors import IndexUnavailable
-from app.ports import ContentCache, Index, IndexEntry
+from app.ports.index import Index, IndexEntry
+from app.serving.ports import ContentCache
 from app.serving.redis_contents import RedisContents
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec

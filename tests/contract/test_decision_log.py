@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from app.moderation.ports import DecisionLog
 from app.moderation.redis_decisions import RedisDecisionLog
-from app.ports import DecisionLog
 from tests.support.manual_clock import ManualClock
 from tests.support.memory.moderation import MemoryDecisionLog
 from tests.support.outcomes import decision_of, flag_of, prediction

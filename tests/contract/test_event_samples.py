@@ -14,7 +14,7 @@ from app.domain.events.dialects import BY_NAME
 from app.domain.filters import UploadFilter
 from app.pipeline.dead_letters import dead_letter
 from app.pipeline.identify import IdentifyProcessor
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import Settings
 from app.topics import DEAD_LETTERS, REMOVED, TASKS
 from schemas.records import DeadLetter, ImageRemoved, ImageTask

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.ports import Index, IndexedImage, IndexEntry, PendingUpload
+from app.ports.index import Index, IndexedImage, IndexEntry, PendingUpload
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from app.domain.moderation import Waiting
 from app.moderation.redis_queue import RedisQueue
-from app.ports import Lease, ModerationQueue
+from app.ports.moderation import Lease, ModerationQueue
 from app.settings import ModerationSettings
 from tests.support.manual_clock import ManualClock
 from tests.support.memory.moderation import MemoryQueue

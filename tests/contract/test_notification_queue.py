@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from app.bridge.ports import NotificationQueue, QueueMessage
 from app.bridge.sqs import SqsQueue
 from app.errors import QueueUnavailable
-from app.ports import NotificationQueue, QueueMessage
 from app.settings import S3Settings, Secret, SqsSettings
 from app.stack.local import LocalStack
 from app.systems.clock import SystemClock

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from app.domain.object_names import normalised_etag
 from app.errors import BadReference, BucketUnavailable, StoreUnavailable
-from app.ports import FetchedObject, ObjectMissing, ObjectRef, ObjectStore
+from app.ports.objects import FetchedObject, ObjectMissing, ObjectRef, ObjectStore
 from app.settings import S3Settings, Secret
 from app.stack.local import LocalStack
 from app.systems.s3.admin import StoreAccess, create_bucket

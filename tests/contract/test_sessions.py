@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from app.access.ports import Sessions, SharedUse
 from app.access.redis_sessions import RedisSessions, RedisUse
 from app.domain.sessions import ConsoleSession, session_digest
 from app.errors import IndexUnavailable
-from app.ports import Sessions, SharedUse
 from tests.support.manual_clock import ManualClock
 from tests.support.memory.sessions import MemorySessions, MemoryUse
 from tests.support.redis_process import RedisProcess

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app.errors import BucketUnavailable, StoreUnavailable
-from app.ports import FetchedObject, ObjectRef, WriteOnceStore
+from app.ports.objects import FetchedObject, ObjectRef, WriteOnceStore
 from app.settings import S3Settings, Secret
 from app.stack.local import LocalStack
 from app.systems.s3.admin import StoreAccess, create_bucket

@@ -17,7 +17,7 @@ import pytest
 from app.api.application import openapi_page
 from app.domain.api_keys import SCOPES
 from app.pipeline.index import ImageFacts
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.settings import Settings, load_settings
 from app.stack.local import KAFKA, LocalStack
 from app.stack.ports import lease_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from app.pipeline.index import IndexProcessor
-from app.ports import Completion
+from app.ports.records import Completion
 from app.systems.clock import SystemClock
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec

@@ -14,7 +14,7 @@ from aiobotocore.credentials import AioCredentials
 from botocore.exceptions import CredentialRetrievalError
 
 from app.errors import BucketUnavailable, ObjectUnavailable, StoreUnavailable
-from app.ports import FetchedObject, ObjectMissing, ObjectRef
+from app.ports.objects import FetchedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings, Secret
 from app.systems.s3.credentials import ChainCredentials
 from app.systems.s3.objects import S3ObjectStore

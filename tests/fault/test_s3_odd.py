@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.domain.object_names import may_be_host, never_asked_for, reference_fault
 from app.errors import BadReference, BucketUnavailable, ObjectUnavailable, StoreUnavailable
-from app.ports import FetchedObject, ObjectMissing, ObjectRef
+from app.ports.objects import FetchedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings, Secret
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from app.bridge.ports import QueueMessage
 from app.bridge.sqs import SqsQueue
 from app.errors import QueueUnavailable
-from app.ports import QueueMessage
 from app.settings import S3Settings, Secret, SqsSettings
 from tests.support.stores.loopback_server import LoopbackServer
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from app.errors import BrokerUnavailable
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.systems.kafka.client import AtOffsets, AtTime, Bound
 from app.systems.kafka.follow import Part, Since
 

@@ -15,7 +15,8 @@ from app.domain.filters import UploadFilter
 from app.ledger.ledger import LedgerReader, Scope
 from app.ledger.sums import Ledger
 from app.pipeline.identify import IdentifyProcessor
-from app.ports import ListedObject, ObjectStore, Output, SourceRecord
+from app.ports.objects import ListedObject, ObjectStore
+from app.ports.records import Output, SourceRecord
 from app.settings import KafkaSettings, S3Settings, Settings
 from app.systems.kafka.client import KafkaProducer, TopicScanner, group_offsets
 from app.systems.registry.avro import Codec

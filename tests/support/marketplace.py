@@ -22,7 +22,7 @@ from app.domain.identity import image_key
 from app.domain.policy import Policy, flag_for
 from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
 from app.pipeline.moderate import policy_output
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED, PREDICTIONS, TASKS, UPLOADS
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, Region, Timings

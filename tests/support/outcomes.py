@@ -8,7 +8,9 @@ from typing import Any
 from app.domain import identity
 from app.domain.moderation import Verb, judged
 from app.pipeline.index import ImageFacts
-from app.ports import Index, ModerationQueue, SourceRecord
+from app.ports.index import Index
+from app.ports.moderation import ModerationQueue
+from app.ports.records import SourceRecord
 from app.settings import ModerationSettings
 from app.systems.clock import SystemClock
 from schemas.records import (

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from app.demo.pictures import Picture
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import TopicScanner

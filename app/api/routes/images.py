@@ -19,7 +19,7 @@ from app.api.parts import ApiParts, parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem, invalid
 from app.api.views import content_view, decision_view, image_view, outcome_view
-from app.ports import IndexedImage
+from app.ports.index import IndexedImage
 
 router = APIRouter(tags=["images"], dependencies=[Depends(allow("read"))], route_class=KeyFirst)
 _WAIT: Final = r"^([0-9]{1,6}(\.[0-9]{1,3})?)(s|ms)?$"

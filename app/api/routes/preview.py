@@ -15,7 +15,7 @@ from app.api.problems import Problem
 from app.domain.images import Rejection
 from app.domain.outcomes import GONE
 from app.errors import Overloaded
-from app.ports import ObjectRef
+from app.ports.objects import ObjectRef
 from app.serving.previews import SIZES, Gone
 
 router = APIRouter(tags=["images"], dependencies=[Depends(allow("moderate"))])

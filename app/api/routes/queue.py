@@ -15,7 +15,8 @@ from app.api.models import ACTION_LIST, FlaggedList, LeaseIds, LeaseRequest, Lea
 from app.api.parts import ApiParts, parts_of
 from app.api.views import image_view, lease_view
 from app.domain.moderation import waits
-from app.ports import IndexedImage, Lease
+from app.ports.index import IndexedImage
+from app.ports.moderation import Lease
 
 router = APIRouter(tags=["moderation"], route_class=KeyFirst)
 _KINDS: Final = ("approve", "reject", "skip")

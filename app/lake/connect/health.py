@@ -17,7 +17,8 @@ from app.domain.lake import TABLES, LakeTable
 from app.errors import BrokerUnavailable, LakeUnavailable, StartupRefused
 from app.lake.connect.client import ConnectorState
 from app.metrics import Meters
-from app.ports import Clock, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import SourceRecord
 
 logger = logging.getLogger(__name__)
 

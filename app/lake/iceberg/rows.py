@@ -20,7 +20,7 @@ from app.domain.lake import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFK
 from app.lake.iceberg.catalog import lake_errors
 from app.lake.iceberg.commit import Beside, append_files, delete_files
 from app.lake.iceberg.write import write_rows
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.systems.registry.avro import Codec
 
 _MICROSECONDS: Final = 1_000

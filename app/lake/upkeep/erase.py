@@ -9,7 +9,7 @@ from typing import Final
 
 from app.domain.lake import LakeTable, table_named
 from app.lake.iceberg.erase import Content, Eraser, Image, Target
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.settings import Settings
 from app.systems.s3.files import LakeStore
 from app.topics import DAY_MS, spec_of

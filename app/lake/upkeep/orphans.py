@@ -17,7 +17,7 @@ from app.lake.iceberg.references import (
     strangers,
     table_location,
 )
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.systems.s3.files import HalfUpload, LakeFile, LakeStore
 
 

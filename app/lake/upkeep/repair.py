@@ -20,7 +20,8 @@ from app.lake.iceberg.rows import RowAppender
 from app.lake.upkeep.compare import Comparer
 from app.lake.upkeep.offset_sets import contains
 from app.lake.upkeep.verify import Limits
-from app.ports import Clock, SourceRecord
+from app.ports.clock import Clock
+from app.ports.records import SourceRecord
 from app.systems.kafka.client import AtOffsets, TopicScanner
 from app.systems.registry.avro import Codec
 

@@ -10,7 +10,7 @@ from app.lake.iceberg.read import TableReader, moment
 from app.lake.upkeep.compare import Comparer, Comparison, partition_sums
 from app.lake.upkeep.orphans import Bounds, find_rubbish
 from app.lake.upkeep.sums import TableSums
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.settings import LakeSettings
 from app.systems.s3.files import LakeStore
 

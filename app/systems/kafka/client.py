@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from app.errors import BrokerUnavailable, Fenced, StartupRefused
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings
 from app.systems.kafka.stop import stop_client
 from app.systems.unreachable import kafka_unreachable

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from app.errors import Poison
-from app.ports import RecordCodec, SourceRecord
+from app.ports.records import RecordCodec, SourceRecord
 from app.systems.kafka.client import TopicScanner
 from app.topics import CONTROL
 from schemas.records import ControlRecord

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from app.errors import BrokerUnavailable, StartupRefused
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings
 from app.systems.kafka.admin import topic_partitions
 from app.systems.kafka.client import AtTime

@@ -35,7 +35,8 @@ from app.domain.standing import (
     standing_of,
 )
 from app.errors import IndexUnavailable, Poison
-from app.ports import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload, RecordCodec
+from app.ports.index import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload
+from app.ports.records import RecordCodec
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 from app.systems.redis.index_reads import ReadsTogether

@@ -26,7 +26,7 @@ from app.domain.object_names import (
     version_fault,
 )
 from app.errors import BadReference, BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
-from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
+from app.ports.objects import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.settings import S3Settings
 from app.systems.foreign_failures import HTTP_FAILURES, aws_failures
 from app.systems.s3.answers import Answer, Denied, Failed, Gone, Overwritten, Refused, cut_off, read_answer

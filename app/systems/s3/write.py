@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.errors import BucketUnavailable
-from app.ports import ObjectRef
+from app.ports.objects import ObjectRef
 from app.systems.foreign_failures import HTTP_FAILURES
 from app.systems.s3.answers import Answer, Denied, Failed, Gone, Overwritten, Refused, cut_off
 from app.systems.s3.objects import S3ObjectStore

@@ -19,7 +19,7 @@ from app.api.bodies import PLAIN_SECONDS
 from app.api.bounded_http import MAX_HEAD_BYTES, BoundedHttp
 from app.api.parts import ApiParts
 from app.api.serve import api_server
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.systems.clock import SystemClock
 from tests.support.api.in_process import give_key, memory_parts
 from tests.support.api.raw_http import RawAnswer, RawClient, raw_client

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
 from app.pipeline.dead_letters import MAX_VALUE_BYTES, USED_UP, dead_letter
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import TransactionalProducer

@@ -18,7 +18,7 @@ from app.domain.identity import image_key
 from app.domain.policy import parse_policy
 from app.pipeline.dead_letters import POISON, dead_letter
 from app.pipeline.moderate import ModerateProcessor
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
 from app.systems.kafka.client import KafkaProducer

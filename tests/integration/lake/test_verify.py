@@ -14,7 +14,7 @@ from app.domain.lake import table_named
 from app.lake.iceberg.erasures import Erasures
 from app.lake.iceberg.rows import RowAppender
 from app.lake.upkeep.sums import TableSums, lines
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.stack.local import LocalStack
 from tests.support.lake.written_lake import PREDICTIONS_TABLE, StagedLake, lake_settings, predictions
 from tests.support.stack import TestNames

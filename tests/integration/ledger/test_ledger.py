@@ -15,7 +15,8 @@ from app.ledger.audit import as_json, lines
 from app.ledger.ledger import Scope
 from app.ledger.sums import Ledger
 from app.pipeline.dead_letters import dead_letter
-from app.ports import ListedObject, Output, SourceRecord
+from app.ports.objects import ListedObject
+from app.ports.records import Output, SourceRecord
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.streaming.suspects import CRASHED_WORKER

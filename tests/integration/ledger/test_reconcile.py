@@ -14,7 +14,8 @@ from app.ledger.ledger import Scope
 from app.ledger.reconcile import Counts, Place, ReconcileParts, reconcile
 from app.pipeline.dead_letters import USED_UP, dead_letter
 from app.pipeline.score import claim_of
-from app.ports import ListedObject, SourceRecord
+from app.ports.objects import ListedObject
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings, Settings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import group_offsets

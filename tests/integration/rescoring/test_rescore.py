@@ -18,7 +18,8 @@ from app.domain.identity import image_key
 from app.domain.jobs import CANCELLED, ENQUEUED, PAUSED, RUNNER_KIND, RUNNING, Job, JobRequest, parse_time
 from app.domain.policy import past_of
 from app.errors import ConfigurationError, Fenced
-from app.ports import FetchedObject, IndexEntry, ListedObject, ObjectMissing, ObjectRef
+from app.ports.index import IndexEntry
+from app.ports.objects import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 from app.rescoring.begin import begin_job
 from app.rescoring.jobs import RescoreParts, ask, find_job, write_control
 from app.rescoring.plan import Planner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import AtTime, TopicScanner, TransactionalProducer

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from app.errors import BrokerUnavailable, Fenced, StartupRefused
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import AtOffsets, AtTime, Bound, KafkaProducer, TopicScanner, TransactionalProducer

@@ -24,7 +24,7 @@ from playwright.async_api import Browser, Page
 from app.domain.policy import Policy
 from app.errors import BrokerUnavailable
 from app.pipeline.policies import read_policy
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.settings import ROOT
 from app.stack.local import LocalStack
 from app.stack.ports import lease_port

@@ -18,7 +18,7 @@ from app.domain.api_keys import ApiKey, Token, make_token, scopes_of
 from app.errors import BrokerUnavailable
 from app.moderation.decisions import Decisions
 from app.pipeline.index import ImageFacts
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.settings import Settings
 from app.systems.prometheus import PrometheusMeters
 from app.systems.registry.avro import Codec

@@ -8,7 +8,7 @@ from typing import Final
 
 from app.api.parts import ApiParts
 from app.pipeline.index import ImageFacts
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.systems.s3.put import Uploader
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 from tests.support.outcomes import decision_of, flag_of, prediction, removal, task_of

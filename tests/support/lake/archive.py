@@ -11,7 +11,7 @@ from app.archive.partitions import ObjectArchive
 from app.archive.reader import ArchiveReader
 from app.archive.upkeep import ArchivedPartition, archived
 from app.domain.filters import place_of
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import TopicScanner

@@ -30,7 +30,7 @@ from app.lake.iceberg.write import write_rows
 from app.lake.upkeep.compare import Comparer
 from app.lake.upkeep.sums import TableSums
 from app.lake.upkeep.verify import Limits, verify
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import KafkaSettings, LakeSettings, S3Settings, Secret, Settings
 from app.stack.local import LocalStack
 from app.systems.kafka.client import TopicScanner, sink_offsets

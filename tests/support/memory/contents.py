@@ -6,7 +6,7 @@ import asyncio
 
 from app.domain.contents import ContentRow, decode_row, encode_row, row_of
 from app.errors import IndexUnavailable
-from app.ports import Index
+from app.ports.index import Index
 
 
 class MemoryContents:

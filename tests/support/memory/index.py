@@ -18,7 +18,7 @@ from app.domain.standing import (
     standing_of,
 )
 from app.errors import IndexUnavailable
-from app.ports import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload
+from app.ports.index import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 
 # Bucket, key, and whether by the other reading of the event's key.

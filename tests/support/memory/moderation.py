@@ -7,7 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from app.domain.moderation import SKIP, Waiting
 from app.errors import IndexUnavailable
-from app.ports import ClaimedDecision, Clock, Image, Lease, QueueCounts
+from app.moderation.ports import ClaimedDecision
+from app.ports.clock import Clock
+from app.ports.index import Image
+from app.ports.moderation import Lease, QueueCounts
 from app.settings import ModerationSettings
 from app.topics import DAY_MS
 from schemas.records import ModerationDecision

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from app.domain.object_names import key_fault, never_asked_for, reference_fault
 from app.errors import BadReference, BucketUnavailable, NoSuchBucket, ObjectUnavailable, StoreUnavailable
-from app.ports import FetchedObject, ListedObject, ObjectMissing, ObjectRef
+from app.ports.objects import FetchedObject, ListedObject, ObjectMissing, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)

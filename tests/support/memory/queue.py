@@ -6,8 +6,9 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from app.bridge.ports import QueueMessage
 from app.errors import QueueUnavailable
-from app.ports import Clock, QueueMessage
+from app.ports.clock import Clock
 
 
 class MemoryQueue:

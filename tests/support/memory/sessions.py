@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from app.domain.sessions import ConsoleSession
 from app.errors import IndexUnavailable
-from app.ports import Clock
+from app.ports.clock import Clock
 
 
 class MemorySessions:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from app.compose.bootstrap import Wiring
-from app.ports import Claim, Completion, Output, Processor, SourceRecord, Tables, TableWrite
+from app.ports.processing import Processor, Tables
+from app.ports.records import Claim, Completion, Output, SourceRecord, TableWrite
 from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter, ImagePrediction, Position, Timings
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from app.api.application import build_application
 from app.api.parts import ApiParts
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.systems.clock import SystemClock
 from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch
 from tests.support.api.in_process import bearer, client_of, give_key, memory_parts

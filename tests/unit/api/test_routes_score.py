@@ -21,7 +21,7 @@ from app.api.problems import PROBLEM_JSON
 from app.domain.filters import UploadFilter
 from app.errors import ManifestError, ObjectUnavailable, StoreUnavailable
 from app.inference.registry import Registry
-from app.ports import ObjectMissing
+from app.ports.objects import ObjectMissing
 from app.serving.admission import BodyRoom
 from app.serving.previews import Previews
 from app.serving.references import ReferencedObjects

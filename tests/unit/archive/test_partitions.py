@@ -11,7 +11,7 @@ from app.archive.reader import ArchiveReader
 from app.archive.upkeep import archived, replay
 from app.domain.archive import Chain, FileRange
 from app.errors import ArchiveBroken, StartupRefused, StoreUnavailable
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from schemas.records import Position
 from tests.support.memory.objects import MemoryObjectStore, PutFailure
 

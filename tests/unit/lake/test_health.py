@@ -9,7 +9,7 @@ from app.domain.lake import TABLES, LakeTable
 from app.errors import BrokerUnavailable, LakeUnavailable
 from app.lake.connect.client import ConnectorState, TaskState
 from app.lake.connect.health import LakeSources, Watch, lake_health
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.systems.prometheus import PrometheusMeters
 from tests.support.manual_clock import ManualClock
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.domain import identity
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.systems.registry.avro import Codec
 from schemas.records import (
     ContentEmbedding,

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.moderation import decision_id, is_publishable, judged, labels_of, waits, weight
 from app.pipeline.label import LabelProcessor
-from app.ports import Output
+from app.ports.records import Output
 from app.systems.registry.avro import Codec
 from schemas.records import DeadLetter, FlaggedImage, Label, RuleCondition, RuleMatch
 from tests.support.manual_clock import ManualClock

@@ -14,7 +14,7 @@ from app.api.application import build_application
 from app.api.parts import ApiParts
 from app.moderation.decisions import Decisions
 from app.pipeline.index import ImageFacts
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from schemas.records import FlaggedImage, ModerationDecision
 from tests.support.api.in_process import MemoryDecisionTopic, bearer, client_of, give_key, memory_parts
 from tests.support.manual_clock import ManualClock

@@ -11,7 +11,7 @@ from app.archive.partitions import ObjectArchive
 from app.archive.reader import ArchiveReader
 from app.errors import StoreUnavailable
 from app.pipeline.archive import ArchiveProcessor
-from app.ports import Completion, SourceRecord
+from app.ports.records import Completion, SourceRecord
 from app.settings import ArchiveSettings
 from app.systems.prometheus import PrometheusMeters
 from tests.support.eventually import eventually

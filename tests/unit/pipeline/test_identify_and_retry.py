@@ -14,7 +14,7 @@ from app.domain.filters import UploadFilter
 from app.pipeline.dead_letters import MAX_VALUE_BYTES
 from app.pipeline.identify import IdentifyProcessor, task_of
 from app.pipeline.retry import RetryProcessor
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import LakeSettings, S3Settings, Settings
 from app.systems.prometheus import PrometheusMeters
 from app.systems.registry.avro import Codec

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from app.pipeline.index import IndexProcessor
-from app.ports import Completion
+from app.ports.records import Completion
 from app.systems.registry.avro import Codec
 from schemas.records import DeadLetter
 from tests.support.eventually import eventually

@@ -4,7 +4,7 @@ import json
 
 from app.domain.policy import parse_policy
 from app.pipeline.moderate import ModerateProcessor
-from app.ports import Output
+from app.ports.records import Output
 from app.settings import ROOT
 from app.systems.registry.avro import Codec
 from schemas.records import ControlRecord, DeadLetter, FlaggedImage

@@ -9,7 +9,7 @@ import pytest
 from app.domain.filters import UploadFilter
 from app.pipeline.identify import IdentifyProcessor
 from app.pipeline.new_dialects import MAX_LABELS, MORE
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import Settings
 from app.topics import TASKS
 from tests.support.event_messages import message, record

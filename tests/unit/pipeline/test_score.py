@@ -20,7 +20,9 @@ from app.inference.engine import Engine
 from app.pipeline.contents import Contents
 from app.pipeline.identify import IdentifyProcessor
 from app.pipeline.score import ScoreProcessor, claim_of
-from app.ports import Completion, IndexEntry, ObjectMissing, ObjectRef, SourceRecord
+from app.ports.index import IndexEntry
+from app.ports.objects import ObjectMissing, ObjectRef
+from app.ports.records import Completion, SourceRecord
 from app.rescoring.plan import rescore_task
 from app.settings import EngineSettings, S3Settings, Settings
 from app.systems.registry.avro import Codec

@@ -18,7 +18,8 @@ from app.api.problems import PROBLEM_JSON
 from app.domain.filters import UploadFilter
 from app.domain.images import Rejection, RejectReason
 from app.errors import Overloaded, StoreUnavailable
-from app.ports import IndexEntry, ObjectMissing, ObjectRef
+from app.ports.index import IndexEntry
+from app.ports.objects import ObjectMissing, ObjectRef
 from app.serving.admission import BodyRoom
 from app.serving.previews import Gone, Previews
 from app.serving.references import ReferencedObjects

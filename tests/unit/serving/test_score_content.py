@@ -14,7 +14,7 @@ import pytest_asyncio
 from app.domain.contents import ContentRow
 from app.domain.images import Rejection, RejectReason
 from app.errors import DeadlineExceeded, Overloaded
-from app.ports import IndexEntry
+from app.ports.index import IndexEntry
 from app.scoring.files import FileScorer, Source
 from app.scoring.verb import plain_score
 from app.serving.score_content import ScoredContent

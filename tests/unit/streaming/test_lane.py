@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.errors import DeadLetterCeiling, DeliveryGap, Fenced
 from app.inference.budget import Budget, Ticket
 from app.pipeline.dead_letters import GiveUp
-from app.ports import Claim, Completion, Output, SourceRecord, TableWrite
+from app.ports.records import Claim, Completion, Output, SourceRecord, TableWrite
 from app.settings import LaneSettings
 from app.streaming.ceiling import Ceiling
 from app.streaming.credits import Credits, LiveGate

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from app.errors import DeadLetterCeiling, Fenced, StoreUnavailable, TransactionFailed
-from app.ports import Claim, Completion, Output, SourceRecord
+from app.ports.records import Claim, Completion, Output, SourceRecord
 from app.streaming.lane import MAX_OUTPUT_BYTES
 from app.streaming.ports import WireOutput
 from app.streaming.suspects import CRASHED_WORKER, CRASHES, NO_MARK, OUTPUT_TOO_LARGE, PARKED, Place, Suspects

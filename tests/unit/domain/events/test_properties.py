@@ -14,7 +14,7 @@ from app.domain.events import Created, Ignored, Malformed, parse_message
 from app.domain.filters import UploadFilter
 from app.domain.object_names import key_fault, reference_fault
 from app.pipeline.identify import IdentifyProcessor
-from app.ports import SourceRecord
+from app.ports.records import SourceRecord
 from app.settings import Settings
 from app.systems.registry.avro import Codec
 from app.topics import DEAD_LETTERS
