@@ -9,18 +9,18 @@ from app.domain.sessions import ConsoleSession
 
 
 class Sessions(Protocol):
-    """Who is signed in to the console. Every wait is bounded; all of it raises IndexUnavailable."""
+    """Sessions of moderators in the console. Every wait is bounded; all methods raise IndexUnavailable."""
 
     async def put(self, digest: str, session: ConsoleSession) -> None:
         """Keep `session` under the digest of its id until it expires."""
         ...
 
     async def find(self, digest: str) -> ConsoleSession | None:
-        """Return the session, None where it ended, expired or never was."""
+        """Return the session, or None if it ended, expired or never existed."""
         ...
 
     async def end(self, digest: str) -> None:
-        """Forget the session; one that is not there is no error."""
+        """Delete the session. Idempotent."""
         ...
 
     async def close(self) -> None:
@@ -32,9 +32,10 @@ class SharedUse(Protocol):
     """Requests of each API key, counted over all API processes."""
 
     async def add(self, used: Mapping[str, int]) -> dict[str, int]:
-        """Add to the counters of keys (by id; also 0) and return what each holds then.
+        """Add to the counters of keys (key id to number, 0 included) and return their new values.
 
-        A counter that nobody adds to for a minute begins anew. Raises IndexUnavailable; some may then have been added.
+        A counter restarts at zero after a minute without a call. Raises IndexUnavailable; some numbers may then have
+        been added.
         """
         ...
 

@@ -11,8 +11,12 @@ from schemas.records import ModerationDecision
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDecision:
-    """Where a decision stands: `new`, `taken` over from a request that died, made (`wire` is its record), or in another
-    request's hand. It was first asked for at `since_ms`; `request` is what the caller asked, if that is the same."""
+    """The state of a decision after `DecisionLog.claim`.
+
+    `new`: nobody had claimed it. `taken`: the claim of a request that died was taken over. `wire`: its record, if it is
+    published already. None of them: another request works on it. `since_ms` is when it was first requested. `request`
+    is the caller's text if the first request had the same text, else empty.
+    """
 
     new: bool
     taken: bool
@@ -22,17 +26,23 @@ class ClaimedDecision:
 
 
 class DecisionLog(Protocol):
-    """Which decisions were made lately, so that a repeated request is no second decision, and how many today.
+    """Recent decisions, so that a repeated request does not become a second decision, and the counts of today.
 
-    All raise IndexUnavailable.
+    All methods raise IndexUnavailable.
     """
 
     async def claim(self, decision_id: str, request: str, takeover_ms: int) -> ClaimedDecision:
-        """Take a decision in hand if nobody has, or whoever has took it so long ago at least; of many callers one."""
+        """Claim `decision_id`.
+
+        Succeeds if it is unclaimed or the claim is older than `takeover_ms`; exactly one concurrent caller wins.
+        """
         ...
 
     async def made(self, decision: ModerationDecision, wire: bytes, reversed_kind: str) -> None:
-        """Note that a decision is published; counts it once, and takes a reversed one off. Taking back is no skip."""
+        """Note that a decision is published. Counts it once, and subtracts the one that it reverses (`reversed_kind`).
+
+        A skip that reverses a decision does not count as a skip.
+        """
         ...
 
     async def abandon(self, decision_id: str) -> None:

@@ -12,7 +12,7 @@ from app.ports.index import Image
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An image that one moderator has for himself until `expires_ms`."""
+    """An image that one moderator holds until `expires_ms`."""
 
     lease_id: str
     waiting: Waiting
@@ -22,7 +22,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How many wait, leased ones included, by action; how many are leased; since when the oldest waits."""
+    """Numbers of waiting images by action (leased ones included) and of leases, and the time of the oldest flag."""
 
     by_action: Mapping[str, int]
     leased: int
@@ -30,45 +30,45 @@ class QueueCounts:
 
 
 class ModerationQueue(Protocol):
-    """Images in the order of weight × age, each shown to one moderator at a time. All raise IndexUnavailable.
+    """Images in the order of weight × age, each leased to one moderator at a time. All raise IndexUnavailable.
 
-    What the index knows decides which images wait (app/domain/moderation.py); this is their order, and who has which.
+    The index decides which images wait (app/domain/moderation.py). The queue holds their order and their leases.
     """
 
     async def put(self, states: Sequence[tuple[Image, Waiting | None]]) -> None:
-        """Make each image wait, or wait no more. What is leased stays leased. Repeating it changes nothing."""
+        """Add each image, or remove it (None). Leases stay as they are. Idempotent."""
         ...
 
     async def withdraw(self, waiting: Waiting) -> None:
-        """Let an image wait no more, unless it has another place by now: another flag came meanwhile."""
+        """Remove an image, unless a newer flag has given it another place."""
         ...
 
     async def lease(self, moderator: str, count: int, actions: Collection[str]) -> Sequence[Lease]:
-        """Return up to `count` images for `moderator`: those that he has already, renewed, then the next in order."""
+        """Lease up to `count` images: first those that `moderator` holds already (renewed), then the next in order."""
         ...
 
     async def renew(self, moderator: str, lease_ids: Collection[str]) -> Sequence[str]:
-        """Prolong leases; return those that are still his."""
+        """Prolong leases; return the ids of those that `moderator` still holds."""
         ...
 
     async def release(self, moderator: str, lease_ids: Collection[str]) -> None:
-        """Give images back, to their places."""
+        """Return leased images to their places in the queue."""
         ...
 
     async def skip(self, moderator: str, image: Image) -> None:
-        """Give an image back that this moderator does not want to see again for some time."""
+        """Return a leased image, and do not lease it to this moderator again for some time."""
         ...
 
     async def take(self, moderator: str, waiting: Waiting) -> Lease | None:
-        """Lease this very image; None where another moderator has it. It waits from now on if it did not."""
+        """Lease this image, added to the queue if it is not there; None if another moderator holds it."""
         ...
 
     async def ahead(self, limit: int, actions: Collection[str]) -> Sequence[tuple[Waiting, str]]:
-        """Return what waits, in order, and who has it leased (empty: nobody)."""
+        """Return waiting images in order, each with the moderator who holds it (empty: none)."""
         ...
 
     async def counts(self) -> QueueCounts:
-        """Return how many wait."""
+        """Return the numbers of waiting images."""
         ...
 
     async def close(self) -> None:

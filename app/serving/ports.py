@@ -10,17 +10,17 @@ from app.domain.contents import ContentRow
 
 
 class ContentCache(Protocol):
-    """What any process knows of a content, shared by all of them. Every wait is bounded.
+    """Scores of contents, shared by all processes. Every wait is bounded.
 
-    Nothing depends on it: what it loses, or does not answer, is computed again.
+    A cache: a row that is lost or does not arrive in time is computed again.
     """
 
     async def get(self, sha256: str) -> ContentRow | None:
-        """Return what is known of these bytes, None for nothing. Raises IndexUnavailable."""
+        """Return the row of these bytes, or None. Raises IndexUnavailable."""
         ...
 
     async def put(self, sha256: str, row: ContentRow) -> None:
-        """Keep `row` in place of what was kept of these bytes. Raises IndexUnavailable."""
+        """Replace the row of these bytes. Raises IndexUnavailable."""
         ...
 
     async def close(self) -> None:
@@ -29,11 +29,11 @@ class ContentCache(Protocol):
 
 
 class ImageWatch(Protocol):
-    """Tells when the index learns something of an image."""
+    """Notifications of changes of an image in the index."""
 
     def watching(self, bucket: str, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
-        """Yield an event that is set at each change from then on; the caller clears it.
+        """Yield an event that is set at each change from that moment on; the caller clears it.
 
-        A change may be missed while Redis is away: look again now and then.
+        A change may be missed while Redis is unavailable, so the caller also polls.
         """
         ...

@@ -20,7 +20,7 @@ class LaneState(StrEnum):
     FILLING = "filling-a-file"
 
 
-# The reasons of app.ports.LaneStatus.
+# The reasons of app.ports.processing.LaneStatus.
 _STATES = {
     "store": LaneState.WAITING_FOR_STORE,
     "index": LaneState.WAITING_FOR_INDEX,
@@ -68,14 +68,14 @@ class ContextStatus:
     """
 
     def waiting(self, reason: str) -> None:
-        """See app.ports.LaneStatus. Raises KeyError for an unknown reason."""
+        """See app.ports.processing.LaneStatus. Raises KeyError for an unknown reason."""
         state = _STATES[reason]
         status = _current.get()
         if status is not None:
             status.waits(state)
 
     def working(self) -> None:
-        """See app.ports.LaneStatus."""
+        """See app.ports.processing.LaneStatus."""
         status = _current.get()
         if status is not None:
             status.works()

@@ -105,7 +105,7 @@ class Changelog(Protocol):
 
 
 class FaustTables:
-    """See app.ports.Tables and app.streaming.ports.TableStore."""
+    """See app.ports.processing.Tables and app.streaming.ports.TableStore."""
 
     def __init__(self, app: faust.App, settings: TableSettings, partitions: int, changelog: Changelog) -> None:
         STORES.aliases[_SCHEME] = f"{__name__}:BoundedStore"
@@ -129,7 +129,7 @@ class FaustTables:
         self._writing: dict[tuple[str, int], asyncio.Lock] = {}
 
     def get(self, table: str, partition: int, key: bytes) -> bytes | None:
-        """See app.ports.Tables."""
+        """See app.ports.processing.Tables."""
         value: bytes | None = self._tables[table].data.file(partition).get(key)
         return value
 

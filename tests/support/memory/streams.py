@@ -80,7 +80,7 @@ class MemorySource:
 
 
 class MemoryTables:
-    """See app.ports.Tables and TableStore; owns the partitions that it is given."""
+    """See app.ports.processing.Tables and TableStore; owns the partitions that it is given."""
 
     def __init__(self, names: Iterable[str], partitions: Iterable[int]) -> None:
         self._rows: dict[tuple[str, int], dict[bytes, bytes]] = {
