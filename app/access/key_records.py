@@ -18,11 +18,11 @@ from app.domain.api_keys import (
     make_token,
 )
 from app.errors import ConfigurationError
+from app.pipeline.control_topic import control_key, read_control
 from app.ports.clock import Clock
 from app.ports.publishing import Producer
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.control_topic import control_key, read_control
+from app.ports.topics import TopicLog
 from app.topics import CONTROL, DAY_MS
 from schemas.records import ControlRecord
 
@@ -56,21 +56,21 @@ async def create_key(
     return token, key
 
 
-async def read_keys(scanner: TopicScanner, codec: RecordCodec) -> dict[str, ApiKey]:
+async def read_keys(log: TopicLog, codec: RecordCodec) -> dict[str, ApiKey]:
     """Return every key that was made, by id, oldest first. Raises BrokerUnavailable, StartupRefused."""
-    records = await read_control(scanner, codec, API_KEY_KIND)
+    records = await read_control(log, codec, API_KEY_KIND)
     keys: Iterable[ApiKey] = filter(None, (key_of(name, control.body) for (_, name), control in records.items()))
     return {key.id: key for key in sorted(keys, key=lambda key: (key.created_ms, key.id))}
 
 
 async def revoke_key(
-    scanner: TopicScanner, producer: Producer, codec: RecordCodec, clock: Clock, key_id: str, written_by: str
+    log: TopicLog, producer: Producer, codec: RecordCodec, clock: Clock, key_id: str, written_by: str
 ) -> ApiKey:
     """Publish that the key `key_id` is revoked and return it; twice is as once.
 
     Raises ConfigurationError for an id that no key has; BrokerUnavailable.
     """
-    key = (await read_keys(scanner, codec)).get(key_id)
+    key = (await read_keys(log, codec)).get(key_id)
     if key is None:
         raise ConfigurationError(f"no API key has the id {key_id}; `./sightline api keys ls` lists them")
     if not key.revoked:

@@ -11,12 +11,10 @@ from typing import Final
 
 from app.domain.api_keys import API_KEY_KIND, ApiKey, key_of, parse_token
 from app.errors import BrokerUnavailable, Poison, StartupRefused
+from app.pipeline.control_topic import control_key, control_records
 from app.ports.clock import Clock
 from app.ports.records import RecordCodec, SourceRecord
-from app.settings import KafkaSettings
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.control_topic import control_key, control_records
-from app.systems.kafka.follow import TopicFollower
+from app.ports.topics import Follower, TopicLog
 from app.topics import CONTROL
 from schemas.records import ControlRecord
 
@@ -105,14 +103,14 @@ class KeyRing:
         self._heard_ms = self._clock.now_ms()
 
 
-async def follow_keys(ring: KeyRing, settings: KafkaSettings, codec: RecordCodec, clock: Clock) -> None:
+async def follow_keys(ring: KeyRing, log: TopicLog, codec: RecordCodec, clock: Clock) -> None:
     """Keep `ring` as `control.v1` has it, for ever. While the broker is away, the ring keeps what it knows."""
     silent = False
     while True:
         try:
             # Entered before the topic is read: what comes in between is seen twice instead of never.
-            async with TopicFollower(settings, (CONTROL,)) as follower:
-                ring.replace(await _all_keys(settings, codec))
+            async with log.follow((CONTROL,)) as follower:
+                ring.replace(await _all_keys(log, codec))
                 ring.hear()
                 if silent:
                     logger.info("API keys are followed again")
@@ -125,9 +123,9 @@ async def follow_keys(ring: KeyRing, settings: KafkaSettings, codec: RecordCodec
             await clock.sleep(_AGAIN_SECONDS)
 
 
-async def _all_keys(settings: KafkaSettings, codec: RecordCodec) -> dict[str, tuple[int, ApiKey | None]]:
+async def _all_keys(log: TopicLog, codec: RecordCodec) -> dict[str, tuple[int, ApiKey | None]]:
     found: dict[str, tuple[int, ApiKey | None]] = {}
-    async with aclosing(control_records(TopicScanner(settings), codec, API_KEY_KIND)) as records:
+    async with aclosing(control_records(log, codec, API_KEY_KIND)) as records:
         async for source, control in records:
             # One that cannot be read changes nothing: an older record of the key still stands.
             key = key_of(control.name, control.body)
@@ -136,7 +134,7 @@ async def _all_keys(settings: KafkaSettings, codec: RecordCodec) -> dict[str, tu
     return found
 
 
-async def _listen(ring: KeyRing, follower: TopicFollower, codec: RecordCodec, clock: Clock) -> None:
+async def _listen(ring: KeyRing, follower: Follower, codec: RecordCodec, clock: Clock) -> None:
     """Learn what comes. Raises BrokerUnavailable when the broker does not answer: what was missed must be read anew."""
     asked = clock.monotonic()
     while True:

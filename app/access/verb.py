@@ -17,7 +17,8 @@ from app.domain.api_keys import SCOPES, ApiKey, Scope, scopes_of
 from app.errors import ConfigurationError
 from app.settings import load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.verbs.output import JsonOption, show, show_each
 
@@ -99,7 +100,7 @@ async def _revoked(key_id: str, as_json: bool) -> None:
 @dataclass(frozen=True, slots=True)
 class _Parts:
     producer: KafkaProducer
-    scanner: TopicScanner
+    scanner: KafkaTopicLog
     codec: Codec
     clock: SystemClock
 
@@ -109,7 +110,7 @@ async def _parts() -> AsyncIterator[_Parts]:
     settings = load_settings(os.environ)
     producer = KafkaProducer(settings.kafka)
     try:
-        yield _Parts(producer, TopicScanner(settings.kafka), Codec(), SystemClock())
+        yield _Parts(producer, KafkaTopicLog(settings.kafka), Codec(), SystemClock())
     finally:
         await producer.close()
 

@@ -16,13 +16,13 @@ from app.ports.clock import Clock
 from app.ports.index import Index
 from app.serving.flag_stream import FlagHub
 from app.serving.model_views import model_views, policy_view, recorded_policies
-from app.serving.monitor import WATCHED, Monitor
+from app.serving.monitor import Monitor
 from app.serving.operations import Operations, operations_on
 from app.serving.topic_watch import Following
 from app.serving.ttl_cache import Remembered
 from app.settings import Settings
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.follow import TopicFollower
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 
@@ -56,11 +56,10 @@ async def live_parts(
     settings: Settings, clock: Clock, codec: Codec, index: Index, meters: Meters
 ) -> AsyncIterator[LiveParts]:
     """Yield the parts. A broker that is away is waited for, beside everything else."""
-    kafka = settings.kafka
-    async with TopicScanner(kafka) as scanner:
-        following = Following(partial(TopicFollower, kafka, (FLAGGED,)), clock)
-        flags = FlagHub(following, scanner, codec, meters, most=settings.api.max_streams)
-        monitor = Monitor(partial(TopicFollower, kafka, WATCHED), codec.fields, clock)
+    async with KafkaTopicLog(settings.kafka) as log:
+        following = Following(log, (FLAGGED,), clock)
+        flags = FlagHub(following, log, codec, meters, most=settings.api.max_streams)
+        monitor = Monitor(log, codec.fields, clock)
         probe = Remembered(following.reach, clock, seconds=_PROBE_SECONDS, patience_seconds=_PROBE_PATIENCE_SECONDS)
 
         async def broker() -> str:
@@ -80,10 +79,10 @@ async def live_parts(
         remembered = partial(Remembered, clock=clock, patience_seconds=_PATIENCE_SECONDS)
         parts = LiveParts(
             flags=flags,
-            operations=operations_on(kafka, scanner, codec, monitor, clock, PIPELINE),
+            operations=operations_on(log, KafkaGroups(settings.kafka), codec, monitor, clock, PIPELINE),
             models=remembered(read_models, seconds=_FILES_SECONDS),
             policy=remembered(read_policy, seconds=_FILES_SECONDS),
-            recorded=remembered(partial(recorded_policies, scanner, codec), seconds=_RECORDED_SECONDS),
+            recorded=remembered(partial(recorded_policies, log, codec), seconds=_RECORDED_SECONDS),
             checks=(Check("index", index_answers), Check("kafka", broker)),
         )
         async with flags.running(), monitor.running():

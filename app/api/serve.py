@@ -30,7 +30,8 @@ from app.moderation.redis_queue import RedisQueue
 from app.pipeline.index import ImageFacts
 from app.settings import Settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.prometheus import PrometheusMeters
 from app.systems.redis.index import RedisIndex
 from app.systems.redis.watch import RedisWatch
@@ -61,12 +62,12 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
         stack.push_async_callback(queue.close)
         log = RedisDecisionLog(settings.redis, clock)
         stack.push_async_callback(log.close)
-        producer = KafkaProducer(settings.kafka, "sightline-api")
+        topic_log, producer = KafkaTopicLog(settings.kafka), KafkaProducer(settings.kafka, "sightline-api")
         stack.push_async_callback(producer.close)
         decisions = Decisions(
             facts=ImageFacts(index, queue, settings.moderation.actions),
             log=log,
-            topic=KafkaDecisionTopic(producer, TopicScanner(settings.kafka), codec),
+            topic=KafkaDecisionTopic(producer, topic_log, codec),
             codec=codec,
             clock=clock,
             actions=settings.moderation.actions,
@@ -75,7 +76,7 @@ async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
         live = await stack.enter_async_context(live_parts(settings, clock, codec, index, meters))
         keys = KeyRing(clock)
         rates = Rates(clock, settings.api.rate_per_second, use)
-        await stack.enter_async_context(beside(follow_keys(keys, settings.kafka, codec, clock), rates.run()))
+        await stack.enter_async_context(beside(follow_keys(keys, topic_log, codec, clock), rates.run()))
         with suppress(TimeoutError):
             async with asyncio.timeout(_KEYS_SECONDS):
                 await keys.filled.wait()

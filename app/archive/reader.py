@@ -16,7 +16,7 @@ _CLOCKS_MS: Final = 86_400_000
 
 
 class ArchiveReader:
-    """Topic names are without the installation's `prefix`, as in `TopicScanner`. Memory: one file at a time."""
+    """Topic names are without the installation's `prefix`, as in `TopicLog`. Memory: one file at a time."""
 
     def __init__(self, archive: ObjectArchive, prefix: str = "") -> None:
         self._archive = archive

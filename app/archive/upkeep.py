@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final, Protocol
+from typing import Final
 
 from app.archive.partitions import ObjectArchive
 from app.archive.reader import ArchiveReader
 from app.domain.archive import Fault, faults
-from app.ports.publishing import Producer
+from app.ports.publishing import Message, Producer
 from app.ports.records import SourceRecord
-from app.systems.kafka.client import AtOffsets, Bound
+from app.ports.topics import AtOffsets, TopicLog
 from schemas.records import Position
 
 _EXAMPLES: Final = 5
@@ -32,16 +32,6 @@ class ArchivedPartition:
     records: int
     size_bytes: int
     faults: tuple[Fault, ...]
-
-
-class Scanner(Protocol):
-    """What `verify` needs of a TopicScanner."""
-
-    def scan(
-        self, topic: str, start: Bound | None = None, end: Bound | None = None
-    ) -> AsyncGenerator[SourceRecord, None]:
-        """Yield the records between the bounds; order holds within a partition."""
-        ...
 
 
 async def archived(archive: ObjectArchive, topics: Iterable[str], prefix: str = "") -> list[ArchivedPartition]:
@@ -123,7 +113,7 @@ class _Cursor:
         return self._head
 
 
-async def verify(reader: ArchiveReader, scanner: Scanner, held: Iterable[ArchivedPartition], topic: str) -> Comparison:
+async def verify(reader: ArchiveReader, log: TopicLog, held: Iterable[ArchivedPartition], topic: str) -> Comparison:
     """Compare what is archived of `topic` with the topic, record by record, within the ranges of `held`."""
     ranges = {each.partition: each for each in held if each.topic == topic}
     found = Comparison(topic)
@@ -134,7 +124,7 @@ async def verify(reader: ArchiveReader, scanner: Scanner, held: Iterable[Archive
         for number in ranges:
             records = await opened.enter_async_context(aclosing(reader.read(topic, partition=number)))
             cursors[number] = _Cursor(records)
-        on_topic = scanner.scan(
+        on_topic = log.scan(
             topic,
             AtOffsets({number: each.start for number, each in ranges.items()}),
             AtOffsets({number: each.end for number, each in ranges.items()}),
@@ -165,7 +155,7 @@ async def replay(records: AsyncIterator[SourceRecord], producer: Producer, to: s
 
     Tombstones are left out: they say nothing to a reader of a topic that is not compacted.
     """
-    batch: list[tuple[str, bytes | None, bytes]] = []
+    batch: list[Message] = []
     sent = 0
     async for record in records:
         if record.value is not None:

@@ -20,7 +20,8 @@ from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.write import S3WriteStore
 from app.topics import TOPICS
 from app.verbs.output import JsonOption, show
@@ -133,7 +134,7 @@ async def _held(settings: Settings, topic: str) -> list[ArchivedPartition]:
 
 async def _compare(settings: Settings, topic: str) -> tuple[list[ArchivedPartition], list[Comparison]]:
     prefix = settings.kafka.prefix
-    async with _archive(settings) as archive, TopicScanner(settings.kafka) as scanner:
+    async with _archive(settings) as archive, KafkaTopicLog(settings.kafka) as scanner:
         held = await archived(archive, _topics(topic), prefix)
         topics = sorted({each.topic for each in held})
         return held, [await verify(ArchiveReader(archive, prefix), scanner, held, name) for name in topics]

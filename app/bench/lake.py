@@ -31,7 +31,7 @@ from app.settings import Settings, load_settings
 from app.stack.local import CONNECT, LocalStack
 from app.stack.options import StackOptions, StoreKind
 from app.stack.verbs import run_verb
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.registry.avro import Codec
 from app.topics import DAY_MS, PREDICTIONS
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Position, Timings

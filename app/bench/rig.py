@@ -22,14 +22,15 @@ from app.bench.children import Children
 from app.bench.notifications import put_notification
 from app.demo.screen import shown
 from app.errors import StartupRefused
+from app.ports.topics import Follower
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
 from app.stack.options import StackOptions, StoreKind
 from app.stack.processes import ServerProcess
 from app.systems.faust.data_dir import home_folder
 from app.systems.http_health import PORT_FILE
-from app.systems.kafka.client import KafkaProducer
-from app.systems.kafka.follow import TopicFollower
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.put import Uploader
 from app.topics import PREDICTIONS, UPLOADS
@@ -94,7 +95,7 @@ class Rig:
         self._codec = Codec()
         self._sequencer = time.time_ns() // 1_000
         self._children: Children | None = None
-        self._follower: TopicFollower | None = None
+        self._follower: Follower | None = None
         self._producer: KafkaProducer | None = None
         self.settings = Settings()
         self.environment: Mapping[str, str] = {}
@@ -115,7 +116,9 @@ class Rig:
             self._children = await self._held.enter_async_context(Children(self._folder, self.environment))
             self._producer = KafkaProducer(self.settings.kafka, "sightline-bench")
             self._held.push_async_callback(self._producer.close)
-            self._follower = await self._held.enter_async_context(TopicFollower(self.settings.kafka, (PREDICTIONS,)))
+            self._follower = await self._held.enter_async_context(
+                KafkaTopicLog(self.settings.kafka).follow((PREDICTIONS,))
+            )
         except BaseException:
             await self._held.aclose()
             raise

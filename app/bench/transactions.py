@@ -16,11 +16,12 @@ from typing import Any, Final
 from app.bench.rig import Report, Rig, usage
 from app.bench.spread import rounded, slope
 from app.errors import StartupRefused
-from app.systems.kafka.client import TransactionalProducer
-from app.systems.kafka.follow import committed_offsets
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.producer import KafkaTransactionalProducer
 from app.topics import UPLOADS
 
 _WRITERS: Final = 24
+_GROUP: Final = "sightline.identify"
 # Valid, and nothing to do: what is measured is the way of a record, not its work.
 _EVENT: Final = b'{"Records":[]}'
 _SAMPLE_SECONDS: Final = 2.0
@@ -55,7 +56,7 @@ async def measure_transactions(
                     if task.done():
                         task.result()
                 rig.children.check()
-                position = sum((await committed_offsets(rig.settings.kafka, "sightline.identify", UPLOADS)).values())
+                position = sum((await KafkaGroups(rig.settings.kafka).committed((_GROUP,)))[_GROUP].values())
                 # A record and its marker are two offsets; nothing past the last record is committed.
                 now, seen = time.monotonic(), position // 2
                 if seen != read:
@@ -106,7 +107,7 @@ class _Count:
 
 async def _write(rig: Rig, number: int, written: _Count) -> None:
     key = str(number).encode()
-    async with TransactionalProducer(rig.settings.kafka, f"bench-{number}") as producer:
+    async with KafkaTransactionalProducer(rig.settings.kafka, f"bench-{number}") as producer:
         while written.take():
             await producer.publish([(UPLOADS, key, _EVENT)])
             written.done += 1

@@ -11,7 +11,7 @@ from app.bridge.sqs import SqsQueue
 from app.settings import Settings
 from app.systems.clock import SystemClock
 from app.systems.http_health import HealthServer
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.prometheus import PrometheusMeters
 from app.systems.registry.avro import Codec
 

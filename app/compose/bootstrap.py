@@ -42,7 +42,7 @@ from app.systems.faust.open_files import allow_open_files, files_needed
 from app.systems.faust.transport import RebalanceHooks, SourceGate
 from app.systems.http_health import HealthServer
 from app.systems.kafka.admin import topic_ids
-from app.systems.kafka.transactions import TransactionalProducers, changelog_producer
+from app.systems.kafka.transactions import KafkaLaneProducers, changelog_producer
 from app.systems.prometheus import PrometheusMeters
 from app.systems.registry.avro import Codec
 from app.topics import BACKFILL, CHANGELOGS, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
@@ -260,7 +260,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             suspects=suspicion.suspects,
             give_up=GiveUp(agent, processor, clock),
         )
-        producers = parts.producers(TransactionalProducers(settings.kafka, group_of(settings, agent)))
+        producers = parts.producers(KafkaLaneProducers(settings.kafka, group_of(settings, agent)))
         lanes = Lanes(lane_parts, producers, control)
         topics = frozenset(prefix + topic for topic in sources)
 

@@ -18,7 +18,7 @@ from app.settings import KafkaSettings
 from app.streaming.ports import OnFailure, SourcePartition
 from app.streaming.suspects import Place, Suspects, starting_notice
 from app.systems.kafka.admin import topic_ids
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +67,9 @@ async def suspicion_of(
             }
             suspects.park(places)
 
-        async with TopicScanner(kafka) as scanner:
+        async with KafkaTopicLog(kafka) as log:
             short = {name.removeprefix(kafka.prefix): topic_id for name, topic_id in ids.items()}
-            parked = ParkedRecords(scanner, codec, clock, agent, short, changed)
+            parked = ParkedRecords(log, codec, clock, agent, short, changed)
             await parked.read()
 
             def ended(task: asyncio.Task[None]) -> None:

@@ -15,13 +15,14 @@ from typing import Any, Final
 from app.domain import identity
 from app.domain.events import single_record_message
 from app.errors import Poison
+from app.pipeline.control_topic import control_key, read_control
 from app.pipeline.identify import AGENT as IDENTIFY
 from app.pipeline.retry import AGENT as RETRY
 from app.pipeline.score import AGENT as SCORE
 from app.ports.clock import Clock
+from app.ports.publishing import Message, TransactionalProducer
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner, TransactionalProducer
-from app.systems.kafka.control_topic import control_key, read_control
+from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.topics import (
     BACKFILL,
     CONTROL,
@@ -118,10 +119,10 @@ class Redrive:
     refused: str
 
 
-async def read_redriven(scanner: TopicScanner, codec: RecordCodec) -> dict[str, dict[str, Any]]:
+async def read_redriven(log: TopicLog, codec: RecordCodec) -> dict[str, dict[str, Any]]:
     """Return what is known of every redriven letter, by its id."""
     found = {}
-    for (_, letter_id), record in (await read_control(scanner, codec, REDRIVEN)).items():
+    for (_, letter_id), record in (await read_control(log, codec, REDRIVEN)).items():
         try:
             body = json.loads(record.body)
         except ValueError:
@@ -130,14 +131,12 @@ async def read_redriven(scanner: TopicScanner, codec: RecordCodec) -> dict[str, 
     return found
 
 
-async def find_letters(
-    scanner: TopicScanner, codec: RecordCodec, wanted: LetterFilter
-) -> AsyncGenerator[FoundLetter, None]:
+async def find_letters(log: TopicLog, codec: RecordCodec, wanted: LetterFilter) -> AsyncGenerator[FoundLetter, None]:
     """Yield the letters that `wanted` admits, in the order of their partitions, each letter once."""
-    redriven = await read_redriven(scanner, codec)
+    redriven = await read_redriven(log, codec)
     start = AtTime(wanted.since_ms) if wanted.since_ms is not None else None
     seen: set[str] = set()
-    async with aclosing(scanner.scan(DEAD_LETTERS, start)) as records:
+    async with aclosing(log.scan(DEAD_LETTERS, start)) as records:
         async for record in records:
             try:
                 letter = codec.decode_as(record.value, DeadLetter)
@@ -162,10 +161,10 @@ class Redriver:
     """Sends letters round again. Two of them at once: the younger goes on, the older ends with Fenced."""
 
     def __init__(
-        self, producer: TransactionalProducer, scanner: TopicScanner, codec: RecordCodec, clock: Clock, operator: str
+        self, producer: TransactionalProducer, log: TopicLog, codec: RecordCodec, clock: Clock, operator: str
     ) -> None:
         self._producer = producer
-        self._scanner = scanner
+        self._log = log
         self._codec = codec
         self._clock = clock
         self._operator = operator
@@ -177,9 +176,9 @@ class Redriver:
         were committed before stay done and are refused at the next try.
         """
         # Read after the producer has fenced all others: nobody else redrives any more.
-        redriven = await read_redriven(self._scanner, self._codec)
+        redriven = await read_redriven(self._log, self._codec)
         done: list[Redrive] = []
-        chunk: list[tuple[str, bytes | None, bytes]] = []
+        chunk: list[Message] = []
         size = 0
         for letter in letters:
             found = _found(letter, redriven)
@@ -201,7 +200,7 @@ class Redriver:
             await self._producer.publish(chunk)
         return done
 
-    async def _records(self, found: FoundLetter) -> list[tuple[str, bytes | None, bytes]] | str:
+    async def _records(self, found: FoundLetter) -> list[Message] | str:
         """Return the record of a letter and its mark, or why it cannot be redriven."""
         letter = found.letter
         value = await self._original(letter)
@@ -245,7 +244,7 @@ class Redriver:
             return None
         topic, source = identity.declared_topic(letter.source.topic), letter.source
         start, end = AtOffsets({source.partition: source.offset}), AtOffsets({source.partition: source.offset + 1})
-        async with aclosing(self._scanner.scan(topic, start, end)) as records:
+        async with aclosing(self._log.scan(topic, start, end)) as records:
             async for record in records:
                 if (record.partition, record.offset) == (source.partition, source.offset):
                     return record.value

@@ -22,7 +22,8 @@ from app.errors import ConfigurationError, Poison
 from app.exit_codes import ExitCode
 from app.settings import load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner, TransactionalProducer
+from app.systems.kafka.producer import KafkaTransactionalProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.verbs.output import JsonOption, show, show_each, table_text
 from app.verbs.times import moment_ms
@@ -155,15 +156,15 @@ async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, d
         return [Redrive(found.letter.letter_id, "", "" if found.open or again else refused) for found in letters]
     kafka = load_settings(os.environ).kafka
     operator = f"{getpass.getuser()}@{socket.gethostname()}"
-    async with TransactionalProducer(kafka, TRANSACTIONAL_ID) as producer:
-        redriver = Redriver(producer, TopicScanner(kafka), Codec(), SystemClock(), operator)
+    async with KafkaTransactionalProducer(kafka, TRANSACTIONAL_ID) as producer:
+        redriver = Redriver(producer, KafkaTopicLog(kafka), Codec(), SystemClock(), operator)
         return await redriver.redrive([found.letter for found in letters], again=again)
 
 
 async def _find(wanted: LetterFilter, limit: int) -> tuple[list[FoundLetter], bool]:
     """Return at most `limit` letters and whether there are more."""
     found: list[FoundLetter] = []
-    async with aclosing(find_letters(TopicScanner(load_settings(os.environ).kafka), Codec(), wanted)) as letters:
+    async with aclosing(find_letters(KafkaTopicLog(load_settings(os.environ).kafka), Codec(), wanted)) as letters:
         async for one in letters:
             if len(found) == limit:
                 return found, True

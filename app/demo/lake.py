@@ -13,7 +13,7 @@ from app.demo.tally import Tally
 from app.exit_codes import ExitCode
 from app.settings import Settings
 from app.stack.verbs import run_verb, told_object
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.registry.avro import Codec
 from app.topics import DECISIONS
 from schemas.records import FlaggedImage, ModerationDecision

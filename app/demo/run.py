@@ -21,10 +21,12 @@ from app.demo.tally import Tally
 from app.errors import StartupRefused
 from app.exit_codes import ExitCode
 from app.ports.records import SourceRecord
+from app.ports.topics import Follower, of_topic
 from app.settings import Settings, load_settings
 from app.stack.state import StackState
 from app.stack.verbs import run_verb, told_object
-from app.systems.kafka.follow import TopicFollower, committed_offsets
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.put import Uploader
 from app.topics import FLAGGED, PREDICTIONS
@@ -144,7 +146,10 @@ async def _score_all(
     codec = Codec()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + options.limit_seconds
-    async with TopicFollower(settings.kafka, (PREDICTIONS, FLAGGED)) as follower, Uploader(settings.s3) as uploader:
+    async with (
+        KafkaTopicLog(settings.kafka).follow((PREDICTIONS, FLAGGED)) as follower,
+        Uploader(settings.s3) as uploader,
+    ):
         uploading = asyncio.create_task(_upload(options, prefix, uploader, tally))
         news_at, seen = loop.time(), 0
         try:
@@ -173,7 +178,7 @@ async def _score_all(
     return None
 
 
-async def _catch_flags(settings: Settings, follower: TopicFollower, codec: Codec, tally: Tally) -> None:
+async def _catch_flags(settings: Settings, follower: Follower, codec: Codec, tally: Tally) -> None:
     while not await _passed(settings, "moderate", tally):
         pass
     await follower.aim()
@@ -200,7 +205,8 @@ async def _followers(settings: Settings, tally: Tally, stack: DemoStack) -> None
 
 async def _passed(settings: Settings, agent: str, tally: Tally) -> bool:
     """Whether `agent` has committed past every outcome of ours; waits a moment where it has not."""
-    committed = await committed_offsets(settings.kafka, f"sightline.{agent}", PREDICTIONS)
+    group = f"sightline.{agent}"
+    committed = of_topic((await KafkaGroups(settings.kafka).committed((group,)))[group], PREDICTIONS)
     if all(committed.get(partition, -1) > offset for partition, offset in tally.positions.items()):
         return True
     await asyncio.sleep(_POLL_SECONDS)

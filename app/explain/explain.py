@@ -12,14 +12,13 @@ from app.domain.identity import declared_topic, image_key
 from app.domain.policy import Policy, RuleReport, evaluate, report_rules, subject_of
 from app.domain.standing import removes, removes_one_version, replaces, same_upload, standing_of
 from app.errors import BrokerUnavailable, IndexUnavailable, Poison, PolicyError, StartupRefused
+from app.pipeline.control_topic import read_control
 from app.pipeline.moderate import POLICY_KIND
 from app.pipeline.policies import PolicyArchive, read_policy
 from app.ports.clock import Clock
 from app.ports.index import Index
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
-from app.systems.kafka.control_topic import read_control
-from app.systems.kafka.partition import partition_of
+from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.topics import DEAD_LETTERS, FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import DeadLetter, FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, Position, Record
 
@@ -68,7 +67,7 @@ class Story:
 class ExplainParts:
     """What an explanation is drawn from. `scan_seconds` bounds the reading of the topics."""
 
-    scanner: TopicScanner
+    log: TopicLog
     index: Index
     codec: RecordCodec
     clock: Clock
@@ -90,7 +89,7 @@ async def explain(parts: ExplainParts, bucket: str, key: str) -> Story:
         await _from_topics(parts, story)
         _settle_latest(story)
         await _details(parts, story)
-        archive = await read_control(parts.scanner, parts.codec, POLICY_KIND)
+        archive = await read_control(parts.log, parts.codec, POLICY_KIND)
         known = PolicyArchive(archive.values(), parts.policies_dir, parts.policy_path)
     except (BrokerUnavailable, StartupRefused) as error:
         if not index_answers:
@@ -129,11 +128,11 @@ async def _from_topics(parts: ExplainParts, story: Story) -> None:
 async def _of_image(parts: ExplainParts, story: Story, topic: str, kind: type[_R], until: float) -> list[_R]:
     """Return the records of the image; only the partition that its key lies in is read."""
     key = image_key(story.bucket, story.key)
-    ends = await parts.scanner.ends(topic)
-    partition = partition_of(key, len(ends))
+    ends = await parts.log.ends(topic)
+    partition = parts.log.partition_of(key, len(ends))
     start = AtTime(max(0, round(parts.clock.now_ms() - parts.days * DAY_MS)))
     found = []
-    async with aclosing(parts.scanner.scan(topic, start, AtOffsets({partition: ends[partition]}))) as records:
+    async with aclosing(parts.log.scan(topic, start, AtOffsets({partition: ends[partition]}))) as records:
         async for record in records:
             if record.key == key:
                 decoded = _decoded(parts.codec, record.value, kind)
@@ -148,7 +147,7 @@ async def _letters(parts: ExplainParts, story: Story, until: float) -> list[Dead
     start = AtTime(max(0, round(parts.clock.now_ms() - parts.days * DAY_MS)))
     mark = story.key.encode()
     found = []
-    async with aclosing(parts.scanner.scan(DEAD_LETTERS, start)) as records:
+    async with aclosing(parts.log.scan(DEAD_LETTERS, start)) as records:
         async for record in records:
             if parts.clock.monotonic() > until:
                 raise _OutOfTime
@@ -218,7 +217,7 @@ async def _value_at(parts: ExplainParts, position: Position) -> bytes | None:
         return None
     start = AtOffsets({position.partition: position.offset})
     end = AtOffsets({position.partition: position.offset + 1})
-    async with aclosing(parts.scanner.scan(topic, start, end)) as records:
+    async with aclosing(parts.log.scan(topic, start, end)) as records:
         async for record in records:
             if (record.partition, record.offset) == (position.partition, position.offset):
                 return None if record.value is None else record.value[:_MAX_EVENT_BYTES]

@@ -14,7 +14,7 @@ from app.explain.explain import ExplainParts, Story, explain
 from app.explain.story import story_as_json, story_in_words
 from app.settings import ROOT, Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from app.verbs.output import JsonOption, show
@@ -45,7 +45,7 @@ async def _tell(settings: Settings, place: str, days: float, seconds: float) -> 
     codec = Codec()
     index = RedisIndex(settings.redis, codec)
     parts = ExplainParts(
-        scanner=TopicScanner(settings.kafka),
+        log=KafkaTopicLog(settings.kafka),
         index=index,
         codec=codec,
         clock=SystemClock(),

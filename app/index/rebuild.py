@@ -12,7 +12,7 @@ from app.pipeline.index import ImageFacts
 from app.ports.clock import Clock
 from app.ports.index import IndexedRecord, IndexEntry
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import TopicScanner
+from app.ports.topics import TopicLog
 from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED
 
 # Removals first: their tombstones keep out what was removed, so that it never shows, not even while rebuilding.
@@ -34,7 +34,7 @@ class RebuildProgress:
 
 
 async def rebuild(
-    scanner: TopicScanner,
+    log: TopicLog,
     codec: RecordCodec,
     facts: ImageFacts,
     clock: Clock,
@@ -47,10 +47,10 @@ async def rebuild(
     """
     stored: dict[str, int] = {}
     for topic in ORDER:
-        expected = await scanner.count(topic)
+        expected = await log.count(topic)
         done = unreadable = 0
         batch: list[IndexEntry] = []
-        async with aclosing(scanner.scan(topic)) as records:
+        async with aclosing(log.scan(topic)) as records:
             async for record in records:
                 try:
                     decoded = codec.decode(record.value)

@@ -19,7 +19,7 @@ from app.moderation.redis_queue import RedisQueue
 from app.pipeline.index import ImageFacts
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from app.verbs.output import JsonOption, show
@@ -116,7 +116,7 @@ async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
             bar.update(tasks[progress.topic], completed=progress.stored)
 
         try:
-            return await rebuild(TopicScanner(settings.kafka), codec, facts, clock, report)
+            return await rebuild(KafkaTopicLog(settings.kafka), codec, facts, clock, report)
         finally:
             await queue.close()
             await index.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -18,7 +17,8 @@ from app.ledger.ledger import LedgerReader, Scope
 from app.ledger.sums import Ledger
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner, group_offsets
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
 from app.verbs.output import JsonOption, show
@@ -67,9 +67,9 @@ async def _run(settings: Settings, scope: Scope, wait_seconds: float, listing: b
     store = S3ObjectStore(settings.s3) if scope.bucket is not None and listing else None
     clock = SystemClock()
     try:
-        async with TopicScanner(settings.kafka) as scanner:
-            committed = partial(group_offsets, settings.kafka)
-            reader = LedgerReader(scanner, committed, Codec(), clock, UploadFilter.of(settings), scope, store)
+        async with KafkaTopicLog(settings.kafka) as log:
+            uploads, groups = UploadFilter.of(settings), KafkaGroups(settings.kafka)
+            reader = LedgerReader(log, groups, Codec(), clock, uploads, scope, store)
             return await audit(reader, clock, wait_seconds=wait_seconds)
     finally:
         if store is not None:

@@ -9,7 +9,7 @@ merely moving.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,8 +28,8 @@ from app.pipeline.index import AGENT as INDEX
 from app.ports.clock import Clock
 from app.ports.objects import ObjectStore
 from app.ports.records import RecordCodec, SourceRecord
+from app.ports.topics import AtOffsets, AtTime, Bound, ConsumerGroups, TopicLog, of_topic
 from app.streaming.suspects import CRASHED_WORKER, PARKED
-from app.systems.kafka.client import AtOffsets, AtTime, Bound, TopicScanner
 from app.topics import (
     BACKFILL,
     DEAD_LETTERS,
@@ -57,9 +57,6 @@ READERS: Final = {
     RETRIES_5M: "sightline.retry",
     RETRIES_1H: "sightline.retry",
 }
-
-# Returns the next offset that each of some groups would read, by topic and partition.
-CommittedOffsets = Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[tuple[str, int], int]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +113,16 @@ class LedgerReader:
 
     def __init__(
         self,
-        scanner: TopicScanner,
-        committed: CommittedOffsets,
+        log: TopicLog,
+        groups: ConsumerGroups,
         codec: RecordCodec,
         clock: Clock,
         uploads: UploadFilter,
         scope: Scope,
         store: ObjectStore | None,
     ) -> None:
-        self._scanner = scanner
-        self._committed = committed
+        self._log = log
+        self._groups = groups
         self._codec = codec
         self._clock = clock
         self._filter = uploads
@@ -147,16 +144,13 @@ class LedgerReader:
 
     async def read(self) -> Ledger:
         """Return the ledger as of this moment. Raises BrokerUnavailable, StoreUnavailable."""
-        groups = await self._committed(sorted(set(READERS.values())))
-        committed = {
-            topic: {number: offset for (name, number), offset in groups[group].items() if name == topic}
-            for topic, group in READERS.items()
-        }
+        groups = await self._groups.committed(sorted(set(READERS.values())))
+        committed = {topic: of_topic(groups[group], topic) for topic, group in READERS.items()}
         await self._read_uploads(committed[UPLOADS])
         await self._read_backfill()
         moving = await self._moving(committed)
         await self._read_letters()
-        redriven = await read_redriven(self._scanner, self._codec)
+        redriven = await read_redriven(self._log, self._codec)
         await self._read_outcomes()
         missing, young = await self._never_notified()
         return await self._count(moving, set(redriven), missing, young)
@@ -168,8 +162,8 @@ class LedgerReader:
         before = self._ends.get(topic)
         since = self._scope.since_ms
         start: Bound | None = AtOffsets(before) if before is not None else AtTime(since) if since is not None else None
-        end = await self._scanner.ends(topic)
-        async with aclosing(self._scanner.scan(topic, start, AtOffsets(end))) as records:
+        end = await self._log.ends(topic)
+        async with aclosing(self._log.scan(topic, start, AtOffsets(end))) as records:
             async for record in records:
                 yield record
         self._ends[topic] = end
@@ -228,7 +222,7 @@ class LedgerReader:
             if topic == UPLOADS:
                 continue
             offsets = AtOffsets(committed[topic])
-            async with aclosing(self._scanner.scan(topic, offsets)) as records:
+            async with aclosing(self._log.scan(topic, offsets)) as records:
                 async for record in records:
                     task = self._task(record)
                     if task is not None:
@@ -412,7 +406,7 @@ class LedgerReader:
             return side
         missing = set(lost.tolist())
         earlier = []
-        async with aclosing(self._scanner.scan(PREDICTIONS, None, AtTime(self._scope.since_ms))) as records:
+        async with aclosing(self._log.scan(PREDICTIONS, None, AtTime(self._scope.since_ms))) as records:
             async for record in records:
                 outcome = self._outcome(record)
                 if outcome is not None:
@@ -434,7 +428,7 @@ class LedgerReader:
         for topic in (UPLOADS, BACKFILL):
             if not left:
                 break
-            async with aclosing(self._scanner.scan(topic)) as records:
+            async with aclosing(self._log.scan(topic)) as records:
                 async for record in records:
                     for example in self._named(record):
                         if short(example.upload_id) in left:
@@ -460,7 +454,7 @@ class LedgerReader:
     async def _doubles(self, wanted: set[int]) -> list[Example]:
         found = []
         if wanted:
-            async with aclosing(self._scanner.scan(PREDICTIONS)) as records:
+            async with aclosing(self._log.scan(PREDICTIONS)) as records:
                 async for record in records:
                     outcome = self._outcome(record)
                     if outcome is not None and short(outcome.upload_id) in wanted:

@@ -17,13 +17,13 @@ from app.domain.events import Created, parse_message
 from app.domain.filters import UploadFilter
 from app.errors import Poison
 from app.ledger.digest_sets import ObjectTimes
-from app.ledger.ledger import MODIFIED_SLACK_MS, READERS, CommittedOffsets, task_of_letter
+from app.ledger.ledger import MODIFIED_SLACK_MS, READERS, task_of_letter
 from app.pipeline.listing import task_of_listed
 from app.ports.clock import Clock
 from app.ports.objects import ListedObject, ObjectStore
 from app.ports.publishing import Producer
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
+from app.ports.topics import AtOffsets, AtTime, ConsumerGroups, TopicLog, of_topic
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, UPLOADS
 from schemas.records import DeadLetter, ImagePrediction, ImageTask
 
@@ -67,8 +67,8 @@ Report = Callable[[Counts, str], None]
 class ReconcileParts:
     """Everything that it needs from outside."""
 
-    scanner: TopicScanner
-    committed: CommittedOffsets
+    log: TopicLog
+    groups: ConsumerGroups
     codec: RecordCodec
     clock: Clock
     uploads: UploadFilter
@@ -162,15 +162,14 @@ async def _accounted(parts: ReconcileParts, place: Place, counts: Counts, report
     """Return the objects that have an outcome, a dead letter or a task in flight, with their latest event times."""
     known = ObjectTimes()
     # Before everything else: what the agents had done by then is on a topic that is read afterwards.
-    groups = await parts.committed(sorted(set(READERS.values())))
+    groups = await parts.groups.committed(sorted(set(READERS.values())))
 
     def note(thing: ImageTask | ImagePrediction) -> None:
         if thing.bucket == place.bucket and thing.key.startswith(place.prefix) and thing.job_id is None:
             known.add(identity.object_id(thing.bucket, thing.key, thing.etag, thing.version_id), thing.event_time_ms)
 
     for topic, group in READERS.items():
-        offsets = {number: offset for (name, number), offset in groups[group].items() if name == topic}
-        async with aclosing(parts.scanner.scan(topic, AtOffsets(offsets))) as records:
+        async with aclosing(parts.log.scan(topic, AtOffsets(of_topic(groups[group], topic)))) as records:
             async for record in records:
                 if topic == UPLOADS:
                     for parsed in parse_message(record.value):
@@ -181,13 +180,13 @@ async def _accounted(parts: ReconcileParts, place: Place, counts: Counts, report
                 elif (task := _decoded(parts.codec, record.value, ImageTask)) is not None:
                     note(task)
     since = AtTime(parts.clock.now_ms() - place.within_ms - MODIFIED_SLACK_MS)
-    async with aclosing(parts.scanner.scan(DEAD_LETTERS, since)) as records:
+    async with aclosing(parts.log.scan(DEAD_LETTERS, since)) as records:
         async for record in records:
             letter = _decoded(parts.codec, record.value, DeadLetter)
             # Redriven or not: then its task is in flight or has come to something by now.
             if letter is not None and (task := task_of_letter(parts.codec, letter)) is not None:
                 note(task)
-    async with aclosing(parts.scanner.scan(PREDICTIONS, since)) as records:
+    async with aclosing(parts.log.scan(PREDICTIONS, since)) as records:
         async for record in records:
             outcome = _decoded(parts.codec, record.value, ImagePrediction)
             if outcome is not None:

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,9 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.domain.filters import UploadFilter
 from app.errors import ConfigurationError
 from app.ledger.reconcile import Counts, Place, ReconcileParts, reconcile
+from app.ports.topics import AtTime
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import AtTime, KafkaProducer, TopicScanner, group_offsets
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
 from app.topics import PREDICTIONS
@@ -91,8 +93,8 @@ async def _run(settings: Settings, place: Place, rate_per_second: float | None, 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     try:
-        async with TopicScanner(settings.kafka) as scanner:
-            outcomes = await scanner.count(PREDICTIONS, AtTime(clock.now_ms() - place.within_ms))
+        async with KafkaTopicLog(settings.kafka) as log:
+            outcomes = await log.count(PREDICTIONS, AtTime(clock.now_ms() - place.within_ms))
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
                 scanning = bar.add_task("outcomes scanned", total=outcomes)
                 listing = bar.add_task("objects listed", total=None)
@@ -105,15 +107,8 @@ async def _run(settings: Settings, place: Place, rate_per_second: float | None, 
                         said = f"objects listed, {counts.missing} missing, {counts.enqueued} enqueued"
                         bar.update(listing, completed=counts.listed, description=said)
 
-                parts = ReconcileParts(
-                    scanner,
-                    partial(group_offsets, settings.kafka),
-                    Codec(),
-                    clock,
-                    UploadFilter.of(settings),
-                    store,
-                    producer,
-                )
+                uploads, groups = UploadFilter.of(settings), KafkaGroups(settings.kafka)
+                parts = ReconcileParts(log, groups, Codec(), clock, uploads, store, producer)
                 return await reconcile(parts, place, rate_per_second=rate_per_second, report=report)
     finally:
         if producer is not None:

@@ -9,8 +9,7 @@ from app.domain.identity import image_key
 from app.errors import Poison
 from app.ports.publishing import Producer
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
-from app.systems.kafka.partition import partition_of
+from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.topics import DECISIONS
 from schemas.records import ModerationDecision
 
@@ -21,9 +20,9 @@ _CLOCKS_MS: Final = 60_000
 class KafkaDecisionTopic:
     """The `DecisionTopic` on a broker."""
 
-    def __init__(self, producer: Producer, scanner: TopicScanner, codec: RecordCodec) -> None:
+    def __init__(self, producer: Producer, log: TopicLog, codec: RecordCodec) -> None:
         self._producer = producer
-        self._scanner = scanner
+        self._log = log
         self._codec = codec
 
     async def publish(self, decision: ModerationDecision, wire: bytes) -> None:
@@ -32,10 +31,10 @@ class KafkaDecisionTopic:
 
     async def find(self, identity: str, bucket: str, key: str, since_ms: int) -> ModerationDecision | None:
         """See `DecisionTopic`; reads one partition from that time on."""
-        ends = await self._scanner.ends(DECISIONS)
-        partition = partition_of(image_key(bucket, key), len(ends))
+        ends = await self._log.ends(DECISIONS)
+        partition = self._log.partition_of(image_key(bucket, key), len(ends))
         start, end = AtTime(max(0, since_ms - _CLOCKS_MS)), AtOffsets({partition: ends[partition]})
-        async with aclosing(self._scanner.scan(DECISIONS, start, end)) as records:
+        async with aclosing(self._log.scan(DECISIONS, start, end)) as records:
             async for record in records:
                 try:
                     decision = self._codec.decode_as(record.value, ModerationDecision)

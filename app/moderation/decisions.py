@@ -22,7 +22,7 @@ from app.ports.records import RecordCodec
 from schemas.records import FlaggedImage, ImagePrediction, ModerationDecision
 
 # A request that is not done after so long has died, or stands before a broker that is away; its own wait is shorter
-# (app/systems/kafka/client.py), so that two never publish side by side.
+# (app/systems/kafka/producer.py), so that two never publish side by side.
 _OPEN_MS: Final = 45_000
 
 

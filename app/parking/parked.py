@@ -7,24 +7,25 @@ seconds. Parking is asynchronous: a worker that has the record in hand already g
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from app.domain import identity
 from app.errors import ConfigurationError
+from app.pipeline.control_topic import control_key, read_control
 from app.ports.clock import Clock
+from app.ports.publishing import Producer
 from app.ports.records import RecordCodec
-from app.settings import KafkaSettings
-from app.systems.kafka.admin import topic_ids
-from app.systems.kafka.client import KafkaProducer, TopicScanner, group_offsets
-from app.systems.kafka.control_topic import control_key, read_control
+from app.ports.topics import ConsumerGroups, TopicLog
 from app.topics import CONTROL, TOPICS, spec_of
 from schemas.records import ControlRecord, Position
 
 PARKED_KIND: Final = "parked"
 # The archive copies bytes that it never looks at, and a chain of its files must cover every offset.
 PARKING_AGENTS: Final = ("identify", "score", "retry", "moderate", "label", "index")
+# Returns the id of a topic; empty if the broker has none. A topic that is created anew has another id.
+TopicId = Callable[[str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +80,18 @@ def park_of(record: ControlRecord) -> Park | None:
         return None
 
 
-async def read_parks(scanner: TopicScanner, codec: RecordCodec) -> list[Park]:
-    """Return the parks that were not taken back, by agent and position. Raises as `TopicScanner.scan` does."""
-    records = (await read_control(scanner, codec, PARKED_KIND)).values()
+async def read_parks(log: TopicLog, codec: RecordCodec) -> list[Park]:
+    """Return the parks that were not taken back, by agent and position. Raises as `TopicLog.scan` does."""
+    records = (await read_control(log, codec, PARKED_KIND)).values()
     parks = [park for record in records if (park := park_of(record)) is not None and park.parked]
     return sorted(parks, key=lambda park: (park.agent, park.topic, park.partition, park.offset))
 
 
-async def write_park(kafka: KafkaSettings, codec: RecordCodec, clock: Clock, park: Park, operator: str) -> None:
+async def write_park(producer: Producer, codec: RecordCodec, clock: Clock, park: Park, operator: str) -> None:
     """Publish `park` and return when it is there. Raises BrokerUnavailable."""
     body = json.dumps({"parked": park.parked, "topic_id": park.topic_id})
     record = ControlRecord(PARKED_KIND, park.name, body, clock.now_ms(), operator)
-    producer = KafkaProducer(kafka, "sightline-records")
-    try:
-        await producer.send_and_wait(CONTROL, control_key(PARKED_KIND, park.name), codec.encode(record))
-    finally:
-        await producer.close()
+    await producer.send_and_wait(CONTROL, control_key(PARKED_KIND, park.name), codec.encode(record))
 
 
 def agent_of(topic: str, agent: str) -> str:
@@ -118,10 +115,19 @@ class Parking:
     """The work of `./sightline records`. Raises BrokerUnavailable and StartupRefused."""
 
     def __init__(
-        self, kafka: KafkaSettings, scanner: TopicScanner, codec: RecordCodec, clock: Clock, operator: str
+        self,
+        log: TopicLog,
+        groups: ConsumerGroups,
+        topic_id: TopicId,
+        producer: Producer,
+        codec: RecordCodec,
+        clock: Clock,
+        operator: str,
     ) -> None:
-        self._kafka = kafka
-        self._scanner = scanner
+        self._log = log
+        self._groups = groups
+        self._topic_id = topic_id
+        self._producer = producer
         self._codec = codec
         self._clock = clock
         self._operator = operator
@@ -135,7 +141,7 @@ class Parking:
                 f"{park.agent} has passed {topic}/{partition}/{offset}: the next that it reads is {done}; its dead "
                 f"letter, if there is one, begins with {park.letter_id[:12]}"
             )
-        await write_park(self._kafka, self._codec, self._clock, park, self._operator)
+        await write_park(self._producer, self._codec, self._clock, park, self._operator)
         return park
 
     async def unpark(self, topic: str, partition: int, offset: int, agent: str) -> tuple[Park, bool]:
@@ -144,29 +150,28 @@ class Parking:
         Raises ConfigurationError when it is not parked.
         """
         park = await self._place(topic, partition, offset, agent, parked=False)
-        if park.name not in {one.name for one in await read_parks(self._scanner, self._codec)}:
+        if park.name not in {one.name for one in await read_parks(self._log, self._codec)}:
             raise ConfigurationError(f"{park.agent} has not parked {topic}/{partition}/{offset}")
-        await write_park(self._kafka, self._codec, self._clock, park, self._operator)
+        await write_park(self._producer, self._codec, self._clock, park, self._operator)
         done = (await self._committed([park.agent])).get((park.agent, topic, partition), 0)
         return park, offset < done
 
     async def ls(self) -> list[tuple[Park, bool]]:
         """Return all parks, and of each whether its agent has passed it."""
-        parks = await read_parks(self._scanner, self._codec)
+        parks = await read_parks(self._log, self._codec)
         done = await self._committed(sorted({park.agent for park in parks}))
         return [(park, park.offset < done.get((park.agent, park.topic, park.partition), 0)) for park in parks]
 
     async def _place(self, topic: str, partition: int, offset: int, agent: str, *, parked: bool) -> Park:
         agent = agent_of(topic, agent)
-        starts = await self._scanner.starts(topic)
+        starts = await self._log.starts(topic)
         if partition not in starts:
             raise ConfigurationError(f"{topic} has no partition {partition}; it has {len(starts)}")
-        name = self._kafka.prefix + topic
-        _, ids = await topic_ids(self._kafka.bootstrap, [name])
-        return Park(agent, topic, partition, offset, ids[name], parked, self._clock.now_ms(), self._operator)
+        topic_id = await self._topic_id(topic)
+        return Park(agent, topic, partition, offset, topic_id, parked, self._clock.now_ms(), self._operator)
 
     async def _committed(self, agents: Sequence[str]) -> dict[tuple[str, str, int], int]:
-        groups = await group_offsets(self._kafka, [f"sightline.{agent}" for agent in agents])
+        groups = await self._groups.committed([f"sightline.{agent}" for agent in agents])
         return {
             (group.removeprefix("sightline."), topic, number): offset
             for group, offsets in groups.items()

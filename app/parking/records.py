@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import Final, Protocol
+from typing import Final
 
 from app.errors import BrokerUnavailable, Poison, StartupRefused
 from app.parking.parked import PARKED_KIND, park_of
 from app.ports.clock import Clock
-from app.ports.records import RecordCodec, SourceRecord
-from app.systems.kafka.client import AtOffsets, Bound
+from app.ports.records import RecordCodec
+from app.ports.topics import AtOffsets, Bound, TopicLog
 from app.topics import CONTROL
 from schemas.records import ControlRecord
 
 logger = logging.getLogger(__name__)
 FOLLOW_SECONDS: Final = 5.0
-
-
-class ControlScanner(Protocol):
-    """The reads of `control.v1`; see TopicScanner. Each raises BrokerUnavailable or StartupRefused."""
-
-    async def ends(self, topic: str) -> dict[int, int]:
-        """See TopicScanner."""
-        ...
-
-    def scan(
-        self, topic: str, start: Bound | None = None, end: Bound | None = None
-    ) -> AsyncGenerator[SourceRecord, None]:
-        """See TopicScanner."""
-        ...
 
 
 class ParkedRecords:
@@ -41,14 +27,14 @@ class ParkedRecords:
 
     def __init__(
         self,
-        scanner: ControlScanner,
+        log: TopicLog,
         codec: RecordCodec,
         clock: Clock,
         agent: str,
         ids: Mapping[str, str],
         changed: Callable[[Mapping[tuple[str, int, int], str]], None],
     ) -> None:
-        self._scanner = scanner
+        self._log = log
         self._codec = codec
         self._clock = clock
         self._agent = agent
@@ -59,12 +45,12 @@ class ParkedRecords:
 
     async def read(self) -> None:
         """Read the records that were written since the last call. Raises BrokerUnavailable, StartupRefused."""
-        ends = await self._scanner.ends(CONTROL)
+        ends = await self._log.ends(CONTROL)
         if self._next == ends:
             return
         start: Bound | None = AtOffsets(self._next) if self._next is not None else None
         parked = dict(self._parked)
-        async with aclosing(self._scanner.scan(CONTROL, start, AtOffsets(ends))) as records:
+        async with aclosing(self._log.scan(CONTROL, start, AtOffsets(ends))) as records:
             async for record in records:
                 try:
                     control = self._codec.decode_as(record.value, ControlRecord)

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,7 +17,10 @@ from app.exit_codes import ExitCode
 from app.parking.parked import Park, Parking
 from app.settings import load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.admin import topic_id
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.verbs.output import JsonOption, show, show_each
 
@@ -98,5 +102,10 @@ def _line(park: Park, passed: bool) -> str:
 @asynccontextmanager
 async def _parking() -> AsyncIterator[Parking]:
     kafka = load_settings(os.environ).kafka
-    async with TopicScanner(kafka) as scanner:
-        yield Parking(kafka, scanner, Codec(), SystemClock(), f"{getpass.getuser()}@{socket.gethostname()}")
+    producer = KafkaProducer(kafka, "sightline-records")
+    try:
+        async with KafkaTopicLog(kafka) as log:
+            groups, operator = KafkaGroups(kafka), f"{getpass.getuser()}@{socket.gethostname()}"
+            yield Parking(log, groups, partial(topic_id, kafka), producer, Codec(), SystemClock(), operator)
+    finally:
+        await producer.close()

@@ -7,10 +7,10 @@ import secrets
 from datetime import UTC, datetime
 
 from app.domain.jobs import JOB_KIND, RUNNING, Job, JobCursor, JobRequest, may_wait
+from app.ports.topics import TopicLog
 from app.rescoring.jobs import RescoreParts, read_jobs, write_control
 from app.rescoring.plan import Planner, slices_for
 from app.rescoring.progress import OutcomeCounter
-from app.systems.kafka.client import TopicScanner
 from app.topics import BACKFILL, PREDICTIONS, spec_of
 
 
@@ -20,14 +20,14 @@ async def begin_job(parts: RescoreParts, request: JobRequest, rate_per_second: f
     A job is over when it was cancelled, or every task that it put out has its outcome. A time window is cut at the
     present: what is uploaded from here on is scored by the live lane anyway.
     """
-    scanner = TopicScanner(parts.kafka)
-    before = [job for job in (await read_jobs(scanner, parts.codec)).values() if job.request == request]
+    log = parts.log
+    before = [job for job in (await read_jobs(log, parts.codec)).values() if job.request == request]
     # Whoever began the newest found the earlier ones over.
-    if before and (before[-1].unfinished or await _waits(parts, scanner, before[-1])):
+    if before and (before[-1].unfinished or await _waits(parts, log, before[-1])):
         return before[-1], False
     now_ms = parts.clock.now_ms()
     moment = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    ends = tuple(sorted((await scanner.ends(PREDICTIONS)).items()))
+    ends = tuple(sorted((await log.ends(PREDICTIONS)).items()))
     job = Job(
         id=f"rescore-{moment}-{secrets.token_hex(3)}",
         request=request,
@@ -43,15 +43,15 @@ async def begin_job(parts: RescoreParts, request: JobRequest, rate_per_second: f
         error="",
     )
     if request.by_time:
-        job = dataclasses.replace(job, slices=slices_for(await Planner(scanner, parts.codec, job, {}).count()))
+        job = dataclasses.replace(job, slices=slices_for(await Planner(log, parts.codec, job, {}).count()))
     await write_control(parts, JOB_KIND, job.id, job.to_json())
     return job, True
 
 
-async def _waits(parts: RescoreParts, scanner: TopicScanner, job: Job) -> bool:
+async def _waits(parts: RescoreParts, log: TopicLog, job: Job) -> bool:
     """Whether tasks of `job` are out and without an outcome yet."""
     if not may_wait(job, parts.clock.now_ms(), spec_of(BACKFILL).retention_ms):
         return False
-    counter = OutcomeCounter(scanner, parts.codec, job)
+    counter = OutcomeCounter(log, parts.codec, job)
     await counter.update()
     return counter.ended < job.enqueued

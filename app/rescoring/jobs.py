@@ -10,13 +10,13 @@ from typing import Final
 from app.domain.filters import UploadFilter
 from app.domain.jobs import CANCELLED, ENQUEUED, JOB_KIND, PAUSED, REQUEST_KIND, RUNNING, Job
 from app.errors import ConfigurationError, Poison
+from app.pipeline.control_topic import control_key, read_control
 from app.ports.clock import Clock
 from app.ports.index import Index
 from app.ports.objects import ObjectStore
+from app.ports.publishing import Producer, Transactions
 from app.ports.records import RecordCodec
-from app.settings import KafkaSettings
-from app.systems.kafka.client import AtOffsets, KafkaProducer, TopicScanner
-from app.systems.kafka.control_topic import control_key, read_control
+from app.ports.topics import AtOffsets, ConsumerGroups, TopicLog
 from app.topics import CONTROL
 from schemas.records import ControlRecord
 
@@ -28,7 +28,10 @@ _STATES: Final = (RUNNING, PAUSED, CANCELLED)
 class RescoreParts:
     """Everything that a job needs from outside. `store` and `index` serve jobs over a bucket only."""
 
-    kafka: KafkaSettings
+    log: TopicLog
+    groups: ConsumerGroups
+    producer: Producer
+    transactions: Transactions
     codec: RecordCodec
     clock: Clock
     worker: str
@@ -37,9 +40,9 @@ class RescoreParts:
     index: Index | None = None
 
 
-async def read_jobs(scanner: TopicScanner, codec: RecordCodec) -> dict[str, Job]:
+async def read_jobs(log: TopicLog, codec: RecordCodec) -> dict[str, Job]:
     """Return all jobs by id, oldest first; a request to pause or cancel that no runner has seen yet counts already."""
-    records = await read_control(scanner, codec, JOB_KIND, REQUEST_KIND)
+    records = await read_control(log, codec, JOB_KIND, REQUEST_KIND)
     jobs = {}
     for (kind, name), record in records.items():
         if kind != JOB_KIND:
@@ -57,7 +60,7 @@ async def read_jobs(scanner: TopicScanner, codec: RecordCodec) -> dict[str, Job]
 
 async def find_job(parts: RescoreParts, job_id: str) -> Job:
     """Return the job; `job_id` may be a part that only one job's id holds. Raises ConfigurationError."""
-    jobs = await read_jobs(TopicScanner(parts.kafka), parts.codec)
+    jobs = await read_jobs(parts.log, parts.codec)
     if job_id in jobs:
         return jobs[job_id]
     found = [job for name, job in jobs.items() if job_id in name]
@@ -82,11 +85,7 @@ def _may_become(job: Job, wanted: str) -> bool:
 async def write_control(parts: RescoreParts, kind: str, name: str, body: str) -> None:
     """Publish one control record and return when it is there. Raises BrokerUnavailable."""
     record = ControlRecord(kind, name, body, parts.clock.now_ms(), parts.worker)
-    producer = KafkaProducer(parts.kafka, "sightline-rescore")
-    try:
-        await producer.send_and_wait(CONTROL, control_key(kind, name), parts.codec.encode(record))
-    finally:
-        await producer.close()
+    await parts.producer.send_and_wait(CONTROL, control_key(kind, name), parts.codec.encode(record))
 
 
 class RequestWatch:
@@ -95,7 +94,7 @@ class RequestWatch:
     def __init__(self, parts: RescoreParts, job_id: str, ends: dict[int, int]) -> None:
         self._codec = parts.codec
         self._clock = parts.clock
-        self._scanner = TopicScanner(parts.kafka)
+        self._log = parts.log
         self._job_id = job_id
         self._next = ends
         self._looked_at = parts.clock.monotonic()
@@ -107,8 +106,8 @@ class RequestWatch:
         if now - self._looked_at < LOOK_EVERY_SECONDS:
             return wanted
         self._looked_at = now
-        ends = await self._scanner.ends(CONTROL)
-        async with aclosing(self._scanner.scan(CONTROL, AtOffsets(self._next), AtOffsets(ends))) as records:
+        ends = await self._log.ends(CONTROL)
+        async with aclosing(self._log.scan(CONTROL, AtOffsets(self._next), AtOffsets(ends))) as records:
             async for record in records:
                 try:
                     asked = self._codec.decode_as(record.value, ControlRecord)

@@ -21,7 +21,7 @@ from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
 from app.domain.standing import Standing, removes, replaces, same_upload, standing_of
 from app.errors import Poison
 from app.ports.records import RecordCodec, SourceRecord
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
+from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.topics import FLAGGED, PREDICTIONS, REMOVED
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModelScores
 
@@ -54,11 +54,11 @@ class Plan:
 class Planner:
     """Reads the topics for one job."""
 
-    def __init__(self, scanner: TopicScanner, codec: RecordCodec, job: Job, decided_before: Mapping[int, int]) -> None:
+    def __init__(self, log: TopicLog, codec: RecordCodec, job: Job, decided_before: Mapping[int, int]) -> None:
         """`decided_before`: the offset up to which `moderate` has read each partition of the predictions."""
         if job.request.from_ms is None:
             raise ValueError("a job over a bucket has no time to plan by")
-        self._scanner = scanner
+        self._log = log
         self._codec = codec
         self._job = job
         self._decided_before = decided_before
@@ -83,13 +83,13 @@ class Planner:
     async def predictions(self, offsets: tuple[tuple[int, int], ...]) -> AsyncGenerator[SourceRecord, None]:
         """Yield the predictions that the job sees from `offsets` on, from the job's time without any."""
         start = AtOffsets(dict(offsets)) if offsets else self._start
-        async with aclosing(self._scanner.scan(PREDICTIONS, start, AtOffsets(dict(self._job.ends)))) as records:
+        async with aclosing(self._log.scan(PREDICTIONS, start, AtOffsets(dict(self._job.ends)))) as records:
             async for record in records:
                 yield record
 
     async def count(self) -> int:
         """Return how many records the job sees, at most."""
-        return await self._scanner.count(PREDICTIONS, self._start, AtOffsets(dict(self._job.ends)))
+        return await self._log.count(PREDICTIONS, self._start, AtOffsets(dict(self._job.ends)))
 
     async def _latest(self, slice_number: int) -> _ByReading:
         readings: _ByReading = ({}, {})
@@ -114,7 +114,7 @@ class Planner:
         return at_ms >= self._from_ms and (before is None or at_ms < before) and prediction.outcome != "gone"
 
     async def _drop_removed(self, readings: _ByReading, slice_number: int) -> None:
-        async with aclosing(self._scanner.scan(REMOVED, self._start)) as records:
+        async with aclosing(self._log.scan(REMOVED, self._start)) as records:
             async for record in records:
                 image = self._image(record, slice_number)
                 held = [latest for latest in readings if image in latest]
@@ -131,7 +131,7 @@ class Planner:
     async def _verdicts(self, latest: Mapping[bytes, _Latest], slice_number: int) -> dict[bytes, ModelScores]:
         """Return what `moderate` decided on each image, for those of which it is known for certain."""
         flags: dict[bytes, FlaggedImage] = {}
-        async with aclosing(self._scanner.scan(FLAGGED, self._start)) as records:
+        async with aclosing(self._log.scan(FLAGGED, self._start)) as records:
             async for record in records:
                 image = self._image(record, slice_number)
                 held = latest.get(image) if image is not None else None

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from app.domain.jobs import ENQUEUED, Job, silent_since
 from app.errors import Poison
 from app.ports.records import RecordCodec
+from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.rescoring.jobs import RescoreParts
 from app.rescoring.signs import last_signs
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
 from app.topics import DEAD_LETTERS, PREDICTIONS
 from schemas.records import DeadLetter, ImagePrediction
 
@@ -39,8 +39,8 @@ Report = Callable[[Progress], None]
 class OutcomeCounter:
     """Counts what came of a job's tasks: its outcomes on the predictions topic, its dead letters."""
 
-    def __init__(self, scanner: TopicScanner, codec: RecordCodec, job: Job) -> None:
-        self._scanner = scanner
+    def __init__(self, log: TopicLog, codec: RecordCodec, job: Job) -> None:
+        self._log = log
         self._codec = codec
         self._job = job
         self._mark = job.id.encode()
@@ -61,9 +61,9 @@ class OutcomeCounter:
     async def _count(self, topic: str, kind: type[ImagePrediction] | type[DeadLetter]) -> int:
         position = self._next.get(topic)
         start = AtTime(self._job.created_at_ms) if position is None else AtOffsets(position)
-        ends = await self._scanner.ends(topic)
+        ends = await self._log.ends(topic)
         count = 0
-        async with aclosing(self._scanner.scan(topic, start, AtOffsets(ends))) as records:
+        async with aclosing(self._log.scan(topic, start, AtOffsets(ends))) as records:
             async for record in records:
                 # Most records belong to nobody's job: only those that hold the id's bytes are worth decoding.
                 if record.value is None or self._mark not in record.value:
@@ -79,7 +79,7 @@ class OutcomeCounter:
 
 async def status_of(parts: RescoreParts, job: Job) -> Progress:
     """Return the job with its outcomes counted over the topics; reads everything since the job began."""
-    counter = OutcomeCounter(TopicScanner(parts.kafka), parts.codec, job)
+    counter = OutcomeCounter(parts.log, parts.codec, job)
     await counter.update()
     phase = job.state if job.state != ENQUEUED else ("done" if counter.ended >= job.enqueued else "waiting")
     return Progress(job, phase, counter.outcomes, counter.dead_letters, 0.0, None)
@@ -87,7 +87,7 @@ async def status_of(parts: RescoreParts, job: Job) -> Progress:
 
 async def with_signs(parts: RescoreParts, found: Sequence[Progress]) -> list[Progress]:
     """Return `found` with what is known of who runs each job."""
-    signs = await last_signs(TopicScanner(parts.kafka), parts.codec)
+    signs = await last_signs(parts.log, parts.codec)
     now_ms = parts.clock.now_ms()
     return [
         replace(one, last_sign_ms=at, no_runner_since_ms=silent_since(one.job, at, now_ms))

@@ -23,14 +23,14 @@ from app.domain.jobs import (
     JobCursor,
 )
 from app.errors import BrokerUnavailable, ConfigurationError
+from app.pipeline.control_topic import control_key
+from app.ports.publishing import TransactionalProducer
+from app.ports.topics import of_topic
 from app.rescoring.jobs import LOOK_EVERY_SECONDS, RequestWatch, RescoreParts, find_job, write_control
 from app.rescoring.listing import listed_tasks
 from app.rescoring.plan import Planner, rescore_task
 from app.rescoring.progress import OutcomeCounter, Progress, Report
 from app.rescoring.signs import signs_of_life
-from app.systems.kafka.client import TopicScanner, TransactionalProducer
-from app.systems.kafka.control_topic import control_key
-from app.systems.kafka.follow import committed_offsets
 from app.topics import BACKFILL, CONTROL, PREDICTIONS
 from schemas.records import ControlRecord, ImageTask
 
@@ -51,7 +51,7 @@ class RescoreRunner:
     def __init__(self, parts: RescoreParts, report: Report) -> None:
         self._parts = parts
         self._report = report
-        self._scanner = TopicScanner(parts.kafka)
+        self._log = parts.log
         self._outcomes: OutcomeCounter | None = None
         self._marks: list[tuple[float, int]] = []
         self._next_at = 0.0
@@ -81,14 +81,14 @@ class RescoreRunner:
 
     async def _run(self, job_id: str, rate_per_second: float | None) -> Job:
         parts = self._parts
-        async with TransactionalProducer(parts.kafka, f"sightline.job-{job_id}") as producer:
-            requests = RequestWatch(parts, job_id, await self._scanner.ends(CONTROL))
+        async with parts.transactions(f"sightline.job-{job_id}") as producer:
+            requests = RequestWatch(parts, job_id, await self._log.ends(CONTROL))
             job = await find_job(parts, job_id)
             if not job.unfinished or job.state != RUNNING:
                 return await self._settle(producer, job)
             if rate_per_second is not None:
                 job = dataclasses.replace(job, rate_per_second=rate_per_second)
-            self._outcomes = OutcomeCounter(self._scanner, parts.codec, job)
+            self._outcomes = OutcomeCounter(self._log, parts.codec, job)
             self._next_at = parts.clock.monotonic()
             self._marks = [(self._next_at, job.enqueued)]
             self._say(job, "planning")
@@ -149,8 +149,9 @@ class RescoreRunner:
                 yield chunk
 
     async def _chunks_by_time(self, job: Job, size: int) -> AsyncGenerator[_Chunk, None]:
-        decided_before = await committed_offsets(self._parts.kafka, _MODERATE_GROUP, PREDICTIONS)
-        planner = Planner(self._scanner, self._parts.codec, job, decided_before)
+        committed = await self._parts.groups.committed((_MODERATE_GROUP,))
+        decided_before = of_topic(committed[_MODERATE_GROUP], PREDICTIONS)
+        planner = Planner(self._log, self._parts.codec, job, decided_before)
         offsets = dict(job.cursor.offsets)
         done, skipped, total = job.enqueued, job.skipped, job.total
         for number in range(job.cursor.slice, job.slices):
@@ -195,7 +196,7 @@ class RescoreRunner:
 
     async def wait_for_outcomes(self, job: Job) -> Progress:
         """Report until every task of `job` has its outcome (or is a dead letter); return the last report."""
-        self._outcomes = self._outcomes or OutcomeCounter(self._scanner, self._parts.codec, job)
+        self._outcomes = self._outcomes or OutcomeCounter(self._log, self._parts.codec, job)
         self._marks = []
         while True:
             await self._outcomes.update()

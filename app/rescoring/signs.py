@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 
 from app.domain.jobs import JOB_KIND, RUNNER_KIND, SIGN_EVERY_SECONDS
 from app.errors import BrokerUnavailable
+from app.pipeline.control_topic import read_control
 from app.ports.clock import Clock
 from app.ports.records import RecordCodec
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.control_topic import read_control
+from app.ports.topics import TopicLog
 
 
 @asynccontextmanager
@@ -40,9 +40,9 @@ async def _sign(clock: Clock, sign: Callable[[], Awaitable[None]]) -> None:
         await clock.sleep(SIGN_EVERY_SECONDS)
 
 
-async def last_signs(scanner: TopicScanner, codec: RecordCodec) -> dict[str, int]:
+async def last_signs(log: TopicLog, codec: RecordCodec) -> dict[str, int]:
     """Return when whoever runs (or ran) each job was heard of last, by its own clock, in Unix milliseconds."""
     found: dict[str, int] = {}
-    for (_, name), record in (await read_control(scanner, codec, JOB_KIND, RUNNER_KIND)).items():
+    for (_, name), record in (await read_control(log, codec, JOB_KIND, RUNNER_KIND)).items():
         found[name] = max(found.get(name, 0), record.written_at_ms)
     return found

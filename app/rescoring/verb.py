@@ -6,8 +6,9 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +37,9 @@ from app.rescoring.progress import Progress, status_of, with_signs
 from app.rescoring.rescore import RescoreRunner
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.producer import KafkaProducer, KafkaTransactionalProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
@@ -165,7 +168,7 @@ async def _show(settings: Settings, job_id: str, as_json: bool) -> None:
         if job_id:
             found = [await status_of(parts, await find_job(parts, job_id))]
         else:
-            jobs = (await read_jobs(TopicScanner(parts.kafka), parts.codec)).values()
+            jobs = (await read_jobs(parts.log, parts.codec)).values()
             found = [Progress(job, job.state, -1, -1, 0.0, None) for job in jobs]
         found = await with_signs(parts, found)
     show_each(as_json, map(_plain, found), map(_line, found) if found else ["no jobs"])
@@ -193,16 +196,20 @@ async def _ask(settings: Settings, job_id: str, wanted: str, as_json: bool) -> N
 async def _parts(settings: Settings, request: JobRequest | None) -> AsyncIterator[RescoreParts]:
     """Yield what a job needs; store and index only for a job over a bucket."""
     codec = Codec()
-    parts = RescoreParts(settings.kafka, codec, SystemClock(), f"rescore-{os.getpid()}", UploadFilter.of(settings))
-    if request is None or request.by_time:
+    log, transactions = KafkaTopicLog(settings.kafka), partial(KafkaTransactionalProducer, settings.kafka)
+    producer = KafkaProducer(settings.kafka, "sightline-rescore")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(producer.close)
+        worker, uploads = f"rescore-{os.getpid()}", UploadFilter.of(settings)
+        parts = RescoreParts(
+            log, KafkaGroups(settings.kafka), producer, transactions, codec, SystemClock(), worker, uploads
+        )
+        if request is not None and not request.by_time:
+            store, index = S3ObjectStore(settings.s3), RedisIndex(settings.redis, codec)
+            stack.push_async_callback(store.close)
+            stack.push_async_callback(index.close)
+            parts = replace(parts, store=store, index=index)
         yield parts
-        return
-    store, index = S3ObjectStore(settings.s3), RedisIndex(settings.redis, codec)
-    try:
-        yield replace(parts, store=store, index=index)
-    finally:
-        await store.close()
-        await index.close()
 
 
 class _Display:

@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from app.domain.positions import NotPositions, decode_positions, encode_positions
 from app.errors import BrokerUnavailable, Poison, StartupRefused
 from app.metrics import Meters
 from app.ports.records import RecordCodec, SourceRecord
+from app.ports.topics import AtOffsets, TopicLog
 from app.serving.topic_watch import Following
-from app.systems.kafka.client import AtOffsets, Bound
 from app.topics import FLAGGED
 from schemas.records import FlaggedImage
 
@@ -41,24 +41,6 @@ class NotAnEventId(Exception):
 
 class TooManyStreams(Exception):
     """All places are taken; one becomes free when a subscriber goes."""
-
-
-class History(Protocol):
-    """What is read again of the topic; see TopicScanner. Each raises BrokerUnavailable or StartupRefused."""
-
-    async def starts(self, topic: str) -> dict[int, int]:
-        """Return the first offset that each partition still holds."""
-        ...
-
-    async def ends(self, topic: str) -> dict[int, int]:
-        """Return the end of each partition."""
-        ...
-
-    def scan(
-        self, topic: str, start: Bound | None = None, end: Bound | None = None
-    ) -> AsyncGenerator[SourceRecord, None]:
-        """Yield the records between the bounds."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +177,9 @@ class Subscription:
 class FlagHub:
     """One follower of the flagged topic and everybody who wants to hear of it."""
 
-    def __init__(
-        self, following: Following, history: History, codec: RecordCodec, meters: Meters, *, most: int
-    ) -> None:
+    def __init__(self, following: Following, log: TopicLog, codec: RecordCodec, meters: Meters, *, most: int) -> None:
         self._following = following
-        self._history = history
+        self._log = log
         self._codec = codec
         self._meters = meters
         self._most = most
@@ -268,7 +248,7 @@ class FlagHub:
 
     async def read(self, start: Mapping[int, int], end: Mapping[int, int]) -> list[SourceRecord]:
         """Return the records between the two. Raises BrokerUnavailable, StartupRefused."""
-        async with self._reading, aclosing(self._history.scan(FLAGGED, AtOffsets(start), AtOffsets(end))) as records:
+        async with self._reading, aclosing(self._log.scan(FLAGGED, AtOffsets(start), AtOffsets(end))) as records:
             # A partition that `end` does not name has no end to read to.
             return [record async for record in records if record.offset < end.get(record.partition, 0)]
 
@@ -303,13 +283,13 @@ class FlagHub:
         if set(wanted) - set(self.positions):
             raise NotAnEventId("it names partitions that the topic does not have")
         if any(at > self.positions[number] for number, at in wanted.items()):
-            ends = await self._history.ends(FLAGGED)
+            ends = await self._log.ends(FLAGGED)
             if any(at > ends.get(number, 0) for number, at in wanted.items()):
                 raise NotAnEventId("it lies behind the end of the topic")
         behind = [number for number, at in self.positions.items() if wanted.get(number, 0) < at]
         if not behind:
             return ""
-        starts = await self._history.starts(FLAGGED)
+        starts = await self._log.starts(FLAGGED)
         lost = [number for number in behind if number in wanted and wanted[number] < starts.get(number, 0)]
         for number in behind:
             wanted[number] = max(wanted.get(number, 0), starts.get(number, 0))

@@ -9,12 +9,12 @@ from app.domain.policy.rules import Policy, condition_in_words
 from app.inference.active import active_manifests
 from app.inference.manifest import ModelManifest
 from app.inference.registry import find_manifests
+from app.pipeline.control_topic import read_control
 from app.pipeline.moderate import POLICY_KIND
 from app.pipeline.policies import read_policy
 from app.ports.records import RecordCodec
+from app.ports.topics import TopicLog
 from app.settings import InferenceSettings
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.control_topic import read_control
 
 
 def model_views(inference: InferenceSettings) -> list[dict[str, Any]]:
@@ -62,9 +62,9 @@ def policy_view(path: Path) -> dict[str, Any]:
     }
 
 
-async def recorded_policies(scanner: TopicScanner, codec: RecordCodec) -> list[dict[str, Any]]:
+async def recorded_policies(log: TopicLog, codec: RecordCodec) -> list[dict[str, Any]]:
     """Return the versions that workers have decided by, newest first. Raises BrokerUnavailable, StartupRefused."""
-    records = (await read_control(scanner, codec, POLICY_KIND)).values()
+    records = (await read_control(log, codec, POLICY_KIND)).values()
     return [
         {
             "name": record.name.rpartition("/")[0],

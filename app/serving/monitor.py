@@ -12,10 +12,9 @@ from typing import Any, Final
 from app.errors import Poison
 from app.ports.clock import Clock
 from app.ports.records import SourceRecord
+from app.ports.topics import AtTime, Since, TopicLog
 from app.serving.sliding_window import WINDOW_SECONDS, Window
-from app.serving.topic_watch import Following, OpenFollower
-from app.systems.kafka.client import AtTime
-from app.systems.kafka.follow import Since
+from app.serving.topic_watch import Following
 from app.topics import FLAGGED, PREDICTIONS
 
 logger = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ Fields = Callable[[bytes | None], tuple[str, Mapping[str, Any]]]
 class Monitor:
     """The figures of the last five minutes, of all workers together. Started by `asked`, ended when nobody asks."""
 
-    def __init__(self, open_follower: OpenFollower, fields: Fields, clock: Clock) -> None:
-        self._open = open_follower
+    def __init__(self, log: TopicLog, fields: Fields, clock: Clock) -> None:
+        self._log = log
         self._fields = fields
         self._clock = clock
         self._tasks: asyncio.TaskGroup | None = None
@@ -67,7 +66,7 @@ class Monitor:
         if not self.follows() and self._tasks is not None:
             self.window = Window()
             self._settled = asyncio.Event()
-            self._following = Following(self._open, self._clock, self._since())
+            self._following = Following(self._log, WATCHED, self._clock, self._since())
             self._task = self._tasks.create_task(self._follow(self._following))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_SECONDS):

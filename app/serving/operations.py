@@ -15,12 +15,10 @@ from app.dead_letters.dead_letters import FoundLetter, LetterFilter, find_letter
 from app.errors import Retryable
 from app.ports.clock import Clock
 from app.ports.records import RecordCodec
+from app.ports.topics import Backlog, ConsumerGroups, TopicLog
 from app.serving.monitor import Monitor
 from app.serving.sliding_window import WINDOW_SECONDS, Figures
 from app.serving.ttl_cache import Remembered
-from app.settings import KafkaSettings
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.lag import Backlog, read_backlogs
 from app.topics import CHANGELOGS, TOPICS
 from schemas.records import DeadLetter
 
@@ -96,31 +94,31 @@ class Operations:
 
 
 def operations_on(
-    kafka: KafkaSettings,
-    scanner: TopicScanner,
+    log: TopicLog,
+    groups: ConsumerGroups,
     codec: RecordCodec,
     monitor: Monitor,
     clock: Clock,
     agents: Sequence[str],
 ) -> Operations:
-    """Return the operations of the pipeline that `agents` are, on a real broker."""
+    """Return the operations of the pipeline that `agents` are."""
     pairs = tuple((GROUP_PREFIX + agent, topic) for agent, topic in lanes_of(agents))
     return Operations(
         monitor,
         clock,
-        lags=partial(read_backlogs, kafka, pairs),
-        letters=partial(open_letters, scanner, codec, clock),
+        lags=partial(groups.backlogs, pairs),
+        letters=partial(open_letters, log, codec, clock),
     )
 
 
-async def open_letters(scanner: TopicScanner, codec: RecordCodec, clock: Clock) -> OpenLetters:
+async def open_letters(log: TopicLog, codec: RecordCodec, clock: Clock) -> OpenLetters:
     """Return the open dead letters, within some seconds. Raises BrokerUnavailable and StartupRefused."""
     until = clock.monotonic() + _READING_SECONDS
     counts: Counter[tuple[str, str]] = Counter()
     latest_ms: dict[tuple[str, str], int] = {}
     newest: list[tuple[int, str, FoundLetter]] = []
     whole = True
-    async with aclosing(find_letters(scanner, codec, LetterFilter())) as found:
+    async with aclosing(find_letters(log, codec, LetterFilter())) as found:
         async for one in found:
             letter = one.letter
             name = letter.agent, letter.reason

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from app.errors import BrokerUnavailable, StartupRefused
 from app.ports.clock import Clock
 from app.ports.records import SourceRecord
-from app.systems.kafka.follow import Part, Since
+from app.ports.topics import Follower, Part, Since, TopicLog
 
 logger = logging.getLogger(__name__)
 _AGAIN_SECONDS: Final = 1.0
 # A consumer that gives nothing for so long is replaced: nothing can be missed by it, and a deaf one ends like that.
 _QUIET_SECONDS: Final = 300.0
-
-
-class Follower(Protocol):
-    """See TopicFollower."""
-
-    @property
-    def begins(self) -> Mapping[Part, int]:
-        """The offset in each partition at which following began."""
-        ...
-
-    async def poll(self, wait_seconds: float) -> list[SourceRecord]:
-        """Return what is new. Raises BrokerUnavailable."""
-        ...
-
-    async def caught_up(self) -> bool:
-        """Whether all was given that was there when following began."""
-        ...
-
-    async def reach(self) -> None:
-        """Return when the broker answers. Raises BrokerUnavailable."""
-        ...
-
-
-OpenFollower = Callable[[Since], AbstractAsyncContextManager[Follower]]
 
 
 class Following:
@@ -49,8 +24,9 @@ class Following:
     can. `caught_up`: all was taken that was there at the first connecting.
     """
 
-    def __init__(self, open_follower: OpenFollower, clock: Clock, since: Since = None) -> None:
-        self._open = open_follower
+    def __init__(self, log: TopicLog, topics: Sequence[str], clock: Clock, since: Since = None) -> None:
+        self._log = log
+        self._topics = topics
         self._clock = clock
         self._since = since
         self.positions: dict[Part, int] = {}
@@ -67,7 +43,7 @@ class Following:
         """
         while True:
             try:
-                async with self._open(self.positions or self._since) as follower:
+                async with self._log.follow(self._topics, self.positions or self._since) as follower:
                     self._follower = follower
                     self.positions = dict(follower.begins)
                     if self._told:

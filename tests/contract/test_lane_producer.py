@@ -14,7 +14,7 @@ from app.errors import Fenced
 from app.settings import KafkaSettings
 from app.stack.local import LocalStack
 from app.streaming.ports import LaneProducer, SourcePartition, WireOutput
-from app.systems.kafka.transactions import TransactionalProducers
+from app.systems.kafka.transactions import KafkaLaneProducers
 from app.topics import PREDICTIONS, TASKS
 from tests.support.memory.streams import MemoryLog
 from tests.support.stack import TestNames
@@ -55,7 +55,7 @@ class Kafka:
         self.group = prefix + GROUP
         self.source = SourcePartition(prefix + TASKS, 0)
         self.target = prefix + PREDICTIONS
-        self.producers = TransactionalProducers(KafkaSettings(bootstrap=bootstrap), self.group)
+        self.producers = KafkaLaneProducers(KafkaSettings(bootstrap=bootstrap), self.group)
 
     def create(self) -> LaneProducer:
         return self.producers.create(self.source)

@@ -18,10 +18,11 @@ from app.api.application import openapi_page
 from app.domain.api_keys import SCOPES
 from app.pipeline.index import ImageFacts
 from app.ports.index import IndexEntry
+from app.ports.topics import AtOffsets, AtTime
 from app.settings import Settings, load_settings
 from app.stack.local import KAFKA, LocalStack
 from app.stack.ports import lease_port
-from app.systems.kafka.client import AtOffsets, AtTime, TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.topics import DECISIONS
 from schemas.records import ModerationDecision
@@ -172,7 +173,7 @@ async def test_broker_killed_under_a_decision_leaves_it_once_on_its_topic(stack:
 
 async def published(settings: Settings) -> list[str]:
     """Return the key of every decision on the topic."""
-    async with TopicScanner(settings.kafka) as scanner:
+    async with KafkaTopicLog(settings.kafka) as scanner:
         ends = AtOffsets(dict(await scanner.ends(DECISIONS)))
         async with aclosing(scanner.scan(DECISIONS, AtTime(0), ends)) as records:
             return [CODEC.decode_as(record.value, ModerationDecision).key async for record in records]

@@ -19,7 +19,7 @@ from app.moderation.redis_queue import RedisQueue
 from app.stack.local import LocalStack
 from app.stack.ports import lease_port
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.registry.avro import Codec
 from app.topics import DECISIONS, FLAGGED, LABELS, PREDICTIONS
 from schemas.records import Label, ModerationDecision

@@ -10,7 +10,7 @@ import pytest
 
 from app.domain.identity import image_key
 from app.stack.local import KAFKA, LocalStack
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 from tests.support.api.over_http import LiveApi, live_api, live_settings, server_events

@@ -15,7 +15,8 @@ from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
 from app.domain import identity
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.admin import create_bucket
 from app.systems.s3.put import Uploader
 from app.topics import TASKS
@@ -69,6 +70,6 @@ async def test_a_task_whose_etag_the_http_client_refuses_is_a_dead_letter_and_th
 
 async def _letters(pipeline: WholePipeline) -> set[tuple[str, str | None, bytes | None]]:
     """Return reason, upload and bytes of every open dead letter."""
-    scanner = TopicScanner(pipeline.settings.kafka)
+    scanner = KafkaTopicLog(pipeline.settings.kafka)
     async with aclosing(find_letters(scanner, pipeline.codec, LetterFilter())) as letters:
         return {(found.letter.reason, found.letter.upload_id, found.letter.value) async for found in letters}

@@ -18,7 +18,8 @@ from app.dead_letters.dead_letters import LetterFilter, find_letters
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import Picture, made_pictures
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer, TopicScanner
+from app.systems.kafka.producer import KafkaProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.admin import StoreAccess, create_bucket
 from app.systems.s3.put import Uploader
@@ -236,7 +237,7 @@ _SUMS = ("uploads", "outcomes", "open_dead_letters", "lost", "duplicated", "othe
 
 async def _letters(pipeline: WholePipeline) -> Counter[tuple[str, bytes | None]]:
     """Return agent and bytes of every open dead letter."""
-    scanner = TopicScanner(pipeline.settings.kafka)
+    scanner = KafkaTopicLog(pipeline.settings.kafka)
     async with aclosing(find_letters(scanner, pipeline.codec, LetterFilter())) as letters:
         return Counter([(found.letter.agent, found.letter.value) async for found in letters])
 

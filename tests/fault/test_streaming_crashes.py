@@ -16,7 +16,7 @@ from app.dead_letters.dead_letters import FoundLetter, LetterFilter, find_letter
 from app.demo.pictures import Picture
 from app.stack.local import LocalStack
 from app.streaming.suspects import CRASHED_WORKER, CRASHES
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.topics import TASKS
 from schemas.records import ImageTask
 from tests.support.decoding.memory_limit import memory_limit
@@ -113,6 +113,6 @@ async def _redriven_it_is_scored(pipeline: WholePipeline, sent: list[Picture]) -
 
 
 async def _letters(pipeline: WholePipeline) -> list[FoundLetter]:
-    scanner = TopicScanner(pipeline.settings.kafka)
+    scanner = KafkaTopicLog(pipeline.settings.kafka)
     async with aclosing(find_letters(scanner, pipeline.codec, LetterFilter())) as letters:
         return [letter async for letter in letters]

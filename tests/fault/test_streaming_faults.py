@@ -20,7 +20,7 @@ import pytest_asyncio
 from app.exit_codes import ExitCode
 from app.settings import KafkaSettings
 from app.stack.local import KAFKA, LocalStack
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.topics import BACKFILL, DEAD_LETTERS, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
@@ -218,7 +218,7 @@ async def test_a_record_whose_processor_raises_or_never_returns_is_given_up_and_
 async def letters(fleet: Fleet) -> int:
     """Return how many dead letters there are."""
     kafka = KafkaSettings(bootstrap=fleet.bootstrap, prefix=fleet.prefix)
-    async with aclosing(TopicScanner(kafka).scan(DEAD_LETTERS)) as records:
+    async with aclosing(KafkaTopicLog(kafka).scan(DEAD_LETTERS)) as records:
         return len([record async for record in records])
 
 

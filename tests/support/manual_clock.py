@@ -42,12 +42,13 @@ class LaneStatusLog:
 class HeldClock:
     """A clock that a test moves: `sleep` returns when `advance` has come that far."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: int = 0) -> None:
+        self._start_ms = now_ms
         self._monotonic = 0.0
         self._sleeping: list[tuple[float, asyncio.Event]] = []
 
     def now_ms(self) -> int:
-        return round(self._monotonic * 1000)
+        return self._start_ms + round(self._monotonic * 1000)
 
     def monotonic(self) -> float:
         return self._monotonic

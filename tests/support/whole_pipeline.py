@@ -22,7 +22,7 @@ from app.demo.pictures import Picture
 from app.ports.records import SourceRecord
 from app.settings import ROOT, Settings, load_settings
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from app.systems.s3.admin import StoreAccess
@@ -179,7 +179,7 @@ class WholePipeline:
 
     async def committed(self, topic: str) -> list[SourceRecord]:
         """Return every committed record of `topic`; those of one partition in their order."""
-        async with aclosing(TopicScanner(self.settings.kafka).scan(topic)) as records:
+        async with aclosing(KafkaTopicLog(self.settings.kafka).scan(topic)) as records:
             return [record async for record in records]
 
     def ended(self) -> dict[str, int]:

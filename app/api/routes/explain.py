@@ -18,7 +18,7 @@ from app.errors import BrokerUnavailable, StartupRefused
 from app.explain.explain import ExplainParts, Story, explain
 from app.explain.story import story_as_json
 from app.settings import ROOT
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 
 router = APIRouter()
 _DAYS: Final = 30.0
@@ -88,10 +88,10 @@ async def _story(parts: ApiParts, bucket: str, key: str) -> Story:
     try:
         async with (
             asyncio.timeout(settings.api.explain_seconds + _MARGIN_SECONDS),
-            TopicScanner(settings.kafka) as scanner,
+            KafkaTopicLog(settings.kafka) as log,
         ):
             told = ExplainParts(
-                scanner=scanner,
+                log=log,
                 index=parts.index,
                 codec=parts.codec,
                 clock=parts.clock,

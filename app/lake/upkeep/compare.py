@@ -17,7 +17,7 @@ from app.lake.iceberg.erasures import Erasures
 from app.lake.iceberg.read import Progress, TableReader
 from app.lake.upkeep.offset_sets import Offsets, add, between, offset_set
 from app.lake.upkeep.sums import PartitionSets, PartitionSums
-from app.systems.kafka.client import AtOffsets, TopicScanner
+from app.ports.topics import AtOffsets, TopicLog
 
 # Of a connector and its topic: what it would read next, by partition.
 SinkOffsets = Callable[[str, str], Awaitable[Mapping[int, int]]]
@@ -43,28 +43,26 @@ class Comparison:
 class Comparer:
     """Compares one table with its topic. Not safe to share between tasks."""
 
-    def __init__(
-        self, scanner: TopicScanner, sink_offsets: SinkOffsets, reader: TableReader, erasures: Erasures
-    ) -> None:
-        self._scanner, self._sink_offsets = scanner, sink_offsets
+    def __init__(self, log: TopicLog, sink_offsets: SinkOffsets, reader: TableReader, erasures: Erasures) -> None:
+        self._log, self._sink_offsets = log, sink_offsets
         self._reader, self._erasures = reader, erasures
         self._row = reader.row
 
     async def topic(self, now_ms: int, recent_ms: int) -> Comparison:
-        """Return the records; a record younger than `recent_ms` is recent. Raises as TopicScanner, LakeUnavailable."""
+        """Return the records; a record younger than `recent_ms` is recent. Raises as TopicLog, LakeUnavailable."""
         exists = await asyncio.to_thread(self._reader.open)
         found = Comparison({}, exists=exists)
         if exists:
             found.progress = await asyncio.to_thread(self._reader.progress)
         await self._committed(found)
         topic = self._row.topic
-        low, end = await self._scanner.starts(topic), await self._scanner.ends(topic)
+        low, end = await self._log.starts(topic), await self._log.ends(topic)
         for number in low:
             sets = found.sets.setdefault(number, PartitionSets(low[number], end[number]))
             sets.low, sets.end = low[number], end[number]
         valid_ms = found.progress.valid_through_ms
         pending = {number: _Pending(found.sets[number]) for number in low}
-        async with aclosing(self._scanner.scan(topic, AtOffsets(low), AtOffsets(end))) as records:
+        async with aclosing(self._log.scan(topic, AtOffsets(low), AtOffsets(end))) as records:
             async for record in records:
                 if record.value is None:
                     # The sink makes no row of a record without a value.
@@ -79,7 +77,7 @@ class Comparer:
         for each in pending.values():
             each.flush()
         # Retention may have dropped a segment while it was read.
-        for number, start in (await self._scanner.starts(topic)).items():
+        for number, start in (await self._log.starts(topic)).items():
             sets = found.sets[number]
             if start > sets.low:
                 sets.low = start
@@ -95,9 +93,9 @@ class Comparer:
         found.exists = await asyncio.to_thread(self._reader.open)
         await self._committed(found)
         # What the topic has gained meanwhile: a row beyond it came from nowhere.
-        ends = await self._scanner.ends(self._row.topic)
+        ends = await self._log.ends(self._row.topic)
         await asyncio.to_thread(self._read_rows, found)
-        later = await self._scanner.ends(self._row.topic)
+        later = await self._log.ends(self._row.topic)
         for number, sets in found.sets.items():
             beyond_end = between(sets.rows, max(sets.end, later.get(number, ends.get(number, sets.end))), 1 << 62)
             known = sets.records | sets.erased

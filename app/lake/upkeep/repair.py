@@ -22,7 +22,7 @@ from app.lake.upkeep.offset_sets import contains
 from app.lake.upkeep.verify import Limits
 from app.ports.clock import Clock
 from app.ports.records import SourceRecord
-from app.systems.kafka.client import AtOffsets, TopicScanner
+from app.ports.topics import AtOffsets, TopicLog
 from app.systems.registry.avro import Codec
 
 # Decoded records are some 10 KB each in Python: 200 MB at a time.
@@ -42,7 +42,7 @@ class Repaired:
 async def repair(
     comparer: Comparer,
     reader: TableReader,
-    scanner: TopicScanner,
+    log: TopicLog,
     codec: Codec,
     clock: Clock,
     limits: Limits,
@@ -67,7 +67,7 @@ async def repair(
     absent = {number: sets.absent() for number, sets in found.sets.items()}
     wanted = absent if force else {number: found.sets[number].settled(bits) for number, bits in absent.items()}
     appender = RowAppender(reader.table, codec, prefix)
-    await _bring(reader.row.topic, wanted, scanner, appender)
+    await _bring(reader.row.topic, wanted, log, appender)
     appended = appender.rows
     await asyncio.to_thread(appender.commit, Beside.NOBODY if force else Beside.SINK)
     doubled = {number: sets.doubled for number, sets in found.sets.items() if sets.doubled}
@@ -76,16 +76,14 @@ async def repair(
     return Repaired(reader.row.name, appended, removed, late)
 
 
-async def _bring(topic: str, wanted: Mapping[int, BitMap64], scanner: TopicScanner, appender: RowAppender) -> None:
+async def _bring(topic: str, wanted: Mapping[int, BitMap64], log: TopicLog, appender: RowAppender) -> None:
     first = {number: bits.min() for number, bits in wanted.items() if bits}
     if not first:
         return
     last = {number: bits.max() + 1 for number, bits in wanted.items() if bits}
     records: list[SourceRecord] = []
     try:
-        async with aclosing(
-            scanner.scan(topic, AtOffsets(first), AtOffsets({**await scanner.starts(topic), **last}))
-        ) as found:
+        async with aclosing(log.scan(topic, AtOffsets(first), AtOffsets({**await log.starts(topic), **last}))) as found:
             async for record in found:
                 if record.partition in last and record.offset in wanted[record.partition]:
                     records.append(record)

@@ -21,10 +21,11 @@ from app.lake.connect.config import connector_config, connector_name
 from app.lake.connect.health import LakeSources, TableHealth, Watch, lake_health
 from app.lake.iceberg.catalog import newest_snapshot, open_catalog
 from app.lake.verbs.options import tables_named
+from app.ports.topics import AtTime
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
 from app.systems.http_health import HealthServer
-from app.systems.kafka.client import AtTime, TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.prometheus import PrometheusMeters
 from app.verbs.output import JsonOption, show
 from app.verbs.wait_option import patiently
@@ -61,7 +62,7 @@ def _up(
 @asynccontextmanager
 async def _sources(settings: Settings) -> AsyncIterator[LakeSources]:
     catalog = open_catalog(settings)
-    async with ConnectClient(settings.lake.connect_url) as connect, TopicScanner(settings.kafka) as scanner:
+    async with ConnectClient(settings.lake.connect_url) as connect, KafkaTopicLog(settings.kafka) as scanner:
         yield LakeSources(
             connect,
             lambda table: connector_name(settings, table),

@@ -22,7 +22,8 @@ from app.lake.upkeep.verify import Limits
 from app.lake.verbs.options import TableOption, tables_named
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner, sink_offsets
+from app.systems.kafka.groups import sink_offsets
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.files import LakeStore
 from app.verbs.output import JsonOption, show
@@ -77,7 +78,7 @@ async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -
     catalog = await asyncio.to_thread(open_catalog, settings)
     committed = partial(sink_offsets, settings.kafka)
     done = []
-    async with TopicScanner(settings.kafka) as scanner:
+    async with KafkaTopicLog(settings.kafka) as scanner:
         for row in tables:
             reader = TableReader(catalog, settings, row)
             comparer = Comparer(scanner, committed, reader, Erasures(catalog, settings))

@@ -21,7 +21,8 @@ from app.lake.upkeep.verify import Limits, verify
 from app.lake.verbs.options import TableOption, tables_named
 from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TopicScanner, sink_offsets
+from app.systems.kafka.groups import sink_offsets
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.files import LakeStore
 from app.verbs.output import JsonOption, show
 
@@ -58,7 +59,7 @@ async def _run(settings: Settings, tables: tuple[LakeTable, ...], wait_seconds: 
     committed = partial(sink_offsets, settings.kafka)
     sums = []
     deadline = clock.monotonic() + wait_seconds
-    async with TopicScanner(settings.kafka) as scanner, LakeStore(settings.s3) as store:
+    async with KafkaTopicLog(settings.kafka) as scanner, LakeStore(settings.s3) as store:
         for row in tables:
             reader = TableReader(catalog, settings, row)
             comparer = Comparer(scanner, committed, reader, Erasures(catalog, settings))

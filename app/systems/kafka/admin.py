@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.errors import BrokerUnavailable, StartupRefused
+from app.settings import KafkaSettings
 from app.systems.unreachable import kafka_unreachable, said_once
 from app.topics import DAY_MS, FOREVER_MS, TOPICS, TopicSpec
 
@@ -126,6 +127,13 @@ async def topic_ids(bootstrap: str, names: Iterable[str]) -> tuple[str, dict[str
         if name not in found:
             raise StartupRefused(f"topic {name} does not exist at {bootstrap}; run `{INIT_COMMAND}`")
     return cluster, found
+
+
+async def topic_id(settings: KafkaSettings, topic: str) -> str:
+    """Return the id of `topic` (without the installation's prefix). See `topic_ids`."""
+    name = settings.prefix + topic
+    _, ids = await topic_ids(settings.bootstrap, [name])
+    return ids[name]
 
 
 async def check_topics(

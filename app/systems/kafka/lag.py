@@ -1,4 +1,4 @@
-"""How far consumer groups are behind: records that they have not committed yet, and since when the oldest waits.
+"""Backlogs of consumer groups: the number of records that they have not committed, and the time of the oldest.
 
 Topic and group names here are without the installation's prefix.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from app.errors import BrokerUnavailable
+from app.ports.topics import Backlog, Part, of_topic
 from app.settings import KafkaSettings
-from app.systems.kafka.client import group_offsets
 from app.systems.kafka.stop import stop_client
 from app.systems.unreachable import kafka_unreachable
 
@@ -22,30 +21,13 @@ _POLL_MS: Final = 100
 _FETCH_BYTES: Final = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What one group has not committed of one topic.
-
-    `records` is an upper bound: markers of transactions have offsets too. `oldest_ms` is the time of the oldest of
-    them, None where there is none.
-    """
-
-    group: str
-    topic: str
-    records: int
-    oldest_ms: int | None
-
-
-async def read_backlogs(settings: KafkaSettings, pairs: Sequence[tuple[str, str]]) -> tuple[Backlog, ...]:
-    """Return the backlog of each pair of group and topic, in their order; a topic that does not exist is left out.
-
-    A group that has committed nothing counts from the topic's start, where it would begin. Only committed records
-    count: what an open transaction holds back cannot be read by anybody. Raises BrokerUnavailable.
-    """
+async def read_backlogs(
+    settings: KafkaSettings, pairs: Sequence[tuple[str, str]], committed: Mapping[str, Mapping[Part, int]]
+) -> tuple[Backlog, ...]:
+    """See ConsumerGroups.backlogs (app.ports.topics). `committed` holds the offsets of every group of `pairs`."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.errors import KafkaError
 
-    committed = await group_offsets(settings, tuple(dict.fromkeys(group for group, _ in pairs)))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap,
         isolation_level="read_committed",
@@ -68,7 +50,7 @@ async def read_backlogs(settings: KafkaSettings, pairs: Sequence[tuple[str, str]
         backlogs = []
         for group, topic in pairs:
             if topic in parts:
-                offsets = {number: at for (name, number), at in committed[group].items() if name == topic}
+                offsets = of_topic(committed[group], topic)
                 at = {part: max(starts[part], offsets.get(part.partition, 0)) for part in parts[topic]}
                 records, oldest = await _behind(consumer, at, ends)
                 backlogs.append(Backlog(group, topic, records, oldest))

@@ -21,7 +21,7 @@ _RETRY_BACKOFF_MS: Final = 20
 _MAX_REQUEST_BYTES: Final = 2 * 1024 * 1024
 
 
-class TransactionalProducer:
+class KafkaLaneProducer:
     """See app.streaming.ports.LaneProducer. The transactional id is group, topic and partition."""
 
     def __init__(self, settings: KafkaSettings, group: str, source: SourcePartition) -> None:
@@ -84,16 +84,16 @@ class TransactionalProducer:
             await producer.stop()
 
 
-class TransactionalProducers:
+class KafkaLaneProducers:
     """See app.streaming.ports.LaneProducers."""
 
     def __init__(self, settings: KafkaSettings, group: str) -> None:
         self._settings = settings
         self._group = group
 
-    def create(self, source: SourcePartition) -> TransactionalProducer:
+    def create(self, source: SourcePartition) -> KafkaLaneProducer:
         """See LaneProducers."""
-        return TransactionalProducer(self._settings, self._group, source)
+        return KafkaLaneProducer(self._settings, self._group, source)
 
 
 class ChangelogProducer:

@@ -17,10 +17,10 @@ from app.api.application import build_application
 from app.api.guards.auth import Caller, allow
 from app.api.serve import api_parts
 from app.domain.api_keys import API_KEY_KIND
+from app.pipeline.control_topic import control_key
 from app.settings import KafkaSettings, RedisSettings, Secret, Settings
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer
-from app.systems.kafka.control_topic import control_key
+from app.systems.kafka.producer import KafkaProducer
 from app.topics import CONTROL
 from tests.support.eventually import eventually
 from tests.support.verbs import run_verb

@@ -15,13 +15,11 @@ from app.pipeline.dead_letters import POISON, dead_letter
 from app.serving.operations import lanes_of
 from app.stack.local import LocalStack
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import TransactionalProducer
-from app.systems.kafka.lag import read_backlogs
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED, PREDICTIONS, RETRIES_1H, TASKS, UPLOADS
 from tests.support.api.over_http import LiveApi, live_api, live_api_without_kafka, live_settings
 from tests.support.eventually import eventually
-from tests.support.ingest import StagedPipeline
+from tests.support.ingest import KafkaPipeline
 from tests.support.outcomes import flag_of, prediction, scores, source_record
 
 pytestmark = pytest.mark.services
@@ -29,8 +27,8 @@ CODEC = Codec()
 
 
 @pytest_asyncio.fixture
-async def pipeline(stack: LocalStack, topics: str) -> AsyncIterator[StagedPipeline]:
-    async with StagedPipeline(live_settings(stack, topics).kafka) as staged:
+async def pipeline(stack: LocalStack, topics: str) -> AsyncIterator[KafkaPipeline]:
+    async with KafkaPipeline(live_settings(stack, topics).kafka) as staged:
         yield staged
 
 
@@ -48,7 +46,7 @@ def test_the_lanes_are_those_of_the_pipeline() -> None:
     assert len(lanes) == len(set(lanes)) == 13
 
 
-async def test_figures_are_what_was_published(api: LiveApi, pipeline: StagedPipeline) -> None:
+async def test_figures_are_what_was_published(api: LiveApi, pipeline: KafkaPipeline) -> None:
     now_ms = SystemClock().now_ms()
 
     def outcome(number: int, **changes: Any) -> tuple[str, bytes, bytes]:
@@ -108,13 +106,13 @@ async def test_figures_are_what_was_published(api: LiveApi, pipeline: StagedPipe
     await eventually(one_more)
 
 
-async def test_lag_is_of_what_a_stopped_group_has_not_committed(api: LiveApi, pipeline: StagedPipeline) -> None:
+async def test_lag_is_of_what_a_stopped_group_has_not_committed(api: LiveApi, pipeline: KafkaPipeline) -> None:
     await pipeline.notify(*(b"event %d" % number for number in range(12)))
-    ends = await pipeline.scanner.ends(UPLOADS)
+    ends = await pipeline.log.ends(UPLOADS)
     behind = {partition: max(0, end - 1) for partition, end in ends.items()}
     await pipeline.commit_at("identify", UPLOADS, behind)
     # Moderate has handled all that was published in transactions: only their markers lie behind it.
-    async with TransactionalProducer(pipeline.kafka, "outcomes") as producer:
+    async with pipeline.transactions("outcomes") as producer:
         await producer.publish([(PREDICTIONS, b"%d" % number, b"x") for number in range(8)])
     records = await pipeline.records(PREDICTIONS)
     handled: dict[int, int] = {}
@@ -123,7 +121,7 @@ async def test_lag_is_of_what_a_stopped_group_has_not_committed(api: LiveApi, pi
     await pipeline.commit_at("moderate", PREDICTIONS, handled)
     oldest_ms = min(record.timestamp_ms for record in await pipeline.records(UPLOADS))
     pairs = (("sightline.identify", UPLOADS), ("sightline.moderate", PREDICTIONS), ("sightline.index", PREDICTIONS))
-    identify, moderate, index = await read_backlogs(pipeline.kafka, pairs)
+    identify, moderate, index = await pipeline.groups.backlogs(pairs)
     assert identify.records == sum(1 for end in ends.values() if end > 0)
     assert identify.oldest_ms is not None and identify.oldest_ms >= oldest_ms
     assert (moderate.records, moderate.oldest_ms) == (0, None)
@@ -138,7 +136,7 @@ async def test_lag_is_of_what_a_stopped_group_has_not_committed(api: LiveApi, pi
     assert lanes["score", TASKS] == {"agent": "score", "topic": TASKS, "lag_records": 0, "lag_seconds": 0.0}
 
 
-async def test_the_story_of_an_image(api: LiveApi, pipeline: StagedPipeline) -> None:
+async def test_the_story_of_an_image(api: LiveApi, pipeline: KafkaPipeline) -> None:
     made = prediction(key="a b ü.jpg")
     await pipeline.producer.send_and_wait(PREDICTIONS, image_key(made.bucket, made.key), CODEC.encode(made))
     found = await api.get("/v1/images/images/a%20b%20%C3%BC.jpg/explain")

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from app.domain.identity import image_key
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TransactionalProducer
+from app.systems.kafka.producer import KafkaTransactionalProducer
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 from tests.support.api.over_http import LiveApi, ServerEvent, live_api, live_settings, server_events
@@ -30,12 +30,12 @@ async def api(stack: LocalStack, topics: str) -> AsyncIterator[LiveApi]:
 
 
 @pytest_asyncio.fixture
-async def producer(stack: LocalStack, topics: str) -> AsyncIterator[TransactionalProducer]:
-    async with TransactionalProducer(live_settings(stack, topics).kafka, "flags") as made:
+async def producer(stack: LocalStack, topics: str) -> AsyncIterator[KafkaTransactionalProducer]:
+    async with KafkaTransactionalProducer(live_settings(stack, topics).kafka, "flags") as made:
         yield made
 
 
-async def _publish(producer: TransactionalProducer, numbers: Iterable[int], action: str = "block") -> None:
+async def _publish(producer: KafkaTransactionalProducer, numbers: Iterable[int], action: str = "block") -> None:
     """Publish flags, a transaction for each three: between them lie offsets without records."""
     waiting: list[tuple[str, bytes | None, bytes]] = []
     for number in numbers:
@@ -63,7 +63,7 @@ async def _take(api: LiveApi, count: int, last: str, path: str = "/v1/stream/fla
 
 
 async def test_what_is_published_before_during_and_after_a_reconnect_comes_once(
-    api: LiveApi, producer: TransactionalProducer
+    api: LiveApi, producer: KafkaTransactionalProducer
 ) -> None:
     async with aclosing(server_events(api.client)) as events:
         begins = await anext(events)
@@ -88,7 +88,7 @@ async def test_what_is_published_before_during_and_after_a_reconnect_comes_once(
     assert [(await _take(api, 1, last))[0], (await _take(api, 1, again_last))[0]] == [[80], [80]]
 
 
-async def test_an_event_is_the_flag_and_what_it_is_about(api: LiveApi, producer: TransactionalProducer) -> None:
+async def test_an_event_is_the_flag_and_what_it_is_about(api: LiveApi, producer: KafkaTransactionalProducer) -> None:
     async with api.client.stream("GET", "/v1/stream/flagged") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
@@ -134,7 +134,7 @@ async def _until_flag(events: AsyncIterator[ServerEvent]) -> AsyncIterator[Serve
             return
 
 
-async def test_only_the_actions_that_were_asked_for(api: LiveApi, producer: TransactionalProducer) -> None:
+async def test_only_the_actions_that_were_asked_for(api: LiveApi, producer: KafkaTransactionalProducer) -> None:
     path = "/v1/stream/flagged?actions=review,block"
     async with aclosing(server_events(api.client, path)) as events:
         begins = (await anext(events)).event_id

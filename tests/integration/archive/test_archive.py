@@ -13,7 +13,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer, TopicScanner, TransactionalProducer
+from app.systems.kafka.producer import KafkaProducer, KafkaTransactionalProducer
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.admin import StoreAccess
 from app.topics import FLAGGED, PREDICTIONS
 from tests.support.eventually import eventually
@@ -38,7 +39,7 @@ def access(request: pytest.FixtureRequest, stack: LocalStack) -> StoreAccess:
 
 async def published_in_transactions(rig: ArchiveRig, count: int) -> None:
     """Publish records in transactions, whose markers make holes in the offsets."""
-    async with TransactionalProducer(rig.settings.kafka, "archive-test") as producer:
+    async with KafkaTransactionalProducer(rig.settings.kafka, "archive-test") as producer:
         for first in range(0, count, 50):
             group = [(PREDICTIONS, f"k{n}".encode(), f"in transaction {n}".encode()) for n in range(first, first + 50)]
             await producer.publish(group)
@@ -138,7 +139,7 @@ async def test_a_replay_publishes_what_is_archived_and_what_lacks_is_told(
     await admin.create_topics([NewTopic(elsewhere, TEST_PARTITIONS, 1)])
     code, told = await rig.verb("replay", "--topic", PREDICTIONS, "--to", "elsewhere")
     assert code == 0 and "1000 records published to elsewhere" in told
-    async with TopicScanner(rig.settings.kafka) as scanner, aclosing(scanner.scan("elsewhere")) as records:
+    async with KafkaTopicLog(rig.settings.kafka) as log, aclosing(log.scan("elsewhere")) as records:
         replayed = [(record.partition, record.key, record.value) async for record in records]
     await admin.delete_topics([elsewhere])
     await admin.close()

@@ -17,7 +17,7 @@ from aiobotocore.session import get_session
 from app.domain.events import Created, parse_message
 from app.settings import ROOT, KafkaSettings
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.topics import UPLOADS
 from tests.support.eventually import eventually
 from tests.support.stack import TestNames
@@ -66,7 +66,7 @@ async def bridge(variables: Mapping[str, str]) -> AsyncIterator[asyncio.subproce
 
 async def keys_bridged(stack: LocalStack, prefix: str) -> list[str]:
     keys = []
-    async with aclosing(TopicScanner(KafkaSettings(bootstrap=stack.kafka, prefix=prefix)).scan(UPLOADS)) as records:
+    async with aclosing(KafkaTopicLog(KafkaSettings(bootstrap=stack.kafka, prefix=prefix)).scan(UPLOADS)) as records:
         async for record in records:
             keys += [parsed.event.key for parsed in parse_message(record.value) if isinstance(parsed.event, Created)]
     return keys

@@ -11,7 +11,7 @@ import pytest
 
 from app.demo.pictures import Picture
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.s3.admin import StoreAccess
 from app.topics import DEAD_LETTERS, UPLOADS
 from tests.support.eventually import eventually

@@ -1,4 +1,4 @@
-"""The story of an image, from real topics and a real index, and with either of them away."""
+"""The story of an image, from real topics and a real index, and with either of them away; tests/unit has the rest."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from app.pipeline.moderate import ModerateProcessor
 from app.ports.index import IndexEntry
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
-from app.topics import FLAGGED, PREDICTIONS, REMOVED, UPLOADS
-from schemas.records import FlaggedImage, ImagePrediction, LabelScore, Rendition
+from app.topics import FLAGGED, PREDICTIONS, UPLOADS
+from schemas.records import FlaggedImage, ImagePrediction
 from tests.support.manual_clock import ManualClock
-from tests.support.outcomes import flag_of, prediction, removal, scores, source_record
+from tests.support.outcomes import prediction, scores, source_record
 from tests.support.stack import TEST_PARTITIONS
 
 pytestmark = pytest.mark.services
@@ -119,26 +119,6 @@ async def test_a_flagged_image_tells_its_whole_story(rig: Rig) -> None:
         assert part in words
 
 
-async def test_the_story_says_which_frame_gave_the_deciding_score(rig: Rig) -> None:
-    looked_at = (Rendition(0, 0.0, 0.0, 1.0, 1.0, ""), Rendition(41, 0.0, 0.0, 1.0, 1.0, ""))
-    seen = replace(scores("nsfw", nsfw=0.97), labels=(LabelScore("nsfw", 0.97, 1),))
-    latest = await rig.moderated(
-        prediction(order=3, scores=(seen,), format="gif", frames=96, truncated=True, renditions=looked_at)
-    )
-    words = await rig.explain(latest.key)
-    for part in (
-        "gif 640 x 480, 96 frames, truncated: scored as far as the file goes",
-        "nsfw 0.970 (frame 42)",
-        "publishable by the policy of then: no",
-        "nsfw nsfw 0.970 is at or above 0.95 (version 1; seen in frame 42)",
-    ):
-        assert part in words, words
-    told = await rig.explain(latest.key, "--json")
-    condition = told["flag"]["rules"][0]["conditions"][0]
-    assert told["flag"]["renditions"][condition["rendition"]]["frame"] == 41
-    assert (told["outcome"]["frames"], told["outcome"]["truncated"]) == (96, True)
-
-
 async def test_without_redis_the_topics_tell_the_story(rig: Rig) -> None:
     latest = await rig.moderated(prediction(order=2, scores=(scores("nsfw", nsfw=0.97),)))
     told = await rig.explain(latest.key, "--json", SIGHTLINE_REDIS_URL="redis://127.0.0.1:1/0")
@@ -155,41 +135,14 @@ async def test_without_kafka_the_index_tells_the_latest(rig: Rig) -> None:
     assert any("the topics cannot be read" in note for note in told["notes"])
 
 
+async def test_a_stranger_is_an_exit_code(rig: Rig) -> None:
+    assert "nothing is known of it" in await rig.explain("stranger.jpg", code=1)
+
+
 async def test_without_either_it_says_so_and_fails(rig: Rig) -> None:
     await rig.explain(
         "a.jpg", code=2, SIGHTLINE_KAFKA_BOOTSTRAP="127.0.0.1:1", SIGHTLINE_REDIS_URL="redis://127.0.0.1:1/0"
     )
-
-
-async def test_a_removed_image_and_a_stranger(rig: Rig) -> None:
-    outcome = await rig.moderated(prediction(order=1, key="removed.jpg"))
-    gone = removal(order=9, key="removed.jpg")
-    await rig.producer.send_and_wait(REMOVED, image_key("images", gone.key), CODEC.encode(gone))
-    told = await rig.explain("removed.jpg", "--json")
-    assert told["removed"]["removal_id"] == gone.removal_id
-    assert told["history"][0]["upload_id"] == outcome.upload_id
-    assert "nothing is known of it" in await rig.explain("stranger.jpg", code=1)
-
-
-async def test_a_removal_by_the_other_reading_of_its_key_is_told_of_what_that_reading_found(rig: Rig) -> None:
-    await rig.moderated(prediction(order=1, key="a b.jpg", event_key="a+b.jpg"))
-    alive = await rig.moderated(prediction(order=2, key="c d.jpg"))
-    for key, event_key in (("a b.jpg", "a+b.jpg"), ("c d.jpg", "c+d.jpg")):
-        gone = removal(order=9, key=key, event_key=event_key, removal_id=f"of {event_key}")
-        await rig.producer.send_and_wait(REMOVED, image_key("images", key), CODEC.encode(gone))
-    assert (await rig.explain("a b.jpg", "--json"))["removed"]["removal_id"] == "of a+b.jpg"
-    told = await rig.explain("c d.jpg", "--json")
-    assert (told["removed"], told["outcome"]["upload_id"]) == (None, alive.upload_id)
-
-
-async def test_a_flag_whose_policy_nobody_kept_says_so(rig: Rig) -> None:
-    outcome = await rig.moderated(prediction(order=1, scores=(scores("nsfw", nsfw=0.1),)))
-    flag = flag_of(outcome, policy_version="0.1+ffffffffffff")
-    await rig.producer.send_and_wait(FLAGGED, image_key("images", outcome.key), CODEC.encode(flag))
-    told = await rig.explain(outcome.key, "--json")
-    assert any("was not kept" in note for note in told["notes"])
-    assert told["policy"]["found"] == "the newest that a moderate worker ran"
-    assert told["policy"]["agrees_with_flag"] is False
 
 
 async def test_the_example_consumer_prints_flags(rig: Rig) -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from app.domain.identity import image_key
 from app.settings import ROOT, KafkaSettings, RedisSettings, Secret
 from app.stack.local import LocalStack
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.redis.index import RedisIndex
 from app.systems.registry.avro import Codec
 from app.topics import DECISIONS, FLAGGED, PREDICTIONS, REMOVED

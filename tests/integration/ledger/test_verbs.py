@@ -14,7 +14,7 @@ from app.topics import TASKS
 from schemas.records import DeadLetter, ImageTask
 from tests.integration.bridge.test_bridge import put
 from tests.support.event_messages import message, record
-from tests.support.ingest import StagedPipeline
+from tests.support.ingest import KafkaPipeline
 from tests.support.stack import TestNames
 from tests.support.verbs import run_verb
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.services
 class Operator:
     """Types verbs and reads what they print."""
 
-    def __init__(self, stack: LocalStack, pipeline: StagedPipeline) -> None:
+    def __init__(self, stack: LocalStack, pipeline: KafkaPipeline) -> None:
         self.pipeline = pipeline
         self._variables = stack.environment | {
             "SIGHTLINE_KAFKA_PREFIX": pipeline.kafka.prefix,
@@ -37,7 +37,7 @@ class Operator:
 
 @pytest_asyncio.fixture
 async def operator(stack: LocalStack, topics: str) -> AsyncIterator[Operator]:
-    async with StagedPipeline(KafkaSettings(bootstrap=stack.kafka, prefix=topics)) as staged:
+    async with KafkaPipeline(KafkaSettings(bootstrap=stack.kafka, prefix=topics)) as staged:
         yield Operator(stack, staged)
 
 

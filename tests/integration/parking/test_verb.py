@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from app.dead_letters.dead_letters import LetterFilter, find_letters
 from app.settings import load_settings
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.topics import BACKFILL, PREDICTIONS, TASKS
 from tests.support.eventually import eventually
@@ -43,7 +43,7 @@ async def put(fleet: Fleet, topic: str, *values: str) -> None:
 
 async def letters(environment: Mapping[str, str]) -> dict[tuple[str, int], tuple[str, bytes | None]]:
     """Return reason and bytes of the dead letters, by topic and offset."""
-    scanner = TopicScanner(load_settings(environment).kafka)
+    scanner = KafkaTopicLog(load_settings(environment).kafka)
     async with aclosing(find_letters(scanner, Codec(), LetterFilter())) as found:
         return {
             (one.letter.source.topic, one.letter.source.offset): (one.letter.reason, one.letter.value)

@@ -11,9 +11,10 @@ import pytest
 
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import made_pictures
+from app.ports.topics import of_topic
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TopicScanner
-from app.systems.kafka.follow import committed_offsets
+from app.systems.kafka.groups import KafkaGroups
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.admin import StoreAccess
 from app.topics import PREDICTIONS
 from schemas.records import FlaggedImage, ImagePrediction
@@ -36,10 +37,11 @@ async def moderated(pipeline: WholePipeline) -> bool:
     settings = pipeline.settings.kafka
     # Not against the ends: markers of transactions lie behind the last record.
     last: dict[int, int] = {}
-    async with aclosing(TopicScanner(settings).scan(PREDICTIONS)) as records:
+    async with aclosing(KafkaTopicLog(settings).scan(PREDICTIONS)) as records:
         async for record in records:
             last[record.partition] = record.offset
-    decided = await committed_offsets(settings, "sightline.moderate", PREDICTIONS)
+    group = "sightline.moderate"
+    decided = of_topic((await KafkaGroups(settings).committed((group,)))[group], PREDICTIONS)
     return all(decided.get(partition, 0) > offset for partition, offset in last.items())
 
 

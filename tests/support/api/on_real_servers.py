@@ -12,7 +12,7 @@ from app.api.serve import ApiServer, api_parts, api_server
 from app.domain.api_keys import SCOPES, Scope
 from app.settings import Settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.client import KafkaProducer
+from app.systems.kafka.producer import KafkaProducer
 from app.systems.registry.avro import Codec
 from tests.support.api.serving import serving
 from tests.support.eventually import eventually

@@ -14,7 +14,7 @@ from app.domain.filters import place_of
 from app.ports.records import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TopicScanner
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.admin import StoreAccess, create_bucket
 from app.systems.s3.write import S3WriteStore
 from app.topics import PREDICTIONS
@@ -68,7 +68,7 @@ class ArchiveRig:
 
     async def on_topic(self) -> dict[int, list[Content]]:
         """Return what a read-committed reader finds on the topic: offset, key and value, by partition."""
-        async with TopicScanner(self.settings.kafka) as scanner, aclosing(scanner.scan(PREDICTIONS)) as records:
+        async with KafkaTopicLog(self.settings.kafka) as scanner, aclosing(scanner.scan(PREDICTIONS)) as records:
             return _by_partition([record async for record in records])
 
     async def in_archive(self) -> dict[int, list[Content]]:

@@ -33,7 +33,8 @@ from app.lake.upkeep.verify import Limits, verify
 from app.ports.records import SourceRecord
 from app.settings import KafkaSettings, LakeSettings, S3Settings, Secret, Settings
 from app.stack.local import LocalStack
-from app.systems.kafka.client import TopicScanner, sink_offsets
+from app.systems.kafka.groups import sink_offsets
+from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.admin import create_bucket
 from app.systems.s3.files import LakeFile, LakeStore
@@ -74,7 +75,7 @@ class StagedLake:
         # Snapshots and objects have the time of the catalog and the store, which no test can move.
         self.clock = ManualClock(int(time.time() * 1000))
         self.catalog: Catalog = open_catalog(settings)
-        self.scanner = TopicScanner(settings.kafka)
+        self.scanner = KafkaTopicLog(settings.kafka)
         self.store = LakeStore(settings.s3)
         self._commits = 0
         self.next_offset = 0

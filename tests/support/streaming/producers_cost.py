@@ -13,7 +13,7 @@ import time
 from app.settings import KafkaSettings
 from app.streaming.ports import SourcePartition
 from app.streaming.worker import resident_bytes
-from app.systems.kafka.transactions import TransactionalProducers
+from app.systems.kafka.transactions import KafkaLaneProducers
 from app.topics import BACKFILL, TASKS
 
 _IDLE_SECONDS = 20.0
@@ -21,7 +21,7 @@ _IDLE_SECONDS = 20.0
 
 async def main(bootstrap: str, count: int) -> None:
     """Start one producer, then the rest; print memory and idle CPU time of each further one."""
-    producers = TransactionalProducers(KafkaSettings(bootstrap=bootstrap), "producers-cost")
+    producers = KafkaLaneProducers(KafkaSettings(bootstrap=bootstrap), "producers-cost")
     made = [producers.create(SourcePartition((TASKS, BACKFILL)[n % 2], n // 2)) for n in range(count)]
     await made[0].start()
     before, began = resident_bytes(), time.monotonic()

@@ -11,8 +11,8 @@ from app.systems.registry.avro import Codec
 from app.topics import CONTROL, TASKS
 from schemas.records import ControlRecord
 from tests.support.eventually import eventually
-from tests.support.fake_topic import FakeTopic
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.topics import MemoryTopicLog
 
 CODEC = Codec()
 IDS = {TASKS: "id-1"}
@@ -23,15 +23,15 @@ class Following:
     """ParkedRecords on a topic in memory; `seen` is what it told last."""
 
     def __init__(self) -> None:
-        self.topic = FakeTopic(CONTROL, partitions=1)
+        self.log = MemoryTopicLog()
         self.seen: list[Parked] = []
         self.parked = ParkedRecords(
-            self.topic, CODEC, ManualClock(), "score", IDS, lambda parked: self.seen.append(dict(parked))
+            self.log, CODEC, ManualClock(), "score", IDS, lambda parked: self.seen.append(dict(parked))
         )
 
     def write(self, name: str, *, parked: bool = True, topic_id: str = "id-1", kind: str = PARKED_KIND) -> None:
         body = json.dumps({"parked": parked, "topic_id": topic_id})
-        self.topic.append(0, CODEC.encode(ControlRecord(kind, name, body, 0, "ann")))
+        self.log.append(CONTROL, CODEC.encode(ControlRecord(kind, name, body, 0, "ann")), partition=0)
 
 
 async def test_only_parks_of_this_agent_and_of_the_topics_that_are_there_count() -> None:
@@ -41,7 +41,7 @@ async def test_only_parks_of_this_agent_and_of_the_topics_that_are_there_count()
     following.write(f"score/{TASKS}/1/9", topic_id="of-a-topic-that-is-gone")
     following.write(f"score/{TASKS}/1/10", kind="redriven")
     following.write("score/nonsense")
-    following.topic.append(0, b"no record of ours")
+    following.log.append(CONTROL, b"no record of ours", partition=0)
     await following.parked.read()
     assert following.seen == [{(TASKS, 1, 7): "parked by ann"}]
 
@@ -58,15 +58,15 @@ async def test_a_park_that_was_taken_back_is_over_and_nothing_new_is_told_of_not
         {(TASKS, 0, 1): "parked by ann", (TASKS, 0, 2): "parked by ann"},
         {(TASKS, 0, 2): "parked by ann"},
     ]
-    assert following.topic.scanned == 2
+    assert following.log.scanned == 2
 
 
 async def test_a_broker_that_is_away_is_waited_for() -> None:
     following = Following()
-    following.topic.away = True
+    following.log.disconnect()
     task = asyncio.create_task(following.parked.follow())
     await asyncio.sleep(0)
     following.write(f"score/{TASKS}/0/1")
-    following.topic.away = False
+    following.log.connect()
     await eventually(lambda: following.seen == [{(TASKS, 0, 1): "parked by ann"}])
     task.cancel()

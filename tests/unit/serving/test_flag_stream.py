@@ -19,8 +19,8 @@ from app.systems.prometheus import PrometheusMeters
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 from tests.support.eventually import eventually
-from tests.support.fake_topic import FakeTopic
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.topics import MemoryTopicLog
 from tests.support.outcomes import flag_of, prediction
 
 CODEC = Codec()
@@ -32,8 +32,8 @@ def _flag(number: int, **changes: Any) -> bytes:
 
 
 @asynccontextmanager
-async def _hub(topic: FakeTopic, most: int = 10) -> AsyncIterator[FlagHub]:
-    hub = FlagHub(Following(topic.open, ManualClock()), topic, CODEC, PrometheusMeters(), most=most)
+async def _hub(log: MemoryTopicLog, most: int = 10) -> AsyncIterator[FlagHub]:
+    hub = FlagHub(Following(log, (FLAGGED,), ManualClock()), log, CODEC, PrometheusMeters(), most=most)
     async with hub.running():
         yield hub
 
@@ -54,12 +54,12 @@ async def _take(subscription: Subscription, count: int) -> tuple[list[int], str]
 
 
 async def test_a_subscriber_gets_what_comes_after_it() -> None:
-    topic = FakeTopic(FLAGGED)
-    topic.append(0, _flag(0))
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    log.append(FLAGGED, _flag(0), partition=0)
+    async with _hub(log) as hub:
         subscription = await hub.subscribe(ALL, None)
         for number in range(1, 6):
-            topic.append(number % 2, _flag(number))
+            log.append(FLAGGED, _flag(number), partition=number % 2)
         seen, _ = await _take(subscription, 5)
         assert sorted(seen) == [1, 2, 3, 4, 5]
 
@@ -70,7 +70,7 @@ def test_whoever_comes_back_with_its_id_misses_nothing_and_sees_nothing_twice(da
     """Guarantee: over any number of reconnects, each flag once, in the order of its partition."""
 
     async def run() -> None:
-        topic = FakeTopic(FLAGGED, partitions=3)
+        log = MemoryTopicLog(partitions=3)
         published: dict[int, list[int]] = {0: [], 1: [], 2: []}
         numbers = iter(range(10_000))
 
@@ -78,11 +78,11 @@ def test_whoever_comes_back_with_its_id_misses_nothing_and_sees_nothing_twice(da
             count: int = data.draw(st.integers(0, most))
             for _ in range(count):
                 partition, number = data.draw(st.integers(0, 2)), next(numbers)
-                topic.append(partition, _flag(number), holes=data.draw(st.integers(0, 2)))
+                log.append(FLAGGED, _flag(number), partition=partition, holes=data.draw(st.integers(0, 2)))
                 published[partition].append(number)
             return count
 
-        async with _hub(topic) as hub, _hub(topic) as other:
+        async with _hub(log) as hub, _hub(log) as other:
             # Where a first subscriber is told that it begins.
             await eventually(lambda: hub.positions and other.positions)
             seen, event_id, left = list[int](), encode_positions(hub.positions), 0
@@ -108,26 +108,30 @@ def test_whoever_comes_back_with_its_id_misses_nothing_and_sees_nothing_twice(da
 
 
 async def test_actions_are_chosen_and_a_flag_taken_back_comes_to_those_who_had_it() -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log) as hub:
         subscription = await hub.subscribe(frozenset({"block"}), None)
-        topic.append(0, _flag(0, action="review"))
-        topic.append(0, _flag(1, action="block"))
-        topic.append(0, _flag(2, action="none", state="cleared", previous_action="block", changed=True))
-        topic.append(0, _flag(3, action="none", state="cleared", previous_action="notify", changed=True))
-        topic.append(0, b"no flag at all")
-        topic.append(0, _flag(4, action="block"))
+        log.append(FLAGGED, _flag(0, action="review"), partition=0)
+        log.append(FLAGGED, _flag(1, action="block"), partition=0)
+        log.append(
+            FLAGGED, _flag(2, action="none", state="cleared", previous_action="block", changed=True), partition=0
+        )
+        log.append(
+            FLAGGED, _flag(3, action="none", state="cleared", previous_action="notify", changed=True), partition=0
+        )
+        log.append(FLAGGED, b"no flag at all", partition=0)
+        log.append(FLAGGED, _flag(4, action="block"), partition=0)
         assert (await _take(subscription, 3))[0] == [1, 2, 4]
 
 
 async def test_what_was_for_others_is_passed_while_nothing_comes() -> None:
-    topic = FakeTopic(FLAGGED, partitions=1)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=1)
+    async with _hub(log) as hub:
         subscription = await hub.subscribe(frozenset({"block"}), None)
         async with aclosing(subscription.events(0.01)) as events:
             assert await anext(events) == FlagEvent(encode_positions({0: 0}), None)
             for number in range(3):
-                topic.append(0, _flag(number, action="notify"))
+                log.append(FLAGGED, _flag(number, action="notify"), partition=0)
             told = await anext(events)
             while told.event_id != encode_positions({0: 3}):
                 told = await anext(events)
@@ -136,12 +140,12 @@ async def test_what_was_for_others_is_passed_while_nothing_comes() -> None:
 
 
 async def test_a_subscriber_that_is_too_slow_is_ended_and_loses_nothing() -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log) as hub:
         slow = await hub.subscribe(ALL, None)
         first, quick = encode_positions(hub.positions), await hub.subscribe(ALL, None)
         for number in range(QUEUE + 1):
-            topic.append(0, _flag(number))
+            log.append(FLAGGED, _flag(number), partition=0)
         await eventually(lambda: slow.ended)
         assert slow.ended == "slow"
         assert [event.flag async for event in slow.events(0.01)] == [None]
@@ -154,24 +158,24 @@ async def test_a_subscriber_that_is_too_slow_is_ended_and_loses_nothing() -> Non
 
 
 async def test_a_long_way_is_caught_up_in_steps() -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log) as hub:
         await eventually(lambda: hub.positions)
         begin = encode_positions(hub.positions)
         for number in range(4_500):
-            topic.append(number % 2, _flag(number, action="notify" if number % 100 else "block"))
+            log.append(FLAGGED, _flag(number, action="notify" if number % 100 else "block"), partition=number % 2)
         await eventually(lambda: sum(hub.positions.values()) == 4_500)
         seen, _ = await _take(await hub.subscribe(frozenset({"block"}), begin), 45)
         assert sorted(seen) == list(range(0, 4_500, 100))
-        assert topic.scanned == 3
+        assert log.scanned == 3
 
 
 async def test_an_id_that_the_topic_no_longer_holds_goes_on_at_its_start_and_says_so() -> None:
-    topic = FakeTopic(FLAGGED)
+    log = MemoryTopicLog(partitions=2)
     for number in range(10):
-        topic.append(number % 2, _flag(number))
-    topic.forget_before(0, 3)
-    async with _hub(topic) as hub:
+        log.append(FLAGGED, _flag(number), partition=number % 2)
+    log.forget_before(FLAGGED, 0, 3)
+    async with _hub(log) as hub:
         subscription = await hub.subscribe(ALL, encode_positions({0: 1, 1: 4}))
         async with aclosing(subscription.events(0.01)) as events:
             assert "no longer holds" in (await anext(events)).note
@@ -187,15 +191,15 @@ async def test_an_id_that_the_topic_no_longer_holds_goes_on_at_its_start_and_say
 
 @pytest.mark.parametrize("text", ["nonsense", encode_positions({0: 0, 1: 0, 2: 0}), encode_positions({0: 5, 1: 0})])
 async def test_an_id_of_another_topic_is_refused(text: str) -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log) as hub:
         with pytest.raises(NotAnEventId):
             await hub.subscribe(ALL, text)
 
 
 async def test_places_are_bounded_and_come_back() -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic, most=2) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log, most=2) as hub:
         first, _ = await hub.subscribe(ALL, None), await hub.subscribe(ALL, None)
         with pytest.raises(TooManyStreams):
             await hub.subscribe(ALL, None)
@@ -207,8 +211,8 @@ async def test_places_are_bounded_and_come_back() -> None:
 
 
 async def test_closing_ends_everybody() -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log) as hub:
         subscription = await hub.subscribe(ALL, None)
         reading = asyncio.ensure_future(_take(subscription, 1))
         await asyncio.sleep(0)
@@ -220,16 +224,16 @@ async def test_closing_ends_everybody() -> None:
 
 
 async def test_a_broker_that_goes_away_during_catching_up_ends_the_stream_with_its_id() -> None:
-    topic = FakeTopic(FLAGGED)
-    async with _hub(topic) as hub:
+    log = MemoryTopicLog(partitions=2)
+    async with _hub(log) as hub:
         await eventually(lambda: hub.positions)
         begin = encode_positions(hub.positions)
-        topic.append(0, _flag(0))
+        log.append(FLAGGED, _flag(0), partition=0)
         await eventually(lambda: hub.positions[0] == 1)
         subscription = await hub.subscribe(ALL, begin)
-        topic.cut()
+        log.disconnect()
         events = [event async for event in subscription.events(0.01)]
         subscription.close()
         assert events[-1].event_id == begin and "come back" in events[-1].note
-        topic.away = False
+        log.connect()
         assert (await _take(await hub.subscribe(ALL, begin), 1))[0] == [0]

@@ -7,26 +7,26 @@ from app.serving.sliding_window import WINDOW_SECONDS
 from app.systems.registry.avro import Codec
 from app.topics import PREDICTIONS
 from tests.support.eventually import eventually
-from tests.support.fake_topic import FakeTopic
 from tests.support.manual_clock import ManualClock
+from tests.support.memory.topics import MemoryTopicLog
 from tests.support.outcomes import prediction
 
 CODEC = Codec()
 
 
 async def test_it_begins_five_minutes_back_and_ends_when_nobody_asks() -> None:
-    topic, clock = FakeTopic(PREDICTIONS), ManualClock()
+    log, clock = MemoryTopicLog(partitions=2), ManualClock()
     outcome = CODEC.encode(prediction())
-    topic.append(0, outcome, timestamp_ms=clock.now_ms() - WINDOW_SECONDS * 1000 - 60_000)
+    log.append(PREDICTIONS, outcome, partition=0, timestamp_ms=clock.now_ms() - WINDOW_SECONDS * 1000 - 60_000)
     for _ in range(250):
-        topic.append(1, outcome, timestamp_ms=clock.now_ms() - 60_000)
-    topic.append(1, b"none of ours", timestamp_ms=clock.now_ms())
-    monitor = Monitor(topic.open, CODEC.fields, clock)
+        log.append(PREDICTIONS, outcome, partition=1, timestamp_ms=clock.now_ms() - 60_000)
+    log.append(PREDICTIONS, b"none of ours", partition=1, timestamp_ms=clock.now_ms())
+    monitor = Monitor(log, CODEC.fields, clock)
     async with monitor.running():
         assert not monitor.follows()
         assert await monitor.asked() == ""
         assert monitor.window.total(clock.now_ms()).outcomes == {"scored": 250}
-        topic.append(0, outcome, timestamp_ms=clock.now_ms())
+        log.append(PREDICTIONS, outcome, partition=0, timestamp_ms=clock.now_ms())
         await eventually(lambda: monitor.window.total(clock.now_ms()).outcomes["scored"] == 251)
         await clock.sleep(IDLE_SECONDS + 1)
         await eventually(lambda: not monitor.follows())
@@ -37,8 +37,8 @@ async def test_it_begins_five_minutes_back_and_ends_when_nobody_asks() -> None:
 
 
 async def test_without_a_broker_it_says_so() -> None:
-    topic = FakeTopic(PREDICTIONS)
-    topic.cut()
-    monitor = Monitor(topic.open, CODEC.fields, ManualClock())
+    log = MemoryTopicLog(partitions=2)
+    log.disconnect()
+    monitor = Monitor(log, CODEC.fields, ManualClock())
     async with monitor.running():
-        assert "fake broker is away" in await monitor.asked()
+        assert "broker in memory is away" in await monitor.asked()

@@ -1,42 +1,34 @@
-"""Dead letters on real topics: found by filter, sent round again once, with their bytes."""
+"""Dead letters on topics in memory: found by filter, sent round again once, with their bytes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 
 from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
 from app.pipeline.dead_letters import MAX_VALUE_BYTES, USED_UP, dead_letter
 from app.ports.records import SourceRecord
-from app.settings import KafkaSettings
-from app.stack.local import LocalStack
-from app.systems.kafka.client import TransactionalProducer
 from app.topics import PREDICTIONS, TASKS, UPLOADS
 from schemas.records import DeadLetter, ImageTask
 from tests.support.event_messages import message, record
 from tests.support.ingest import NOW_MS, StagedPipeline
 
-pytestmark = pytest.mark.services
 
-
-@pytest_asyncio.fixture
-async def pipeline(stack: LocalStack, topics: str) -> AsyncIterator[StagedPipeline]:
-    async with StagedPipeline(KafkaSettings(bootstrap=stack.kafka, prefix=topics)) as staged:
-        yield staged
+@pytest.fixture
+def pipeline() -> StagedPipeline:
+    return StagedPipeline()
 
 
 async def find(pipeline: StagedPipeline, wanted: LetterFilter | None = None) -> list[FoundLetter]:
-    async with aclosing(find_letters(pipeline.scanner, pipeline.codec, wanted or LetterFilter())) as letters:
+    async with aclosing(find_letters(pipeline.log, pipeline.codec, wanted or LetterFilter())) as letters:
         return [letter async for letter in letters]
 
 
 async def redrive(pipeline: StagedPipeline, *letters: DeadLetter, again: bool = False) -> list[Redrive]:
-    async with TransactionalProducer(pipeline.kafka, TRANSACTIONAL_ID) as producer:
-        redriver = Redriver(producer, pipeline.scanner, pipeline.codec, pipeline.clock, "operator@test")
+    async with pipeline.transactions(TRANSACTIONAL_ID) as producer:
+        redriver = Redriver(producer, pipeline.log, pipeline.codec, pipeline.clock, "operator@test")
         return await redriver.redrive(letters, again=again)
 
 

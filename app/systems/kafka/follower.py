@@ -1,7 +1,4 @@
-"""Watching from outside: new records of topics as they are committed, and how far a consumer group has come.
-
-Topic and group names here are without the installation's prefix.
-"""
+"""A consumer that follows topics from outside of any group."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ from typing import Any, Final, Self
 
 from app.errors import BrokerUnavailable, StartupRefused
 from app.ports.records import SourceRecord
+from app.ports.topics import AtTime, Part, Since
 from app.settings import KafkaSettings
 from app.systems.kafka.admin import topic_partitions
-from app.systems.kafka.client import AtTime
 from app.systems.kafka.stop import stop_client
 from app.systems.unreachable import kafka_unreachable
 
@@ -23,17 +20,9 @@ _REQUEST_TIMEOUT_MS: Final = 15_000
 _POLL_RECORDS: Final = 1_000
 _REACH_SECONDS: Final = 5.0
 
-# A partition of a topic; and where following begins: at what is committed next (None), at a time, or at an offset for
-# each partition (one that is not named counts from its start).
-Part = tuple[str, int]
-Since = AtTime | Mapping[Part, int] | None
 
-
-class TopicFollower:
-    """Every record that is committed to `topics`, from `since` on, outside of any group.
-
-    Without `since` these are the records that are committed after the `async with` was entered.
-    """
+class KafkaFollower:
+    """See Follower (app.ports.topics). Use as `async with`."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], since: Since = None) -> None:
         self._settings = settings
@@ -83,15 +72,15 @@ class TopicFollower:
 
     @property
     def begins(self) -> Mapping[Part, int]:
-        """The offset in each partition at which following began."""
+        """See Follower."""
         return self._begins
 
     async def aim(self) -> None:
-        """Let `caught_up` ask for everything that is committed by now. Raises BrokerUnavailable."""
+        """See Follower."""
         self._ends = await self._read_ends()
 
     async def caught_up(self) -> bool:
-        """Whether everything was polled that was committed when following began, or at the last `aim`."""
+        """See Follower."""
         while self._ends:
             part, end = next(iter(self._ends.items()))
             if await self._consumer.position(part) < end:
@@ -111,10 +100,7 @@ class TopicFollower:
         return {part: max(start, self._since.get(names[part], start)) for part, start in starts.items()}
 
     async def poll(self, wait_seconds: float) -> list[SourceRecord]:
-        """Return what is new, waiting at most `wait_seconds` for the first record; order holds within a partition.
-
-        While the broker is away nothing comes and nothing is raised. Raises BrokerUnavailable where it refuses.
-        """
+        """See Follower."""
         from aiokafka.errors import KafkaError
 
         try:
@@ -135,7 +121,7 @@ class TopicFollower:
         ]
 
     async def reach(self) -> None:
-        """Return when the broker answered for every partition. Raises BrokerUnavailable after 5 s without."""
+        """See Follower. Waits 5 s at most."""
         await self._read_ends()
 
     async def _read_ends(self) -> dict[Any, int]:
@@ -146,26 +132,3 @@ class TopicFollower:
                 return dict(await self._consumer.end_offsets(self._consumer.assignment()))
         except (KafkaError, OSError, TimeoutError) as error:
             raise BrokerUnavailable(kafka_unreachable(self._settings.bootstrap, error)) from error
-
-
-async def committed_offsets(settings: KafkaSettings, group: str, topic: str) -> dict[int, int]:
-    """Return the next offset that `group` would read, by partition of `topic`; absent where it committed none.
-
-    Raises BrokerUnavailable.
-    """
-    from aiokafka.admin import AIOKafkaAdminClient
-    from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
-
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-    try:
-        await client.start()
-        found = await client.list_consumer_group_offsets(settings.prefix + group)
-    except GroupCoordinatorNotAvailableError:
-        # A broker that has not seen any group yet makes the topic of their offsets only now.
-        return {}
-    except (KafkaError, OSError) as error:
-        raise BrokerUnavailable(kafka_unreachable(settings.bootstrap, error)) from error
-    finally:
-        await client.close()
-    name = settings.prefix + topic
-    return {part.partition: at.offset for part, at in found.items() if part.topic == name and at.offset >= 0}

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from app.errors import Poison
 from app.ports.records import RecordCodec, SourceRecord
-from app.systems.kafka.client import TopicScanner
+from app.ports.topics import TopicLog
 from app.topics import CONTROL
 from schemas.records import ControlRecord
 
@@ -18,10 +18,10 @@ def control_key(kind: str, name: str) -> bytes:
 
 
 async def control_records(
-    scanner: TopicScanner, codec: RecordCodec, *kinds: str
+    log: TopicLog, codec: RecordCodec, *kinds: str
 ) -> AsyncGenerator[tuple[SourceRecord, ControlRecord], None]:
     """Yield each record of `kinds` (all without any) in order, with where it lies; what cannot be read is left out."""
-    async with aclosing(scanner.scan(CONTROL)) as records:
+    async with aclosing(log.scan(CONTROL)) as records:
         async for record in records:
             try:
                 control = codec.decode_as(record.value, ControlRecord)
@@ -31,7 +31,7 @@ async def control_records(
                 yield record, control
 
 
-async def read_control(scanner: TopicScanner, codec: RecordCodec, *kinds: str) -> dict[tuple[str, str], ControlRecord]:
+async def read_control(log: TopicLog, codec: RecordCodec, *kinds: str) -> dict[tuple[str, str], ControlRecord]:
     """Return the latest records of `kinds` (all without any) by kind and name; what cannot be read is left out."""
-    async with aclosing(control_records(scanner, codec, *kinds)) as records:
+    async with aclosing(control_records(log, codec, *kinds)) as records:
         return {(control.kind, control.name): control async for _, control in records}

@@ -1,12 +1,8 @@
-"""Reconcile on real topics: it enqueues what nobody told of, once, and nothing else."""
+"""Reconcile on topics in memory: it enqueues what nobody told of, once, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from functools import partial
-
 import pytest
-import pytest_asyncio
 
 from app.domain import claims, identity
 from app.domain.filters import UploadFilter
@@ -16,25 +12,21 @@ from app.pipeline.dead_letters import USED_UP, dead_letter
 from app.pipeline.score import claim_of
 from app.ports.objects import ListedObject
 from app.ports.records import SourceRecord
-from app.settings import KafkaSettings, Settings
-from app.stack.local import LocalStack
-from app.systems.kafka.client import group_offsets
+from app.settings import Settings
 from app.topics import BACKFILL, TASKS, UPLOADS
 from schemas.records import ImageTask, Position
 from tests.support.event_messages import message, record
 from tests.support.ingest import NOW_MS, ListedStore, StagedPipeline
 
-pytestmark = pytest.mark.services
 HOUR_MS = 3_600_000
 OLD_MS = NOW_MS - HOUR_MS
 OLD = "2026-11-23T09:33:20.250Z"
 PLACE = Place("images", "in/", older_than_ms=600_000, within_ms=24 * HOUR_MS)
 
 
-@pytest_asyncio.fixture
-async def pipeline(stack: LocalStack, topics: str) -> AsyncIterator[StagedPipeline]:
-    async with StagedPipeline(KafkaSettings(bootstrap=stack.kafka, prefix=topics)) as staged:
-        yield staged
+@pytest.fixture
+def pipeline() -> StagedPipeline:
+    return StagedPipeline()
 
 
 def listed(number: int, modified_ms: int = OLD_MS, *, folder: str = "in") -> ListedObject:
@@ -49,8 +41,8 @@ def notification(number: int, time: str = OLD) -> bytes:
 async def run(pipeline: StagedPipeline, *, enqueue: bool = True, rate: float | None = None) -> Counts:
     assert pipeline.store is not None
     parts = ReconcileParts(
-        pipeline.scanner,
-        partial(group_offsets, pipeline.kafka),
+        pipeline.log,
+        pipeline.groups,
         pipeline.codec,
         pipeline.clock,
         UploadFilter.of(Settings()),
