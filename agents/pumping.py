@@ -1,4 +1,4 @@
-"""What all agents do: iterate without acknowledging, and hand each message to the pump."""
+"""The Faust side of every agent: iterate without acknowledging, and hand each message to the pump."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AgentHost(Protocol):
 
     @property
     def sources(self) -> Sequence[str]:
-        """The topics that this worker reads: the agent's SOURCES, or those of them that the settings choose."""
+        """The topics that this worker reads."""
         ...
 
     def intake(self, topic: str) -> Intake:
@@ -47,8 +47,14 @@ class AgentHost(Protocol):
         ...
 
 
-def attach_pump(app: faust.App, host: AgentHost, topic: str, name: str) -> None:
-    """Add an agent that pumps `topic`. It never returns and never raises but to end the process."""
+def attach(app: faust.App, host: AgentHost, agent: str) -> None:
+    """Add a Faust agent for each source of the worker of `agent`."""
+    for topic in host.sources:
+        _attach_pump(app, host, topic, f"{agent}-{topic}")
+
+
+def _attach_pump(app: faust.App, host: AgentHost, topic: str, name: str) -> None:
+    """Add an agent that pumps `topic`. It never returns, and raises only to end the process."""
     intake = host.intake(topic)
 
     async def pump(stream: Any) -> None:

@@ -1,12 +1,12 @@
-"""Every topic that the project reads or writes, declared once.
+"""Names in Kafka: every topic that the project reads or writes, the tables with their changelogs, and consumer groups.
 
-`./sightline stack up` and the compose file create them from here, every process checks them at its start, and
-docs/topics.md is generated from the rows.
+`./sightline stack up` and the compose file create the topics from here, every process checks them at its start, and
+docs/topics.md is generated from the rows. The agents that read and write a topic are declared in agents/__init__.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from app.settings import TableSettings
@@ -29,20 +29,54 @@ LABELS: Final = "labels.v1"
 DEAD_LETTERS: Final = "dead_letters.v1"
 CONTROL: Final = "control.v1"
 
-# Changelogs of the score agent's tables; named as Faust names them: <app id>-<table>-changelog.
-CLAIMS_CHANGELOG: Final = "sightline.score-uploads-changelog"
-CONTENTS_CHANGELOG: Final = "sightline.score-contents-changelog"
-EMBEDDINGS_CHANGELOG: Final = "sightline.score-embeddings-changelog"
-CHANGELOGS: Final = (CLAIMS_CHANGELOG, CONTENTS_CHANGELOG, EMBEDDINGS_CHANGELOG)
+CLAIMS_TABLE: Final = "uploads"
+CONTENTS_TABLE: Final = "contents"
+EMBEDDINGS_TABLE: Final = "embeddings"
+
+
+def group_of(agent: str) -> str:
+    """Return the consumer group of `agent` without the installation's prefix. It is the id of its Faust app too."""
+    return f"sightline.{agent}"
+
+
+def changelog_of(table: str) -> str:
+    """Return the changelog of a table of the score agent, named as Faust names it: <app id>-<table>-changelog."""
+    return f"{group_of('score')}-{table}-changelog"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One table of the score agent. `kept_as` is the field of TableSettings with the lifetime of its entries."""
+
+    name: str
+    key: str
+    kept_as: str
+
+    @property
+    def changelog(self) -> str:
+        """The topic from which the table is restored."""
+        return changelog_of(self.name)
+
+    def days(self, settings: TableSettings) -> float:
+        """Return the lifetime of an entry."""
+        days: float = getattr(settings, self.kept_as)
+        return days
+
+
+TABLES: Final = (
+    TableSpec(CLAIMS_TABLE, "upload id", "claims_days"),
+    TableSpec(CONTENTS_TABLE, "sha256", "contents_days"),
+    TableSpec(EMBEDDINGS_TABLE, "sha256", "embeddings_days"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic: what it holds, who writes and reads it, how long it is kept.
+    """One topic: its records, its retention, and the readers and writers that are no agents.
 
     `record` names the record of schemas/ (None: raw bytes that are not ours). `scoring` topics share one partition
     count, because the tables of the score agent are partitioned with them; `single` topics have one partition. The
-    changelog of a table is kept as long as its entries live, which `kept_as` says: a field of the settings' `tables`.
+    changelog of a `table` is kept as long as its entries live.
     """
 
     name: str
@@ -50,95 +84,67 @@ class TopicSpec:
     record: str | None
     cleanup: str
     retention_ms: int
-    written_by: tuple[str, ...]
-    read_by: tuple[str, ...]
+    other_writers: tuple[str, ...] = ()
+    other_readers: tuple[str, ...] = ()
     single: bool = False
     scoring: bool = False
-    kept_as: str = ""
+    table: TableSpec | None = None
 
 
-def _changelog(name: str, key: str, kept_as: str) -> TopicSpec:
-    kept_ms = _kept_ms(TableSettings(), kept_as)
-    return TopicSpec(name, key, None, "compact,delete", kept_ms, ("score",), ("score",), scoring=True, kept_as=kept_as)
+def _changelog(table: TableSpec, settings: TableSettings) -> TopicSpec:
+    kept_ms = round(table.days(settings) * DAY_MS)
+    return TopicSpec(table.changelog, table.key, None, "compact,delete", kept_ms, scoring=True, table=table)
 
 
-def _kept_ms(tables: TableSettings, kept_as: str) -> int:
-    days: float = getattr(tables, kept_as)
-    return round(days * DAY_MS)
-
-
-# With the changelogs as the default settings keep them; `topics_of` has them as yours do.
-TOPICS: Final[tuple[TopicSpec, ...]] = (
-    TopicSpec(UPLOADS, "whatever the notifier uses", None, "delete", 7 * DAY_MS, ("buckets", "bridge"), ("identify",)),
-    TopicSpec(
-        TASKS,
-        "content hint",
-        "ImageTask",
-        "delete",
-        7 * DAY_MS,
-        ("identify", "retry"),
-        ("score", "index"),
-        scoring=True,
-    ),
+_RECORDS: Final = (
+    TopicSpec(UPLOADS, "whatever the notifier uses", None, "delete", 7 * DAY_MS, other_writers=("buckets", "bridge")),
+    TopicSpec(TASKS, "content hint", "ImageTask", "delete", 7 * DAY_MS, scoring=True),
     TopicSpec(
         BACKFILL,
         "content hint",
         "ImageTask",
         "delete",
         7 * DAY_MS,
-        ("rescore", "reconcile", "retry"),
-        ("score",),
+        other_writers=("rescore", "reconcile"),
         scoring=True,
     ),
-    TopicSpec(RETRIES_30S, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
-    TopicSpec(RETRIES_5M, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
-    TopicSpec(RETRIES_1H, "content hint", "ImageTask", "delete", 7 * DAY_MS, ("score",), ("retry",), scoring=True),
+    TopicSpec(RETRIES_30S, "content hint", "ImageTask", "delete", 7 * DAY_MS, scoring=True),
+    TopicSpec(RETRIES_5M, "content hint", "ImageTask", "delete", 7 * DAY_MS, scoring=True),
+    TopicSpec(RETRIES_1H, "content hint", "ImageTask", "delete", 7 * DAY_MS, scoring=True),
     # Kept longer than the predictions: an index rebuilt from the topics must not bring removed images back.
-    TopicSpec(
-        REMOVED,
-        "bucket/key",
-        "ImageRemoved",
-        "delete",
-        31 * DAY_MS,
-        ("identify",),
-        ("index", "rescore", "archive", "lake"),
-    ),
-    TopicSpec(
-        PREDICTIONS,
-        "bucket/key",
-        "ImagePrediction",
-        "delete",
-        30 * DAY_MS,
-        ("score",),
-        ("moderate", "index", "archive", "lake"),
-    ),
-    TopicSpec(
-        EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, ("score",), ("archive", "lake", "training")
-    ),
-    TopicSpec(
-        FLAGGED,
-        "bucket/key",
-        "FlaggedImage",
-        "delete",
-        90 * DAY_MS,
-        ("moderate",),
-        ("moderation", "index", "archive", "lake"),
-    ),
+    TopicSpec(REMOVED, "bucket/key", "ImageRemoved", "delete", 31 * DAY_MS, other_readers=("rescore", "lake")),
+    TopicSpec(PREDICTIONS, "bucket/key", "ImagePrediction", "delete", 30 * DAY_MS, other_readers=("lake",)),
+    TopicSpec(EMBEDDINGS, "sha256", "ContentEmbedding", "delete", 7 * DAY_MS, other_readers=("lake", "training")),
+    TopicSpec(FLAGGED, "bucket/key", "FlaggedImage", "delete", 90 * DAY_MS, other_readers=("moderation", "lake")),
     TopicSpec(
         DECISIONS,
         "bucket/key",
         "ModerationDecision",
         "delete",
         FOREVER_MS,
-        ("query service",),
-        ("index", "label", "archive", "lake"),
+        other_writers=("query service",),
+        other_readers=("lake",),
     ),
-    TopicSpec(LABELS, "bucket/key", "Label", "delete", FOREVER_MS, ("label",), ("training",)),
-    TopicSpec(DEAD_LETTERS, "source position", "DeadLetter", "delete", 30 * DAY_MS, ("any agent",), ("dead-letters",)),
-    TopicSpec(CONTROL, "kind/name", "ControlRecord", "compact", FOREVER_MS, ("CLI",), ("every process",), single=True),
-    _changelog(CLAIMS_CHANGELOG, "upload id", "claims_days"),
-    _changelog(CONTENTS_CHANGELOG, "sha256", "contents_days"),
-    _changelog(EMBEDDINGS_CHANGELOG, "sha256", "embeddings_days"),
+    TopicSpec(LABELS, "bucket/key", "Label", "delete", FOREVER_MS, other_readers=("training",)),
+    TopicSpec(
+        DEAD_LETTERS,
+        "source position",
+        "DeadLetter",
+        "delete",
+        30 * DAY_MS,
+        other_writers=("bridge",),
+        other_readers=("dead-letters",),
+    ),
+    TopicSpec(
+        CONTROL,
+        "kind/name",
+        "ControlRecord",
+        "compact",
+        FOREVER_MS,
+        other_writers=("CLI",),
+        other_readers=("every process",),
+        single=True,
+    ),
 )
 
 
@@ -165,10 +171,12 @@ LAKE_TOPICS: Final[tuple[TopicSpec, ...]] = (
 
 
 def topics_of(tables: TableSettings) -> tuple[TopicSpec, ...]:
-    """Return TOPICS, each changelog kept as long as the entries of its table live by these settings."""
-    return tuple(
-        replace(spec, retention_ms=_kept_ms(tables, spec.kept_as)) if spec.kept_as else spec for spec in TOPICS
-    )
+    """Return all topics, each changelog kept as long as the entries of its table live by these settings."""
+    return (*_RECORDS, *(_changelog(table, tables) for table in TABLES))
+
+
+# With the changelogs as the default settings keep them.
+TOPICS: Final = topics_of(TableSettings())
 
 
 def spec_of(name: str) -> TopicSpec:

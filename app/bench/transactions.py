@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agents import IDENTIFY
 from app.bench.rig import Report, Rig, usage
 from app.bench.spread import rounded, slope
 from app.errors import StartupRefused
@@ -56,7 +57,8 @@ async def measure_transactions(
                     if task.done():
                         task.result()
                 rig.children.check()
-                position = sum((await KafkaGroups(rig.settings.kafka).committed((_GROUP,)))[_GROUP].values())
+                committed = await KafkaGroups(rig.settings.kafka).committed((IDENTIFY.group,))
+                position = sum(committed[IDENTIFY.group].values())
                 # A record and its marker are two offsets; nothing past the last record is committed.
                 now, seen = time.monotonic(), position // 2
                 if seen != read:

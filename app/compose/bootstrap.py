@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import mode
 
-from agents import AGENTS
+from agents import agent_named
+from agents.declaration import Agent, Source, Wiring
+from agents.pumping import attach
 from app import __version__
 from app.compose.suspicion import suspicion_of
-from app.errors import ConfigurationError, Fatal
+from app.errors import Fatal
 from app.memory_trim import settle_heap
-from app.metrics import Meters
 from app.pipeline.dead_letters import GiveUp
-from app.ports.clock import Clock
-from app.ports.processing import FollowsPartitions, LaneStatus, Processor, Tables
+from app.ports.processing import FollowsPartitions, Processor
 from app.ports.records import Output
-from app.settings import LaneSettings, Settings
+from app.settings import Settings
 from app.streaming.ceiling import Ceiling
 from app.streaming.credits import Credits, LiveGate
 from app.streaming.failstop import fail_stop
@@ -45,34 +43,9 @@ from app.systems.kafka.admin import topic_ids
 from app.systems.kafka.transactions import KafkaLaneProducers, changelog_producer
 from app.systems.prometheus import PrometheusMeters
 from app.systems.registry.avro import Codec
-from app.topics import BACKFILL, CHANGELOGS, RETRIES_1H, RETRIES_5M, RETRIES_30S, TASKS
+from app.topics import group_of
 
 logger = logging.getLogger(__name__)
-GROUP: Final = "sightline"
-WITH_TABLES: Final = "score"
-ARCHIVE: Final = "archive"
-_RETRY_TOPICS: Final = frozenset({RETRIES_30S, RETRIES_5M, RETRIES_1H})
-# A deferred task waits in a task of a few kilobytes, and one partition's far future must not hold up another's due one.
-_RETRY_CREDITS_FACTOR: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What a processor may be built from."""
-
-    settings: Settings
-    agent: str
-    worker_id: str
-    release: str
-    clock: Clock
-    codec: Codec
-    status: LaneStatus
-    meters: Meters
-    tables: Tables | None
-    # Called at each tick of the worker, for what a processor counts itself; must be quick.
-    probes: list[Callable[[], None]] = field(default_factory=list)
-
-
 ProcessorFactory = Callable[[Wiring], contextlib.AbstractAsyncContextManager[Processor]]
 
 
@@ -145,7 +118,7 @@ def faust_app(settings: Settings, agent: str, home: WorkerHome) -> faust_transpo
     kafka = settings.kafka
     faust_transport.register()
     return faust_transport.App(
-        group_of(settings, agent),
+        settings.kafka.prefix + group_of(agent),
         broker=faust_transport.broker_urls(kafka.bootstrap),
         autodiscover=False,
         datadir=str(home.tables),
@@ -179,41 +152,34 @@ def faust_app(settings: Settings, agent: str, home: WorkerHome) -> faust_transpo
     )
 
 
-def group_of(settings: Settings, agent: str) -> str:
-    """Return the consumer group of an agent, which is its Faust app's id too."""
-    return f"{settings.kafka.prefix}{GROUP}.{agent}"
-
-
 @contextlib.asynccontextmanager
 async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIterator[Worker]:
     """Yield a worker that is ready to run; everything it holds is released afterwards.
 
     Raises StartupRefused, ConfigurationError or another Fatal with one sentence when it must not start.
     """
-    if agent not in AGENTS:
-        raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
-    attach = importlib.import_module(f"agents.{agent}")
-    sources = _sources(settings, agent, attach.SOURCES)
+    row = agent_named(agent)
+    sources = row.sources_by(settings)
+    group = settings.kafka.prefix + row.group
     async with contextlib.AsyncExitStack() as held:
         home = claim_home(settings.worker, agent, settings.kafka.prefix)
         held.callback(home.release)
         if parts.check is not None:
             await parts.check(settings)
-        if agent == WITH_TABLES:
-            allow_open_files(files_needed(settings, len(CHANGELOGS)))
-            home = await _with_tables(settings, agent, home)
+        if row.tables:
+            allow_open_files(files_needed(settings, len(row.tables)))
+            home = await _with_tables(settings, row, home)
         clock, codec, meters = SystemClock(), Codec(), PrometheusMeters()
         prefix = settings.kafka.prefix
         app = faust_app(settings, agent, home)
         failures = _Failures()
         app.on_failure = failures
-        credits = _credits(settings, agent, sources)
+        credits = {source.topic: Credits(source.credits(settings)) for source in sources}
         suspicion = await held.enter_async_context(
             suspicion_of(
-                agent,
+                row,
                 settings.kafka,
-                group=group_of(settings, agent),
-                topics=sources,
+                topics=tuple(credits),
                 capacity=sum(pool.total for pool in credits.values()),
                 folder=home.path,
                 codec=codec,
@@ -225,12 +191,10 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
         control = SourceGate(app)
         tables: TableStore | None = None
         loaded: Callable[[], int] = int
-        if agent == WITH_TABLES:
+        if row.tables:
             from app.systems.faust.tables import BulkLoader, FaustTables
 
-            changelog = await held.enter_async_context(
-                changelog_producer(settings.kafka, f"{group_of(settings, agent)}-tables")
-            )
+            changelog = await held.enter_async_context(changelog_producer(settings.kafka, f"{group}-tables"))
             faust_tables = FaustTables(app, settings.tables, settings.kafka.partitions, changelog)
             loader = BulkLoader(faust_tables, settings.kafka)
             app.use_bulk_recovery(loader)
@@ -252,7 +216,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             encode=encode,
             tables=tables,
             ceiling=Ceiling(settings.lane.dead_letter_ratio, settings.lane.dead_letter_run, suspicion.letters),
-            settings=_lane_settings(settings, agent),
+            settings=row.lane(settings),
             clock=clock,
             meters=CountingMeters(meters),
             on_failure=failures,
@@ -260,12 +224,12 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             suspects=suspicion.suspects,
             give_up=GiveUp(agent, processor, clock),
         )
-        producers = parts.producers(KafkaLaneProducers(settings.kafka, group_of(settings, agent)))
+        producers = parts.producers(KafkaLaneProducers(settings.kafka, group))
         lanes = Lanes(lane_parts, producers, control)
-        topics = frozenset(prefix + topic for topic in sources)
+        topics = frozenset(prefix + topic for topic in credits)
 
         def assigned(sources: frozenset[SourcePartition]) -> None:
-            if agent == WITH_TABLES and not _same_worker(sources, topics):
+            if row.tables and not _same_worker(sources, topics):
                 failures(Fatal(f"lanes of one partition number lie on different workers: {sorted(sources)}"))
             lanes.assign(sources)
 
@@ -278,9 +242,9 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
                 raise
 
         app.hooks = RebalanceHooks(revoked=revoked, assigned=assigned, recovered=lanes.ready)
-        pumps = _pumps(credits, lanes, app)
+        pumps = _pumps(sources, credits, lanes, app)
         host = _Host(prefix, pumps, failures)
-        attach.attach(app, host)
+        attach(app, host, agent)
         named = {prefix + topic: pump for topic, pump in pumps.items()}
         worker = Worker(
             _StreamApp(app, lambda: lanes, loaded),
@@ -301,7 +265,7 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             "%s worker %s: group %s, http://%s:%d/metrics and /healthz, data in %s",
             agent,
             home.worker_id,
-            group_of(settings, agent),
+            group,
             settings.worker.http_host,
             health.port,
             home.path,
@@ -309,11 +273,13 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
         yield worker
 
 
-async def _with_tables(settings: Settings, agent: str, home: WorkerHome) -> WorkerHome:
+async def _with_tables(settings: Settings, agent: Agent, home: WorkerHome) -> WorkerHome:
     """Return `home` with the folder of the tables that belong to the changelogs of this group on this cluster."""
-    names = (settings.kafka.prefix + topic for topic in CHANGELOGS)
-    cluster, changelogs = await topic_ids(settings.kafka.bootstrap, names)
-    origin = TablesOrigin(cluster, group_of(settings, agent), changelogs)
+    prefix = settings.kafka.prefix
+    cluster, changelogs = await topic_ids(
+        settings.kafka.bootstrap, (prefix + table.changelog for table in agent.tables)
+    )
+    origin = TablesOrigin(cluster, prefix + agent.group, changelogs)
     return replace(home, tables=await asyncio.to_thread(tables_folder, home.path, origin))
 
 
@@ -332,47 +298,18 @@ class _Failures:
         fail_stop(error)
 
 
-def _sources(settings: Settings, agent: str, sources: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what the worker reads; raises ConfigurationError where `archive` is to read what is not archived."""
-    if agent != ARCHIVE:
-        return sources
-    chosen = settings.archive.topics
-    if not chosen or not set(chosen) <= set(sources):
-        raise ConfigurationError(
-            f"SIGHTLINE_ARCHIVE_TOPICS={','.join(chosen)} must name at least one of {', '.join(sources)}, and no other"
-        )
-    return tuple(topic for topic in sources if topic in chosen)
-
-
-def _lane_settings(settings: Settings, agent: str) -> LaneSettings:
-    """Return the bounds of a release; a whole file of the archive leaves at once: one offset, and no output."""
-    if agent != ARCHIVE:
-        return settings.lane
-    return replace(settings.lane, release_results=max(settings.lane.release_results, settings.archive.file_records))
-
-
-def _credits(settings: Settings, agent: str, sources: tuple[str, ...]) -> dict[str, Credits]:
-    """Return how many records of each topic may be in hand."""
-    engine = settings.engine
-    pools: dict[str, Credits] = {}
-    for topic in sources:
-        match topic:
-            case _ if agent == ARCHIVE:
-                pools[topic] = Credits(settings.archive.in_flight)
-            case _ if topic == BACKFILL:
-                pools[topic] = Credits(engine.backfill_in_flight)
-            case _ if topic in _RETRY_TOPICS:
-                pools[topic] = Credits(engine.max_in_flight * _RETRY_CREDITS_FACTOR)
-            case _:
-                pools[topic] = Credits(engine.max_in_flight)
-    return pools
-
-
-def _pumps(credits: Mapping[str, Credits], lanes: Lanes, app: faust_transport.App) -> dict[str, Pump]:
-    """Return one pump for each topic; backfill yields to live tasks."""
+def _pumps(
+    sources: Sequence[Source], credits: Mapping[str, Credits], lanes: Lanes, app: faust_transport.App
+) -> dict[str, Pump]:
+    """Return one pump for each source."""
     return {
-        topic: Pump(lanes, pool, app.deliveries, LiveGate(credits[TASKS]) if topic == BACKFILL else None)
-        for topic, pool in credits.items()
+        source.topic: Pump(
+            lanes,
+            credits[source.topic],
+            app.deliveries,
+            LiveGate(credits[source.yields_to]) if source.yields_to is not None else None,
+        )
+        for source in sources
     }
 
 

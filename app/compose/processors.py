@@ -1,15 +1,16 @@
-"""The processors of the agents, wired from Settings; heavy libraries load only where an agent needs them."""
+"""The processors of agents that hold connections or models; heavy libraries load only where an agent needs them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Final
 
-from agents import AGENTS
-from app.compose.bootstrap import Parts, ProcessorFactory, Wiring
+from agents import ARCHIVE, INDEX, SCORE, agent_named
+from agents.declaration import Agent, Wiring
+from app.compose.bootstrap import Parts, ProcessorFactory
 from app.errors import ConfigurationError
 from app.metrics import Meters
 from app.ports.processing import Processor
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def production_parts(agent: str) -> Parts:
     """Return what the worker of `agent` is made of. Raises ConfigurationError for a name that is no agent."""
-    return Parts(processor=_factory(agent), check=check_surroundings)
+    return Parts(processor=_factory(agent_named(agent)), check=check_surroundings)
 
 
 async def check_surroundings(settings: Settings) -> None:
@@ -38,55 +39,11 @@ async def check_surroundings(settings: Settings) -> None:
         await check_registry(settings.registry.url)
 
 
-def _factory(agent: str) -> ProcessorFactory:
-    match agent:
-        case "identify":
-            return _identify
-        case "score":
-            return _score
-        case "retry":
-            return _retry
-        case "moderate":
-            return _moderate
-        case "label":
-            return _label
-        case "index":
-            return _index
-        case "archive":
-            return _archive
-        case _:
-            raise ConfigurationError(f"no agent is called {agent!r}; choose one of {', '.join(AGENTS)}")
-
-
-@asynccontextmanager
-async def _identify(wiring: Wiring) -> AsyncIterator[Processor]:
-    from app.domain.filters import UploadFilter
-    from app.pipeline.identify import IdentifyProcessor
-
-    yield IdentifyProcessor(UploadFilter.of(wiring.settings), wiring.clock, wiring.meters)
-
-
-@asynccontextmanager
-async def _retry(wiring: Wiring) -> AsyncIterator[Processor]:
-    from app.pipeline.retry import RetryProcessor
-
-    yield RetryProcessor(wiring.codec, wiring.clock, wiring.status)
-
-
-@asynccontextmanager
-async def _moderate(wiring: Wiring) -> AsyncIterator[Processor]:
-    from app.pipeline.moderate import ModerateProcessor
-    from app.pipeline.policies import load_policy
-
-    policy = load_policy(wiring.settings.policy.path, wiring.settings.inference.models_dir)
-    yield ModerateProcessor(wiring.codec, policy, wiring.clock, wiring.worker_id)
-
-
-@asynccontextmanager
-async def _label(wiring: Wiring) -> AsyncIterator[Processor]:
-    from app.pipeline.label import LabelProcessor
-
-    yield LabelProcessor(wiring.codec, wiring.clock)
+def _factory(agent: Agent) -> ProcessorFactory:
+    build = agent.processor
+    if build is None:
+        return _FACTORIES[agent.name]
+    return lambda wiring: nullcontext(build(wiring))
 
 
 @asynccontextmanager
@@ -170,6 +127,13 @@ async def score_with(registry: Registry, wiring: Wiring) -> AsyncIterator[Proces
     finally:
         await store.close()
         await engine.close()
+
+
+_FACTORIES: Final[Mapping[str, ProcessorFactory]] = {
+    SCORE.name: _score,
+    INDEX.name: _index,
+    ARCHIVE.name: _archive,
+}
 
 
 class _EngineProbe:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.declaration import Agent
 from app.parking.marks import open_marks
-from app.parking.parked import PARKING_AGENTS
 from app.parking.records import ParkedRecords
 from app.ports.clock import Clock
 from app.ports.records import RecordCodec
@@ -33,10 +33,9 @@ class Suspicion:
 
 @contextlib.asynccontextmanager
 async def suspicion_of(
-    agent: str,
+    agent: Agent,
     kafka: KafkaSettings,
     *,
-    group: str,
     topics: Sequence[str],
     capacity: int,
     folder: Path,
@@ -49,11 +48,11 @@ async def suspicion_of(
     `topics` are without the prefix; `folder` is the worker's own. An agent that parks nothing has no suspects either.
     Raises StartupRefused, BrokerUnavailable.
     """
-    if agent not in PARKING_AGENTS:
+    if not agent.parks:
         yield Suspicion(Suspects())
         return
     cluster, ids = await topic_ids(kafka.bootstrap, (kafka.prefix + topic for topic in topics))
-    marks = await asyncio.to_thread(open_marks, folder, cluster, group, ids, capacity)
+    marks = await asyncio.to_thread(open_marks, folder, cluster, kafka.prefix + agent.group, ids, capacity)
     with contextlib.closing(marks):
         last = marks.last_run
         suspects = Suspects(marks, last.crashes, last.letters)
@@ -69,7 +68,7 @@ async def suspicion_of(
 
         async with KafkaTopicLog(kafka) as log:
             short = {name.removeprefix(kafka.prefix): topic_id for name, topic_id in ids.items()}
-            parked = ParkedRecords(log, codec, clock, agent, short, changed)
+            parked = ParkedRecords(log, codec, clock, agent.name, short, changed)
             await parked.read()
 
             def ended(task: asyncio.Task[None]) -> None:

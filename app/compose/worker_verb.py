@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from agents import AGENTS
+from agents import NAMES, SCORE, agent_named
 from app import logs
 from app.errors import ConfigurationError, StartupRefused
 from app.exit_codes import ExitCode
@@ -30,7 +30,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def _worker(
-    name: Annotated[str, typer.Argument(help="identify, score, retry, moderate, label, index or archive.")],
+    name: Annotated[str, typer.Argument(help=f"One of {NAMES}.")],
     restart: Annotated[
         bool,
         typer.Option("--restart", help="Start it again when it dies, after 1 s, doubled up to 30 s."),
@@ -56,12 +56,13 @@ def _worker(
     """
     settings = load_settings(os.environ)
     if restart or per_gpu:
-        if name not in AGENTS:
-            raise ConfigurationError(f"no agent is called {name!r}; choose one of {', '.join(AGENTS)}")
+        agent_named(name)
         children: tuple[Child, ...] = (Child(("worker", name), name),)
         if per_gpu:
-            if name != "score":
-                raise ConfigurationError(f"--per-gpu goes with score, the agent that uses a GPU, not with {name}")
+            if name != SCORE.name:
+                raise ConfigurationError(
+                    f"--per-gpu goes with {SCORE.name}, the agent that uses a GPU, not with {name}"
+                )
             children = child_of_each_gpu(settings, name, _count_gpus())
         raise typer.Exit(supervise(children, ceiling_exit))
     # Imported here: a supervisor stays small.

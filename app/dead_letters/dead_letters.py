@@ -12,25 +12,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from agents import IDENTIFY, RETRY, SCORE
 from app.domain import identity
 from app.domain.events import single_record_message
 from app.errors import Poison
 from app.pipeline.control_topic import control_key, read_control
-from app.pipeline.identify import AGENT as IDENTIFY
-from app.pipeline.retry import AGENT as RETRY
-from app.pipeline.score import AGENT as SCORE
 from app.ports.clock import Clock
 from app.ports.publishing import Message, TransactionalProducer
 from app.ports.records import RecordCodec
 from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.topics import (
-    BACKFILL,
     CONTROL,
     DEAD_LETTERS,
-    RETRIES_1H,
-    RETRIES_5M,
-    RETRIES_30S,
-    TASKS,
     UPLOADS,
 )
 from schemas.records import ControlRecord, DeadLetter, ImageTask
@@ -42,9 +35,9 @@ BRIDGE: Final = "bridge"
 _CHUNK_LETTERS: Final = 100
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 # The index reads tasks too; its letters must not send an upload to score again.
-_TASK_AGENTS: Final = frozenset({SCORE, RETRY})
+_TASK_AGENTS: Final = frozenset({SCORE.name, RETRY.name})
 _INSTEAD: Final = "`./sightline rescore` makes a new record of the image"
-_TASK_TOPICS: Final = frozenset({TASKS, BACKFILL, RETRIES_30S, RETRIES_5M, RETRIES_1H})
+_TASK_TOPICS: Final = frozenset({*SCORE.topics, *RETRY.topics})
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +202,7 @@ class Redriver:
         source = identity.declared_topic(letter.source.topic)
         attempt = found.last_attempt
         key = letter.key
-        if letter.agent in (IDENTIFY, BRIDGE):
+        if letter.agent in (IDENTIFY.name, BRIDGE):
             topic = UPLOADS
             value = single_record_message(value) if letter.part >= 0 else value
         elif source in _TASK_TOPICS and letter.agent in _TASK_AGENTS:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from agents import PIPELINE
 from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
 from app.errors import ConfigurationError, Poison
 from app.exit_codes import ExitCode
@@ -28,9 +29,7 @@ from app.systems.registry.avro import Codec
 from app.verbs.output import JsonOption, show, show_each, table_text
 from app.verbs.times import moment_ms
 
-_Agent = Annotated[
-    str, typer.Option(help="Only letters of this agent: identify, score, retry, moderate, label, index, bridge.")
-]
+_Agent = Annotated[str, typer.Option(help=f"Only letters of this agent ({', '.join(PIPELINE)}) or of the bridge.")]
 _Kind = Annotated[
     str,
     typer.Option(

@@ -29,7 +29,7 @@ from app.systems.kafka.groups import KafkaGroups
 from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.put import Uploader
-from app.topics import FLAGGED, PREDICTIONS
+from app.topics import FLAGGED, PREDICTIONS, group_of
 from schemas.records import FlaggedImage, ImagePrediction
 
 # Loading and checking four models took 10 s here on two idle cores; four times that without an outcome is a failure.
@@ -205,7 +205,7 @@ async def _followers(settings: Settings, tally: Tally, stack: DemoStack) -> None
 
 async def _passed(settings: Settings, agent: str, tally: Tally) -> bool:
     """Whether `agent` has committed past every outcome of ours; waits a moment where it has not."""
-    group = f"sightline.{agent}"
+    group = group_of(agent)
     committed = of_topic((await KafkaGroups(settings.kafka).committed((group,)))[group], PREDICTIONS)
     if all(committed.get(partition, -1) > offset for partition, offset in tally.positions.items()):
         return True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from agents import AGENTS, readers_of, writers_of
 from app.lake.sql.dictionary_page import SOURCE, lake_page
 from app.metrics import METRICS
 from app.settings import LAUNCHER_VARIABLES, ROOT, Secret, Settings, setting_rows
@@ -38,7 +39,12 @@ where there is a lake (`./sightline lake up`).
 
 Records are Avro in the Confluent framing (byte 0, schema id as four bytes, body); the ids are pinned in
 [schemas/ids.lock](../schemas/ids.lock), one example of each version lies in [schemas/examples](../schemas/examples).
-"""
+
+## Agents
+
+Each agent is a process and a consumer group of its own.
+
+{agents}"""
 
 _METRICS: Final = """# Metrics
 
@@ -82,7 +88,7 @@ def configuration_page() -> str:
 
 
 def topics_page() -> str:
-    """Return docs/topics.md: every topic with its key, record, retention, writers and readers."""
+    """Return docs/topics.md: every topic with its key, record, retention, writers and readers, and every agent."""
     rows = [
         (
             f"`{topic.name}`",
@@ -90,13 +96,24 @@ def topics_page() -> str:
             f"[{topic.record}](../schemas/{topic.record})" if topic.record else "raw bytes",
             _partitions(topic),
             _retention(topic),
-            ", ".join(topic.written_by),
-            ", ".join(topic.read_by),
+            ", ".join((*writers_of(topic.name), *topic.other_writers)),
+            ", ".join((*readers_of(topic.name), *topic.other_readers)),
         )
         for topic in (*TOPICS, *LAKE_TOPICS)
     ]
     head = ("topic", "key", "record", "partitions", "kept", "written by", "read by")
-    return _GENERATED.format(source="app/topics.py") + _TOPICS.format(table=_table(head, rows))
+    agents = [
+        (f"`{agent.name}`", agent.purpose, f"`{agent.group}`", _topics(agent.topics), _topics(agent.writes))
+        for agent in AGENTS
+    ]
+    page = _TOPICS.format(
+        table=_table(head, rows), agents=_table(("agent", "purpose", "consumer group", "reads", "writes"), agents)
+    )
+    return _GENERATED.format(source="app/topics.py and agents/__init__.py") + page
+
+
+def _topics(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def metrics_page() -> str:
@@ -115,8 +132,9 @@ def _partitions(topic: TopicSpec) -> str:
 
 
 def _retention(topic: TopicSpec) -> str:
-    if topic.kept_as:
-        return f"latest of each key, as `SIGHTLINE_TABLES_{topic.kept_as.upper()}` ({topic.retention_ms // DAY_MS} d)"
+    if topic.table is not None:
+        setting = f"SIGHTLINE_TABLES_{topic.table.kept_as.upper()}"
+        return f"latest of each key, as `{setting}` ({topic.retention_ms // DAY_MS} d)"
     kept = "for ever" if topic.retention_ms == FOREVER_MS else f"{topic.retention_ms // DAY_MS} d"
     match topic.cleanup:
         case "delete":

@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from schemas.records import ImagePrediction, LabelScore, ModelScores, Region, Rendition
 
-CONTENTS_TABLE = "contents"
-EMBEDDINGS_TABLE = "embeddings"
 # Rows of version 1 are not read. Their scores are those of the first frame, scaled into a square, on white and without
 # its colour profile. The row does not say whether that made a difference: a JPEG has one frame, but its profile may
 # change all of its colours. So each such content is computed once more at its next upload.

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from agents import IDENTIFY, INDEX, RETRY, SCORE
 from app.dead_letters.dead_letters import read_redriven
 from app.domain import identity
 from app.domain.events import Created, Malformed, parse_message
@@ -23,8 +24,6 @@ from app.domain.filters import UploadFilter
 from app.errors import Poison
 from app.ledger.digest_sets import Ids, ObjectTimes, as_ids, ids_of, short
 from app.ledger.sums import Example, Ledger, Side
-from app.pipeline.identify import AGENT as IDENTIFY
-from app.pipeline.index import AGENT as INDEX
 from app.ports.clock import Clock
 from app.ports.objects import ObjectStore
 from app.ports.records import RecordCodec, SourceRecord
@@ -34,10 +33,6 @@ from app.topics import (
     BACKFILL,
     DEAD_LETTERS,
     PREDICTIONS,
-    RETRIES_1H,
-    RETRIES_5M,
-    RETRIES_30S,
-    TASKS,
     UPLOADS,
 )
 from schemas.records import DeadLetter, ImagePrediction, ImageTask
@@ -49,14 +44,8 @@ NOTIFICATION_SECONDS: Final = 60.0
 _LISTING_BATCH: Final = 5_000
 # Kinds of letters that identify makes of a message before it parses it.
 _WHOLE_MESSAGES: Final = frozenset({CRASHED_WORKER, PARKED})
-READERS: Final = {
-    UPLOADS: "sightline.identify",
-    TASKS: "sightline.score",
-    BACKFILL: "sightline.score",
-    RETRIES_30S: "sightline.retry",
-    RETRIES_5M: "sightline.retry",
-    RETRIES_1H: "sightline.retry",
-}
+# The topics with uploads that have no outcome, and the group of the agent that handles them.
+READERS: Final = {topic: agent.group for agent in (IDENTIFY, SCORE, RETRY) for topic in agent.topics}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +177,7 @@ class LedgerReader:
                     self._known.add(object_id, event.event_time_ms)
                 yield upload
             elif isinstance(event, Malformed) and self._scope.holds(event.bucket, event.key):
-                letter_id = identity.letter_id(record.position, parsed.part, IDENTIFY)
+                letter_id = identity.letter_id(record.position, parsed.part, IDENTIFY.name)
                 self._malformed[short(letter_id)] = letter_id
                 yield short(letter_id)
 
@@ -241,10 +230,10 @@ class LedgerReader:
                 letter = self._codec.decode_as(record.value, DeadLetter)
             except Poison:
                 continue
-            if letter.agent == IDENTIFY and letter.part < 0 and letter.kind in _WHOLE_MESSAGES:
+            if letter.agent == IDENTIFY.name and letter.part < 0 and letter.kind in _WHOLE_MESSAGES:
                 self._add_message(letter)
                 continue
-            if letter.agent == IDENTIFY:
+            if letter.agent == IDENTIFY.name:
                 found = _Open(letter.letter_id, short(letter.letter_id), False)
                 bucket, key = letter.bucket, letter.object_key
             elif (task := task_of_letter(self._codec, letter)) is not None:
@@ -448,7 +437,7 @@ class LedgerReader:
             if isinstance(event, Created):
                 yield Example("lost", identity.upload_id_of(event), event.bucket, event.key, where)
             elif isinstance(event, Malformed):
-                letter_id = identity.letter_id(record.position, parsed.part, IDENTIFY)
+                letter_id = identity.letter_id(record.position, parsed.part, IDENTIFY.name)
                 yield Example("lost", letter_id, event.bucket or "", event.key or "", f"{where} part {parsed.part}")
 
     async def _doubles(self, wanted: set[int]) -> list[Example]:
@@ -465,7 +454,7 @@ class LedgerReader:
 
 def task_of_letter(codec: RecordCodec, letter: DeadLetter) -> ImageTask | None:
     """Return the task in a letter; None when its record was something else, cannot be read, or went to score too."""
-    if letter.agent == INDEX:
+    if letter.agent == INDEX.name:
         return None
     try:
         return codec.decode_as(letter.value, ImageTask)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agents import AGENTS
 from app.domain import identity
 from app.errors import ConfigurationError
 from app.pipeline.control_topic import control_key, read_control
@@ -18,12 +19,10 @@ from app.ports.clock import Clock
 from app.ports.publishing import Producer
 from app.ports.records import RecordCodec
 from app.ports.topics import ConsumerGroups, TopicLog
-from app.topics import CONTROL, TOPICS, spec_of
+from app.topics import CONTROL, TOPICS, group_of
 from schemas.records import ControlRecord, Position
 
 PARKED_KIND: Final = "parked"
-# The archive copies bytes that it never looks at, and a chain of its files must cover every offset.
-PARKING_AGENTS: Final = ("identify", "score", "retry", "moderate", "label", "index")
 # Returns the id of a topic; empty if the broker has none. A topic that is created anew has another id.
 TopicId = Callable[[str], Awaitable[str]]
 
@@ -101,7 +100,7 @@ def agent_of(topic: str, agent: str) -> str:
     """
     if topic not in {spec.name for spec in TOPICS}:
         raise ConfigurationError(f"no topic is called {topic!r}; docs/topics.md lists them, without a prefix")
-    readers = [reader for reader in spec_of(topic).read_by if reader in PARKING_AGENTS]
+    readers = [reader.name for reader in AGENTS if reader.parks and topic in reader.topics]
     if not readers:
         raise ConfigurationError(f"no agent that parks records reads {topic}")
     if agent and agent not in readers:
@@ -171,9 +170,9 @@ class Parking:
         return Park(agent, topic, partition, offset, topic_id, parked, self._clock.now_ms(), self._operator)
 
     async def _committed(self, agents: Sequence[str]) -> dict[tuple[str, str, int], int]:
-        groups = await self._groups.committed([f"sightline.{agent}" for agent in agents])
+        committed = await self._groups.committed([group_of(agent) for agent in agents])
         return {
-            (group.removeprefix("sightline."), topic, number): offset
-            for group, offsets in groups.items()
-            for (topic, number), offset in offsets.items()
+            (agent, topic, number): offset
+            for agent in agents
+            for (topic, number), offset in committed[group_of(agent)].items()
         }

@@ -13,8 +13,6 @@ from typing import Final
 from app.domain import claims, identity, outcomes
 from app.domain.batching import Priority
 from app.domain.contents import (
-    CONTENTS_TABLE,
-    EMBEDDINGS_TABLE,
     ContentRow,
     content_key,
     decode_row,
@@ -39,11 +37,10 @@ from app.ports.objects import FetchedObject, ObjectMissing, ObjectRef, ObjectSto
 from app.ports.processing import LaneStatus, Tables
 from app.ports.records import Claim, Completion, Output, RecordCodec, SourceRecord, TableWrite
 from app.settings import Settings
-from app.topics import EMBEDDINGS, PREDICTIONS
+from app.topics import CLAIMS_TABLE, CONTENTS_TABLE, EMBEDDINGS, EMBEDDINGS_TABLE, PREDICTIONS
 from schemas.records import ContentEmbedding, ImagePrediction, ImageTask, ModelScores, Timings
 
 AGENT: Final = "score"
-_CLAIMS_TABLE: Final = "uploads"
 # Waits while the store is unavailable: exponential backoff with jitter from 0.5 s up to 30 s, without an end.
 _STORE_WAIT_SECONDS: Final = 0.5
 _MAX_STORE_WAIT_SECONDS: Final = 30.0
@@ -168,7 +165,7 @@ class ScoreProcessor:
     def _is_repeat(self, record: SourceRecord, task: ImageTask) -> bool:
         """Return whether the claim is already lost. Only saves work: the lane decides again at release."""
         claim = claim_of(task)
-        row = self._row(_CLAIMS_TABLE, record, claims.row_key(claim.upload_id, claim.object_id))
+        row = self._row(CLAIMS_TABLE, record, claims.row_key(claim.upload_id, claim.object_id))
         if row is None:
             return False
         decision = claims.decide(row, claim.stored_at(record.position))

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from agents import MODERATE
 from app.domain.identity import task_key
 from app.domain.jobs import (
     ENQUEUED,
@@ -38,7 +39,6 @@ from schemas.records import ControlRecord, ImageTask
 CHUNK_TASKS: Final = 500
 # With a rate, a chunk holds no more than this much time, so that pausing and the rate stay smooth.
 _CHUNK_SECONDS: Final = 1.0
-_MODERATE_GROUP: Final = "sightline.moderate"
 # A broker that restarts is back within this; after it the operator is told how to go on.
 _BROKER_PATIENCE_SECONDS: Final = 120.0
 _COUNT_EVERY_SECONDS: Final = 2.0
@@ -149,8 +149,8 @@ class RescoreRunner:
                 yield chunk
 
     async def _chunks_by_time(self, job: Job, size: int) -> AsyncGenerator[_Chunk, None]:
-        committed = await self._parts.groups.committed((_MODERATE_GROUP,))
-        decided_before = of_topic(committed[_MODERATE_GROUP], PREDICTIONS)
+        committed = await self._parts.groups.committed((MODERATE.group,))
+        decided_before = of_topic(committed[MODERATE.group], PREDICTIONS)
         planner = Planner(self._log, self._parts.codec, job, decided_before)
         offsets = dict(job.cursor.offsets)
         done, skipped, total = job.enqueued, job.skipped, job.total

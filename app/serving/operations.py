@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from agents import AGENTS, agent_named
 from app.dead_letters.dead_letters import FoundLetter, LetterFilter, find_letters
 from app.errors import Retryable
 from app.ports.clock import Clock
@@ -19,10 +20,10 @@ from app.ports.topics import Backlog, ConsumerGroups, TopicLog
 from app.serving.monitor import Monitor
 from app.serving.sliding_window import WINDOW_SECONDS, Figures
 from app.serving.ttl_cache import Remembered
-from app.topics import CHANGELOGS, TOPICS
+from app.topics import group_of
 from schemas.records import DeadLetter
 
-GROUP_PREFIX: Final = "sightline."
+_AGENTS: Final = {agent.group: agent.name for agent in AGENTS}
 _OUTCOMES: Final = ("scored", "rejected", "gone")
 _LATEST: Final = 10
 _LAG_SECONDS: Final = 5.0
@@ -47,12 +48,7 @@ class OpenLetters:
 
 def lanes_of(agents: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return each pair of agent and topic that it reads as a lane."""
-    return tuple(
-        (agent, spec.name)
-        for agent in agents
-        for spec in TOPICS
-        if agent in spec.read_by and spec.name not in CHANGELOGS
-    )
+    return tuple((agent, topic) for agent in agents for topic in agent_named(agent).topics)
 
 
 class Operations:
@@ -102,7 +98,7 @@ def operations_on(
     agents: Sequence[str],
 ) -> Operations:
     """Return the operations of the pipeline that `agents` are."""
-    pairs = tuple((GROUP_PREFIX + agent, topic) for agent, topic in lanes_of(agents))
+    pairs = tuple((group_of(agent), topic) for agent, topic in lanes_of(agents))
     return Operations(
         monitor,
         clock,
@@ -187,7 +183,7 @@ def _cell(at_ms: int, figures: Figures) -> dict[str, Any]:
 def _lane(backlog: Backlog, now_ms: int) -> dict[str, Any]:
     waits_ms = 0 if backlog.oldest_ms is None else max(0, now_ms - backlog.oldest_ms)
     return {
-        "agent": backlog.group.removeprefix(GROUP_PREFIX),
+        "agent": _AGENTS[backlog.group],
         "topic": backlog.topic,
         "lag_records": backlog.records,
         "lag_seconds": waits_ms / 1000,

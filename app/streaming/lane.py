@@ -25,8 +25,8 @@ from app.streaming.meters import LaneMeters
 from app.streaming.ports import LaneProducer, OnFailure, Opened, SourcePartition, TableStore, WireOutput
 from app.streaming.status import AWAY, LaneState, RecordStatus, speak_for
 from app.streaming.suspects import OUTPUT_TOO_LARGE, GivenUp, InHand, Suspects
+from app.topics import CLAIMS_TABLE
 
-CLAIMS_TABLE: Final = "uploads"
 _DRAIN_POLL_SECONDS: Final = 0.02
 # A broker's default limit is 1,048,588 bytes for a message. Dead letters, the largest records, have at most 960,000.
 MAX_OUTPUT_BYTES: Final = 1_000_000

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import faust
@@ -21,6 +20,7 @@ from faust.stores.rocksdb import RocksDBOptions, Store
 
 from app.errors import BrokerUnavailable
 from app.settings import KafkaSettings, TableSettings
+from app.topics import TABLES
 
 logger = logging.getLogger(__name__)
 _SCHEME: Final = "sightlinerocks"
@@ -79,23 +79,6 @@ class BoundedStore(Store):
         return self._dbs[partition]
 
 
-@dataclass(frozen=True, slots=True)
-class TableSpec:
-    """One table and for how long its entries are kept."""
-
-    name: str
-    days: float
-
-
-def table_specs(settings: TableSettings) -> tuple[TableSpec, ...]:
-    """Return the tables of the score agent."""
-    return (
-        TableSpec("uploads", settings.claims_days),
-        TableSpec("contents", settings.contents_days),
-        TableSpec("embeddings", settings.embeddings_days),
-    )
-
-
 class Changelog(Protocol):
     """Where table writes become durable."""
 
@@ -109,20 +92,19 @@ class FaustTables:
 
     def __init__(self, app: faust.App, settings: TableSettings, partitions: int, changelog: Changelog) -> None:
         STORES.aliases[_SCHEME] = f"{__name__}:BoundedStore"
-        specs = table_specs(settings)
-        memory = SharedMemory(settings, len(specs) * partitions)
+        memory = SharedMemory(settings, len(TABLES) * partitions)
         self._changelog = changelog
-        self._ages = {spec.name: int(spec.days * _DAY_SECONDS) for spec in specs}
+        self._ages = {table.name: int(table.days(settings) * _DAY_SECONDS) for table in TABLES}
         self._tables = {
-            spec.name: app.Table(
-                spec.name,
-                store=f"{_SCHEME}:{spec.name}",
+            name: app.Table(
+                name,
+                store=f"{_SCHEME}:{name}",
                 partitions=partitions,
                 key_type=bytes,
                 value_type=bytes,
-                options={"ttl": self._ages[spec.name], "memory": memory},
+                options={"ttl": age, "memory": memory},
             )
-            for spec in specs
+            for name, age in self._ages.items()
         }
         self._topics = {name: table.changelog_topic.get_topic_name() for name, table in self._tables.items()}
         self._locks: dict[tuple[str, int], asyncio.Lock] = {}

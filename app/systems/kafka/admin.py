@@ -11,7 +11,7 @@ from typing import Any, Final
 from app.errors import BrokerUnavailable, StartupRefused
 from app.settings import KafkaSettings
 from app.systems.unreachable import kafka_unreachable, said_once
-from app.topics import DAY_MS, FOREVER_MS, TOPICS, TopicSpec
+from app.topics import DAY_MS, FOREVER_MS, TOPICS, TableSpec, TopicSpec
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _POLL_SECONDS: Final = 0.05
@@ -177,16 +177,16 @@ async def check_topics(
                 f"--bootstrap-server {bootstrap} --alter --topic {layout.name} "
                 f"--add-config cleanup.policy=[{expected}]`"
             )
-        if spec.kept_as:
-            _refuse_shorter(bootstrap, spec, layout, int(configs[layout.name]["retention.ms"]))
+        if spec.table is not None:
+            _refuse_shorter(bootstrap, spec, spec.table, layout, int(configs[layout.name]["retention.ms"]))
 
 
-def _refuse_shorter(bootstrap: str, spec: TopicSpec, layout: TopicLayout, kept_ms: int) -> None:
+def _refuse_shorter(bootstrap: str, spec: TopicSpec, table: TableSpec, layout: TopicLayout, kept_ms: int) -> None:
     """Refuse a changelog that forgets before its table does: a new disk would not know what the old one knew."""
     if kept_ms == FOREVER_MS or kept_ms >= spec.retention_ms:
         return
     raise StartupRefused(
-        f"topic {layout.name} keeps {kept_ms / DAY_MS:g} days, less than SIGHTLINE_TABLES_{spec.kept_as.upper()}="
+        f"topic {layout.name} keeps {kept_ms / DAY_MS:g} days, less than SIGHTLINE_TABLES_{table.kept_as.upper()}="
         f"{spec.retention_ms / DAY_MS:g}; set that to {kept_ms / DAY_MS:g} at most, or run `kafka-configs "
         f"--bootstrap-server {bootstrap} --alter --topic {layout.name} --add-config retention.ms={spec.retention_ms}`"
     )

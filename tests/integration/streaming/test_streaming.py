@@ -17,7 +17,7 @@ from app.exit_codes import ExitCode
 from app.settings import ROOT, EngineSettings
 from app.stack.local import LocalStack
 from app.systems.kafka.admin import delete_topics, topic_ids, topic_partitions
-from app.topics import BACKFILL, CONTENTS_CHANGELOG, PREDICTIONS, TASKS, TOPICS, UPLOADS
+from app.topics import BACKFILL, CONTENTS_TABLE, PREDICTIONS, TASKS, TOPICS, UPLOADS, changelog_of
 from tests.support.eventually import eventually
 from tests.support.stack import TEST_PARTITIONS
 from tests.support.streaming.driver import CLEAN, Fleet, WorkerProcess, committed_reader, feed, ledger
@@ -113,7 +113,7 @@ async def test_tables_of_changelogs_that_were_made_anew_are_not_used(
 
 
 async def test_topics_have_ids_that_end_with_them(stack: LocalStack, topics: str) -> None:
-    name = topics + CONTENTS_CHANGELOG
+    name = topics + changelog_of(CONTENTS_TABLE)
     before = await topic_ids(stack.kafka, [name])
     assert await topic_ids(stack.kafka, [name]) == before and before[0] and before[1][name]
     await delete_topics(stack.kafka, [name])
@@ -149,7 +149,7 @@ async def remember(fleet: Fleet, values: list[str]) -> None:
     try:
         for start in range(0, len(values), 5000):
             sent = [
-                await producer.send(fleet.prefix + CONTENTS_CHANGELOG, b"scores", key=value.encode())
+                await producer.send(fleet.prefix + changelog_of(CONTENTS_TABLE), b"scores", key=value.encode())
                 for value in values[start : start + 5000]
             ]
             await asyncio.gather(*sent)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents import NAMES
 from app.settings import ROOT
 from app.stack.local import LocalStack
 from tests.support.stack import TEST_PARTITIONS
@@ -67,9 +68,7 @@ def test_the_models_folder_of_the_settings_is_the_one_that_is_used(tmp_path: Pat
 def test_a_worker_of_no_agent_is_told_the_agents() -> None:
     done = sightline("worker", "foo")
     assert done.returncode == 2
-    assert done.stderr == (
-        "sightline: no agent is called 'foo'; choose one of identify, score, retry, moderate, label, index, archive\n"
-    )
+    assert done.stderr == f"sightline: no agent is called 'foo'; choose one of {NAMES}\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from app.compose.bootstrap import Wiring
+from agents.declaration import Wiring
 from app.ports.processing import Processor, Tables
 from app.ports.records import Claim, Completion, Output, SourceRecord, TableWrite
 from app.topics import DEAD_LETTERS, PREDICTIONS

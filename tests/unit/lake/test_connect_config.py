@@ -34,7 +34,7 @@ def test_a_connector_reads_its_topic_into_its_table(table: LakeTable) -> None:
     assert config["iceberg.control.topic"] == table.control_topic
     assert table.control_topic in {spec.name for spec in LAKE_TOPICS}
     spec = next(spec for spec in topics_of(_settings().tables) if spec.name == table.topic)
-    assert "lake" in spec.read_by and spec.record == table.record
+    assert "lake" in spec.other_readers and spec.record == table.record
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -8,11 +8,10 @@ import pytest
 
 from app.errors import StartupRefused
 from app.settings import TableSettings
-from app.systems.faust.tables import table_specs
 from app.systems.kafka.admin import layout_of
 from app.systems.registry.avro import released_schemas
 from app.systems.registry.client import RegisteredSchema, refuse_other_ids, subject_of
-from app.topics import CONTROL, DAY_MS, EMBEDDINGS_CHANGELOG, TASKS, TOPICS, spec_of, topics_of
+from app.topics import CONTROL, DAY_MS, EMBEDDINGS_TABLE, TABLES, TASKS, TOPICS, changelog_of, spec_of, topics_of
 
 
 def test_layouts_follow_the_rows() -> None:
@@ -21,7 +20,7 @@ def test_layouts_follow_the_rows() -> None:
     assert tasks.config == {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
     control = layout_of(spec_of(CONTROL), 8)
     assert (control.partitions, control.config) == (1, {"cleanup.policy": "compact"})
-    changelog = layout_of(spec_of(EMBEDDINGS_CHANGELOG), 8)
+    changelog = layout_of(spec_of(changelog_of(EMBEDDINGS_TABLE)), 8)
     assert changelog.config == {"cleanup.policy": "compact,delete", "retention.ms": str(2 * DAY_MS)}
 
 
@@ -29,8 +28,10 @@ def test_each_changelog_is_kept_as_long_as_its_table() -> None:
     """For every table there is: what RocksDB keeps, the changelog keeps, by the same setting."""
     tables = TableSettings(claims_days=30, contents_days=0.5, embeddings_days=7)
     kept = {spec.name: spec.retention_ms for spec in topics_of(tables)}
-    assert {spec.name: spec.days * DAY_MS for spec in table_specs(tables)} == {
-        table: kept[f"sightline.score-{table}-changelog"] for table in ("uploads", "contents", "embeddings")
+    days = {"uploads": 30, "contents": 0.5, "embeddings": 7}
+    assert {table.name: table.days(tables) for table in TABLES} == days
+    assert {table: kept[f"sightline.score-{table}-changelog"] for table in days} == {
+        table: kept_days * DAY_MS for table, kept_days in days.items()
     }
     assert topics_of(TableSettings()) == TOPICS
 

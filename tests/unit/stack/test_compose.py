@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
+from agents import AGENTS
 from app.lake.connect.config import CONNECT_DIR, connector_configs, native_registry, worker_environment
 from app.settings import ROOT, Settings, load_settings
 from app.stack import jars
@@ -23,7 +24,7 @@ from app.stack.store_servers import VERSITYGW_MODULE
 from app.topics import UPLOADS
 
 SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
-WORKERS = ("identify", "score", "retry", "moderate", "index", "archive")
+WORKERS = tuple(agent.name for agent in AGENTS)
 API = "api"
 JOBS = ("init", "bucket", "lake-init", "lake-bucket", "lake-up", "lake")
 
@@ -84,6 +85,13 @@ def test_every_worker_runs_and_has_settings_that_load(compose: dict[str, Any]) -
             assert service["restart"] == "on-failure"
             assert f":{settings.worker.http_port}/healthz" in service["healthcheck"]["test"][-1]
             assert float(service["stop_grace_period"].removesuffix("s")) > settings.lane.drain_seconds
+
+
+def test_the_workers_are_the_agents_and_only_an_optional_one_needs_a_profile(compose: dict[str, Any]) -> None:
+    running = {name for name, service in compose["services"].items() if service.get("command", [""])[0] == "worker"}
+    assert running == set(WORKERS)
+    in_profiles = {name for name in running if "profiles" in compose["services"][name]}
+    assert in_profiles == {agent.name for agent in AGENTS if agent.optional}
 
 
 def test_the_api_listens_in_its_container_and_is_published_on_loopback(compose: dict[str, Any]) -> None:
