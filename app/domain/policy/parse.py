@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, assert_never
 
 import yaml
 
@@ -282,3 +282,5 @@ def _plain(condition: Condition) -> list[Any]:
             return ["all", *(_plain(part) for part in parts)]
         case AnyOf(parts):
             return ["any", *(_plain(part) for part in parts)]
+        case _:
+            assert_never(condition)

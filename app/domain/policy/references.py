@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
+from typing import assert_never
 
 from app.domain.policy.rules import AllOf, AnyOf, Condition, FieldTest, OutcomeTest, Policy, ScoreTest
 from app.errors import PolicyError
@@ -38,3 +39,5 @@ def _score_tests(condition: Condition) -> Iterator[ScoreTest]:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:
                 yield from _score_tests(part)
+        case _:
+            assert_never(condition)
