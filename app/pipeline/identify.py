@@ -9,7 +9,8 @@ from typing import Final, assert_never
 from app.domain import identity
 from app.domain.events import Created, Ignored, Malformed, Parsed, Removed, TestEvent, parse_message
 from app.domain.filters import UploadFilter
-from app.domain.retries import FIRST_ATTEMPT, LIVE
+from app.domain.retries import LIVE
+from app.domain.tasks import first_task
 from app.metrics import Meters
 from app.pipeline.dead_letters import POISON, dead_letter
 from app.pipeline.new_dialects import NewDialects
@@ -100,30 +101,13 @@ class IdentifyProcessor:
 
 def task_of(event: Created, source: Position, now_ms: int) -> ImageTask:
     """Return the task of the first attempt to score the upload that `event` reports."""
-    return ImageTask(
+    return first_task(
+        event,
         upload_id=identity.upload_id_of(event),
-        bucket=event.bucket,
-        key=event.key,
-        alternate_key=event.alternate_key,
-        version_id=event.version_id,
-        etag=event.etag,
-        size_bytes=event.size_bytes,
-        dialect=event.dialect,
-        event_name=event.event_name,
-        sequencer=event.sequencer,
         order_key=identity.order_key_of(event),
-        event_time_ms=event.event_time_ms,
         identified_at_ms=now_ms,
         source=source,
         lane=LIVE,
-        attempt=FIRST_ATTEMPT,
-        not_before_ms=0,
-        defer_reason="",
-        job_id=None,
-        known_sha256=None,
-        models=(),
-        force=False,
-        previous=(),
     )
 
 

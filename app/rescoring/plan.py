@@ -10,15 +10,17 @@ import hashlib
 from collections import ChainMap
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from app.domain.events import Created
 from app.domain.identity import rescore_upload_id
 from app.domain.jobs import Job
 from app.domain.policy import FLAGGED as STATE_FLAGGED
 from app.domain.policy import NO_ACTION, past_outcome, past_picture, past_verdict
-from app.domain.retries import BACKFILL_LANE, FIRST_ATTEMPT
+from app.domain.retries import BACKFILL_LANE
 from app.domain.standing import Standing, removes, replaces, same_upload, standing_of
+from app.domain.tasks import first_task
 from app.errors import Poison
 from app.ports.records import RecordCodec, SourceRecord
 from app.ports.topics import AtOffsets, AtTime, TopicLog
@@ -190,25 +192,28 @@ def rescore_task(prediction: ImagePrediction, verdict: ModelScores | None, job: 
         previous.append(past_picture(prediction.frames, prediction.truncated))
     if verdict is not None:
         previous.append(verdict)
-    return ImageTask(
-        upload_id=rescore_upload_id(prediction.upload_id, job.id),
+    upload = Created(
+        dialect=prediction.dialect,
+        event_name=prediction.event_name,
         bucket=prediction.bucket,
         key=prediction.key,
         alternate_key=None,
         version_id=prediction.version_id,
         etag=prediction.etag,
         size_bytes=prediction.size_bytes,
-        dialect=prediction.dialect,
-        event_name=prediction.event_name,
         sequencer=prediction.sequencer,
-        order_key=prediction.order_key,
         event_time_ms=prediction.event_time_ms,
+    )
+    task = first_task(
+        upload,
+        upload_id=rescore_upload_id(prediction.upload_id, job.id),
+        order_key=prediction.order_key,
         identified_at_ms=now_ms,
         source=prediction.source,
         lane=BACKFILL_LANE,
-        attempt=FIRST_ATTEMPT,
-        not_before_ms=0,
-        defer_reason="",
+    )
+    return replace(
+        task,
         job_id=job.id,
         known_sha256=prediction.sha256,
         models=job.request.models,
