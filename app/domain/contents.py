@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -199,23 +200,20 @@ def _scores(
 
 
 def reason_codes(
-    scores: Iterable[ModelScores],
-    thresholds: Mapping[tuple[str, str], float],
-    codes: Mapping[tuple[str, str], str],
-    *,
-    truncated: bool = False,
+    scores: Iterable[ModelScores], advice: Mapping[tuple[str, str], tuple[float, str]], *, truncated: bool = False
 ) -> tuple[str, ...]:
-    """Return the codes of labels at or over their threshold, by (model, label), in the order of the scores.
+    """Return the codes of labels at or over their threshold, in the order of the scores.
 
-    The code of a truncated file comes last. A skipped cascade gives no codes: its labels hold its gate's value.
+    `advice` holds threshold and code by model and label; a label that is absent gives no code. The code of a truncated
+    file comes last. A skipped cascade gives no codes: its labels hold its gate's value.
     """
     matched = []
     for model in scores:
         if model.skipped:
             continue
         for label in model.labels:
-            code = codes.get((model.model, label.label))
-            if code is not None and label.value >= thresholds.get((model.model, label.label), 2.0):
+            threshold, code = advice.get((model.model, label.label), (math.inf, ""))
+            if label.value >= threshold:
                 matched.append(code)
     if truncated:
         matched.append(TRUNCATED_CODE)

@@ -157,6 +157,19 @@ class Registry:
         """Return the manifest of an active model. Raises KeyError."""
         return self.models[name].manifest
 
+    def versions(self) -> dict[str, tuple[str, str]]:
+        """Return version and preprocessing version of every active model by name, in dependency order."""
+        return {m.name: (m.version, self.preprocessing_version(m.name)) for m in self.manifests}
+
+    def advice(self) -> dict[tuple[str, str], tuple[float, str]]:
+        """Return threshold and reason code of every label that has both, by model and label. See `reason_codes`."""
+        return {
+            (m.name, label): (threshold, m.reasons[label].code)
+            for m in self.manifests
+            for label, threshold in m.thresholds.items()
+            if label in m.reasons
+        }
+
     def preprocessing_version(self, name: str) -> str:
         """Return the preprocessing version of a score's cache key: a network's own; for a head, its network's."""
         manifest = self.manifest(name)

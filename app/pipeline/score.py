@@ -96,19 +96,9 @@ class ScoreProcessor:
         self._bytes = Budget(settings.engine.max_bytes_in_flight)
         self._fetches = Budget(settings.s3.concurrency)
         registry = contents.engine.registry
-        self._active = {
-            manifest.name: (manifest.version, registry.preprocessing_version(manifest.name))
-            for manifest in registry.manifests
-        }
+        self._active = registry.versions()
+        self._advice = registry.advice()
         self._networks = {manifest.embedding_of for manifest in registry.manifests if manifest.embedding_of}
-        self._thresholds = {
-            (manifest.name, label): at for manifest in registry.manifests for label, at in manifest.thresholds.items()
-        }
-        self._codes = {
-            (manifest.name, label): why.code
-            for manifest in registry.manifests
-            for label, why in manifest.reasons.items()
-        }
 
     async def process(self, record: SourceRecord) -> Completion:
         """See Processor. Returns an outcome, a deferral or a dead letter with its claim; nothing for a repeat."""
@@ -343,7 +333,7 @@ class ScoreProcessor:
             self._context(work),
             content=full,
             scores=scores,
-            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=full.truncated),
+            reasons=reason_codes(scores, self._advice, truncated=full.truncated),
             previous=self._previous(work, row),
         )
         return replace(prediction, publishable=is_publishable(self._policy, prediction))

@@ -162,10 +162,8 @@ class FileScorer:
         self._models = models
         self._keep_content = keep_content
         self._bytes = Budget(settings.engine.max_bytes_in_flight)
-        manifests = engine.registry.manifests
-        self._names = [manifest.name for manifest in manifests]
-        self._thresholds = {(one.name, label): at for one in manifests for label, at in one.thresholds.items()}
-        self._codes = {(one.name, label): why.code for one in manifests for label, why in one.reasons.items()}
+        self._names = tuple(engine.registry.versions())
+        self._advice = engine.registry.advice()
 
     async def run(self, found: AsyncIterator[Source]) -> AsyncGenerator[FileScore]:
         """Yield one result for each source, in their order. Raises only Fatal, and Retryable while listing."""
@@ -256,7 +254,7 @@ class FileScorer:
             height=found.header.height if found.header else 0,
             size_bytes=len(content),
             scores=scores,
-            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=found.truncated),
+            reasons=reason_codes(scores, self._advice, truncated=found.truncated),
             action=action,
             flags=flags,
             timings=found.timings,

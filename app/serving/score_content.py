@@ -84,9 +84,8 @@ class ContentScorer:
         self._puts: set[asyncio.Task[None]] = set()
         self._answers: OrderedDict[str, ScoredContent] = OrderedDict()
         registry = contents.engine.registry
-        self._active = {one.name: (one.version, registry.preprocessing_version(one.name)) for one in registry.manifests}
-        self._thresholds = {(one.name, label): at for one in registry.manifests for label, at in one.thresholds.items()}
-        self._codes = {(one.name, label): why.code for one in registry.manifests for label, why in one.reasons.items()}
+        self._active = registry.versions()
+        self._advice = registry.advice()
 
     async def score(self, body: bytes, *, deadline: float | None = None) -> ScoredContent | Rejection:
         """Return the scores of every active model, or why the content is no picture of ours.
@@ -200,7 +199,7 @@ class ContentScorer:
             renditions=row.renditions,
             size_bytes=len(body),
             scores=scores,
-            reasons=reason_codes(scores, self._thresholds, self._codes, truncated=row.truncated),
+            reasons=reason_codes(scores, self._advice, truncated=row.truncated),
             publishable=verdict is not None and may_be_published(SCORED, verdict.action),
             action=verdict.action if verdict is not None else "",
             rules=verdict.matches if verdict is not None else (),

@@ -98,20 +98,17 @@ def test_keys_of_one_table_never_meet() -> None:
 
 
 def test_reasons_are_codes_of_labels_at_or_over_their_threshold() -> None:
-    thresholds, codes = {("q", "x"): 0.5, ("q", "y"): 0.5}, {("q", "x"): "quality.x"}
-    assert reason_codes([one("q", "1", 0.5)], thresholds, codes) == ("quality.x",)
-    assert reason_codes([one("q", "1", 0.49)], thresholds, codes) == ()
-    assert reason_codes([replace(one("q", "1", 0.9), skipped="not run")], thresholds, codes) == ()
-    assert reason_codes([one("q", "1", 0.9)], {}, codes) == (), "no threshold, no reason"
+    advice = {("q", "x"): (0.5, "quality.x")}
+    assert reason_codes([one("q", "1", 0.5)], advice) == ("quality.x",)
+    assert reason_codes([one("q", "1", 0.49)], advice) == ()
+    assert reason_codes([replace(one("q", "1", 0.9), skipped="not run")], advice) == ()
+    assert reason_codes([one("q", "1", 0.9)], {}) == (), "no threshold, no reason"
 
 
 def test_a_truncated_file_has_a_reason_code_of_its_own() -> None:
-    codes = {("q", "x"): "quality.x"}
-    assert reason_codes([one("q", "1", 0.9)], {("q", "x"): 0.5}, codes, truncated=True) == (
-        "quality.x",
-        "file.truncated",
-    )
-    assert reason_codes([], {}, codes, truncated=True) == ("file.truncated",)
+    advice = {("q", "x"): (0.5, "quality.x")}
+    assert reason_codes([one("q", "1", 0.9)], advice, truncated=True) == ("quality.x", "file.truncated")
+    assert reason_codes([], advice, truncated=True) == ("file.truncated",)
 
 
 # --- rows and outcomes of older releases ---
