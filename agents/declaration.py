@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.metrics import Meters
 from app.ports.clock import Clock
@@ -26,8 +26,6 @@ class Wiring:
     status: LaneStatus
     meters: Meters
     tables: Tables | None
-    # Called at each tick of the worker, for counts that the processor keeps itself; must be quick.
-    probes: list[Callable[[], None]] = field(default_factory=list)
 
 
 def _max_in_flight(settings: Settings) -> int:

@@ -5,6 +5,7 @@ A worker counts through `Meters`; a name or a label that is not declared here is
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -36,6 +37,13 @@ class Meters(Protocol):
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add a value to a histogram."""
+        ...
+
+    def read(self, name: str, source: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        """Let a counter or gauge be read from `source` at each scrape: its values, by those of its labels in order.
+
+        For values that some other part keeps; `source` must be quick, and is called in the thread of the scrape.
+        """
         ...
 
     def forget(self, name: str) -> None:

@@ -255,7 +255,6 @@ async def build_worker(settings: Settings, agent: str, parts: Parts) -> AsyncIte
             clock,
             meters,
             fail_stop,
-            wiring.probes,
         )
         host.worker = failures.worker = worker
         health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, worker.health)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -109,7 +110,7 @@ async def score_with(registry: Registry, wiring: Wiring) -> AsyncIterator[Proces
     engine = Engine(registry, settings.limits, settings.inference, settings.engine)
     engine.decoding.start()
     contents = Contents(engine)
-    wiring.probes.append(_EngineProbe(contents, wiring.meters))
+    read_engine(contents, wiring.meters)
     store = S3ObjectStore(settings.s3)
     try:
         yield ScoreProcessor(
@@ -136,30 +137,16 @@ _FACTORIES: Final[Mapping[str, ProcessorFactory]] = {
 }
 
 
-class _EngineProbe:
-    """Brings the engine's own counts into the metrics."""
+def read_engine(contents: Contents, meters: Meters) -> None:
+    """Let the engine's own counts be read at each scrape."""
+    engine = contents.engine
+    meters.read("sightline_contents_total", lambda: _by_label(dataclasses.asdict(contents.counts)))
+    meters.read("sightline_batches_total", lambda: _by_label(engine.counts.batches))
+    meters.read("sightline_batch_members_total", lambda: _by_label(engine.counts.members))
+    meters.read("sightline_device_busy_seconds_total", lambda: {(): engine.counts.busy_seconds})
+    meters.read("sightline_decoder_processes_total", lambda: _by_label(dataclasses.asdict(engine.decoding.counts)))
+    meters.read("sightline_engine_waiting", lambda: _by_label(engine.waiting()))
 
-    def __init__(self, contents: Contents, meters: Meters) -> None:
-        self._contents = contents
-        self._meters = meters
-        self._counted: dict[tuple[str, str], float] = {}
 
-    def __call__(self) -> None:
-        counts, device = self._contents.counts, self._contents.engine.counts
-        for answer in ("computed", "joined", "promoted"):
-            self._up_to("sightline_contents_total", getattr(counts, answer), answer=answer)
-        for queue, batches in device.batches.items():
-            self._up_to("sightline_batches_total", batches, queue=queue)
-        for queue, members in device.members.items():
-            self._up_to("sightline_batch_members_total", members, queue=queue)
-        self._up_to("sightline_device_busy_seconds_total", device.busy_seconds)
-        children = self._contents.engine.decoding.counts
-        for what in ("started", "crashed", "timed_out"):
-            self._up_to("sightline_decoder_processes_total", getattr(children, what), what=what)
-        for queue, waiting in self._contents.engine.waiting().items():
-            self._meters.gauge("sightline_engine_waiting", waiting, queue=queue)
-
-    def _up_to(self, name: str, total: float, **labels: str) -> None:
-        key = (name, "".join(labels.values()))
-        self._meters.count(name, total - self._counted.get(key, 0), **labels)
-        self._counted[key] = total
+def _by_label(counts: Mapping[str, float]) -> dict[tuple[str, ...], float]:
+    return {(label,): count for label, count in counts.items()}

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from app.metrics import Meters
@@ -64,7 +64,6 @@ class Worker:
         clock: Clock,
         meters: Meters,
         on_stall: Callable[[str], None],
-        probes: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._app = app
         self._lanes = lanes
@@ -73,7 +72,6 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._meters = meters
-        self._probes = probes
         self._stopping = asyncio.Event()
         self._phase: tuple[str, object] = ("starting", None)
         self._phase_moved_at = clock.monotonic()
@@ -183,8 +181,6 @@ class Worker:
                 self._meters.gauge("sightline_lane_state", float(state is lane.state), state=state, **labels)
         for topic, pump in self._pumps.items():
             self._meters.gauge("sightline_credits_taken", pump.pool.taken, topic=topic)
-        for probe in self._probes:
-            probe()
         self._meters.gauge("sightline_suspects", self.suspects.left)
         self._meters.gauge("sightline_table_loaded_records", self._app.loaded_records())
         self._meters.gauge("sightline_resident_bytes", resident_bytes())

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from app.metrics import METRICS, Metric
+
+_Source = Callable[[], Mapping[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadAtScrape(Collector):
+    metric: Metric
+    source: _Source
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        family = CounterMetricFamily if self.metric.kind == "counter" else GaugeMetricFamily
+        read = family(self.metric.name, _help(self.metric), labels=self.metric.labels)
+        for labels, value in self.source().items():
+            read.add_metric(labels, value)
+        yield read
 
 
 class PrometheusMeters:
@@ -17,12 +35,13 @@ class PrometheusMeters:
         # One more series for each label value, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._rows: dict[str, Any] = {metric.name: self._make(metric) for metric in metrics}
+        self._metrics = {metric.name: metric for metric in metrics}
+        self._rows: dict[str, Any] = {name: self._make(metric) for name, metric in self._metrics.items()}
         # By name and labels as they are told: the library checks and orders them anew each time.
         self._series: dict[tuple[object, ...], Any] = {}
 
     def _make(self, metric: Metric) -> Any:
-        meaning = f"{metric.meaning} ({metric.unit})"
+        meaning = _help(metric)
         match metric.kind:
             case "counter":
                 return Counter(metric.name, meaning, metric.labels, registry=self._registry)
@@ -51,6 +70,11 @@ class PrometheusMeters:
         """See Meters."""
         self._row(name, labels).observe(value)
 
+    def read(self, name: str, source: _Source) -> None:
+        """See Meters."""
+        self._registry.unregister(self._rows.pop(name))
+        self._registry.register(_ReadAtScrape(self._metrics[name], source))
+
     def forget(self, name: str) -> None:
         """See Meters."""
         self._rows[name].clear()
@@ -59,3 +83,7 @@ class PrometheusMeters:
     def text(self) -> bytes:
         """Return the page that Prometheus scrapes."""
         return generate_latest(self._registry)
+
+
+def _help(metric: Metric) -> str:
+    return f"{metric.meaning} ({metric.unit})"

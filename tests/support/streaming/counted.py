@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 
 from app.metrics import metric_of
 
@@ -26,6 +27,9 @@ class CountedMeters:
     def observe(self, name: str, value: float, **labels: str) -> None:
         assert set(labels) == set(metric_of(name).labels)
         self.observed[name] += 1
+
+    def read(self, name: str, source: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        metric_of(name)
 
     def forget(self, name: str) -> None:
         metric_of(name)
