@@ -16,53 +16,13 @@ from app.moderation.ports import ClaimedDecision
 from app.ports.clock import Clock
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
+from app.systems.redis.lua import lua
 from app.topics import DAY_MS
 from schemas.records import ModerationDecision
 
 # A client that repeats a request a week later asks for something new.
 _CLAIM_MS: Final = 7 * DAY_MS
 _COUNTS_MS: Final = 3 * DAY_MS
-
-# KEYS: claim, counts of the day. ARGV: record, time to live, name of the count, name of the one taken off, time to live
-# of the counts, head for a claim that was lost.
-_MADE: Final = """
-local held = redis.call('GET', KEYS[1])
-local head = ARGV[6]
-if held then
-  local first = string.find(held, '\\t', 1, true)
-  local stop = string.find(held, '\\t', first + 1, true)
-  if #held > stop then return 0 end
-  head = held
-end
-redis.call('SET', KEYS[1], head .. ARGV[1], 'PX', ARGV[2])
-if ARGV[3] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[3], 1) end
-if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[4], -1) end
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-return 1
-"""
-# Redis 6 cannot set only where nothing is and tell what is there by one command.
-# KEYS: claim. ARGV: head for a new one, time to live, now, how old a claim without a record is taken over. A head is
-# "<since>,<last taken at>\t<request digest>\t". Returns what is held, and whether it is the caller's now.
-_CLAIM: Final = """
-local held = redis.call('GET', KEYS[1])
-if not held then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return {ARGV[1], 'new'}
-end
-local comma, tab = string.find(held, ',', 1, true), string.find(held, '\\t', 1, true)
-local taken = tonumber(string.sub(held, comma + 1, tab - 1))
-local unmade = #held == string.find(held, '\\t', tab + 1, true)
-if unmade and tonumber(ARGV[3]) - taken >= tonumber(ARGV[4]) then
-  redis.call('SET', KEYS[1], string.sub(held, 1, comma) .. ARGV[3] .. string.sub(held, tab), 'PX', ARGV[2])
-  return {held, 'taken'}
-end
-return {held, ''}
-"""
-_ABANDON: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, -1) == '\\t' then redis.call('DEL', KEYS[1]) end
-return 1
-"""
 
 
 class RedisDecisionLog:
@@ -72,9 +32,9 @@ class RedisDecisionLog:
         self._redis: Any = connect(settings)
         self._prefix = settings.prefix
         self._clock = clock
-        self._claim = self._redis.register_script(_CLAIM)
-        self._made = self._redis.register_script(_MADE)
-        self._abandon = self._redis.register_script(_ABANDON)
+        self._claim = self._redis.register_script(lua(__file__, "decision_claim"))
+        self._made = self._redis.register_script(lua(__file__, "decision_made"))
+        self._abandon = self._redis.register_script(lua(__file__, "decision_abandon"))
 
     def _name(self, decision_id: str) -> str:
         return f"{self._prefix}m:{decision_id}"

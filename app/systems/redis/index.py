@@ -40,7 +40,7 @@ from app.ports.records import RecordCodec
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 from app.systems.redis.index_reads import ReadsTogether
-from app.systems.redis.index_scripts import PUT, PUT_OUTCOME, PUT_PENDING, REMOVE
+from app.systems.redis.lua import lua
 from app.systems.redis.watch import changes_channel
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 
@@ -96,9 +96,8 @@ class RedisIndex:
     async def _apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
         with redis_errors(self._redis):
             if self._scripts is None:
-                self._scripts = _Scripts(
-                    *[await self._redis.script_load(text) for text in (PUT, PUT_OUTCOME, PUT_PENDING, REMOVE)]
-                )
+                texts = [lua(__file__, "standing", name) for name in ("put", "put_outcome", "put_pending", "remove")]
+                self._scripts = _Scripts(*[await self._redis.script_load(text) for text in texts])
             pipe = self._redis.pipeline(transaction=False)
             owners: list[tuple[Image, int] | None] = []
             for entry in entries:
