@@ -15,7 +15,7 @@ from app.moderation.redis_queue import RedisQueue
 from app.ports.moderation import Lease, ModerationQueue
 from app.settings import ModerationSettings
 from tests.support.manual_clock import ManualClock
-from tests.support.memory.moderation import MemoryQueue
+from tests.support.memory.moderation import MemoryModerationQueue
 from tests.support.redis_process import RedisProcess
 
 NOW_MS = 1_795_000_100_000
@@ -44,7 +44,7 @@ class Desk:
 async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
     clock = ManualClock(NOW_MS)
     if request.param == "memory":
-        yield Desk(MemoryQueue(SETTINGS, clock), clock)
+        yield Desk(MemoryModerationQueue(SETTINGS, clock), clock)
         return
     server = RedisProcess(tmp_path)
     await server.start()

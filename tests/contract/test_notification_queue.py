@@ -17,7 +17,7 @@ from app.stack.local import LocalStack
 from app.systems.clock import SystemClock
 from tests.integration.bridge.test_bridge import client
 from tests.support.eventually import eventually
-from tests.support.memory.queue import MemoryQueue
+from tests.support.memory.queue import MemoryNotificationQueue
 from tests.support.stack import TestNames
 
 VISIBILITY_SECONDS = 2
@@ -43,7 +43,7 @@ def queue_stack(request: pytest.FixtureRequest) -> LocalStack | None:
 @pytest_asyncio.fixture
 async def bench(queue_stack: LocalStack | None, names: TestNames) -> AsyncIterator[Bench]:
     if queue_stack is None:
-        memory = MemoryQueue(SystemClock(), visibility_seconds=VISIBILITY_SECONDS, wait_seconds=1)
+        memory = MemoryNotificationQueue(SystemClock(), visibility_seconds=VISIBILITY_SECONDS, wait_seconds=1)
 
         async def put_memory(bodies: Sequence[str]) -> None:
             memory.put(bodies)

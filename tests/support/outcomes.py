@@ -26,7 +26,7 @@ from schemas.records import (
     RuleMatch,
     Timings,
 )
-from tests.support.memory.moderation import MemoryQueue
+from tests.support.memory.moderation import MemoryModerationQueue
 
 MODERATION = ModerationSettings()
 EVENT_MS = 1_795_000_000_000
@@ -172,7 +172,7 @@ def source_record(
 
 def facts_in(index: Index, queue: ModerationQueue | None = None) -> ImageFacts:
     """An index with a queue beside it, in memory where none is given."""
-    return ImageFacts(index, queue or MemoryQueue(MODERATION, SystemClock()), MODERATION.actions)
+    return ImageFacts(index, queue or MemoryModerationQueue(MODERATION, SystemClock()), MODERATION.actions)
 
 
 def task_of(outcome: ImagePrediction, **changes: Any) -> ImageTask:

@@ -25,7 +25,7 @@ from app.systems.registry.avro import Codec
 from schemas.records import ModerationDecision
 from tests.support.manual_clock import ManualClock
 from tests.support.memory.index import MemoryIndex
-from tests.support.memory.moderation import MemoryDecisionLog, MemoryQueue
+from tests.support.memory.moderation import MemoryDecisionLog, MemoryModerationQueue
 from tests.support.memory.sessions import MemorySessions, MemoryUse
 
 
@@ -37,7 +37,7 @@ def memory_parts(settings: Settings | None = None, clock: Clock | None = None) -
     keys.replace({})
     keys.hear()
     codec, index, log = Codec(), MemoryIndex(), MemoryDecisionLog(clock)
-    queue = MemoryQueue(settings.moderation, clock)
+    queue = MemoryModerationQueue(settings.moderation, clock)
     decisions = Decisions(
         facts=ImageFacts(index, queue, settings.moderation.actions),
         log=log,

@@ -16,7 +16,7 @@ from app.topics import DAY_MS
 from schemas.records import ModerationDecision
 
 
-class MemoryQueue:
+class MemoryModerationQueue:
     """A `ModerationQueue` in dictionaries. `available` set to False makes it answer as a Redis that is away."""
 
     def __init__(self, settings: ModerationSettings, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from app.errors import QueueUnavailable
 from app.ports.clock import Clock
 
 
-class MemoryQueue:
+class MemoryNotificationQueue:
     """NotificationQueue (ports) in memory: hands a message out again when its visibility time is over.
 
     `away`: receiving and deleting fail. An empty queue waits `wait_seconds` on the clock.

@@ -13,7 +13,7 @@ from app.topics import DEAD_LETTERS, UPLOADS
 from schemas.records import DeadLetter, Position
 from tests.support.eventually import eventually
 from tests.support.manual_clock import ManualClock
-from tests.support.memory.queue import MemoryQueue
+from tests.support.memory.queue import MemoryNotificationQueue
 
 
 class Broker:
@@ -43,7 +43,12 @@ class Broker:
 
 
 def bridge_of(
-    queue: MemoryQueue, broker: Broker, *, clock: ManualClock | None = None, receivers: int = 3, visibility: float = 60
+    queue: MemoryNotificationQueue,
+    broker: Broker,
+    *,
+    clock: ManualClock | None = None,
+    receivers: int = 3,
+    visibility: float = 60,
 ) -> Bridge:
     return Bridge(
         queue,
@@ -56,7 +61,7 @@ def bridge_of(
     )
 
 
-async def run_until_empty(bridge: Bridge, queue: MemoryQueue) -> None:
+async def run_until_empty(bridge: Bridge, queue: MemoryNotificationQueue) -> None:
     running = asyncio.create_task(bridge.run())
     await eventually(lambda: len(queue) == 0, every_seconds=0.001)
     bridge.stop()
@@ -65,7 +70,7 @@ async def run_until_empty(bridge: Bridge, queue: MemoryQueue) -> None:
 
 
 async def test_every_message_arrives_and_is_deleted() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker()
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker()
     bodies = [f"body {n}" for n in range(137)]
     queue.put(bodies)
     bridge = bridge_of(queue, broker)
@@ -76,7 +81,7 @@ async def test_every_message_arrives_and_is_deleted() -> None:
 
 
 async def test_a_broker_that_is_away_for_a_while_loses_nothing() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker(failures=4)
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker(failures=4)
     queue.put(["one", "two"])
     await run_until_empty(bridge_of(queue, broker, receivers=1), queue)
     assert [value for _, _, value in broker.records] == [b"one", b"two"]
@@ -84,7 +89,7 @@ async def test_a_broker_that_is_away_for_a_while_loses_nothing() -> None:
 
 async def test_a_broker_that_is_away_longer_than_the_visibility_lets_the_messages_go_and_meets_them_again() -> None:
     clock = ManualClock()
-    queue, broker = MemoryQueue(clock, visibility_seconds=20), Broker(failures=9)
+    queue, broker = MemoryNotificationQueue(clock, visibility_seconds=20), Broker(failures=9)
     queue.put(["one"])
     bridge = bridge_of(queue, broker, clock=clock, receivers=1, visibility=20)
     await run_until_empty(bridge, queue)
@@ -93,7 +98,7 @@ async def test_a_broker_that_is_away_longer_than_the_visibility_lets_the_message
 
 
 async def test_a_lost_answer_repeats_and_never_loses() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker(lost_answers=1)
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker(lost_answers=1)
     queue.put(["one"])
     await run_until_empty(bridge_of(queue, broker, receivers=1), queue)
     assert [value for _, _, value in broker.records] == [b"one", b"one"]
@@ -101,7 +106,7 @@ async def test_a_lost_answer_repeats_and_never_loses() -> None:
 
 
 async def test_a_queue_that_is_away_is_waited_for() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker()
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker()
     queue.put(["one"])
     queue.away = True
     bridge = bridge_of(queue, broker)
@@ -116,7 +121,7 @@ async def test_a_queue_that_is_away_is_waited_for() -> None:
 
 
 async def test_stopped_while_the_broker_is_away_the_messages_stay_in_the_queue() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker(failures=10**9)
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker(failures=10**9)
     queue.put(["one"])
     bridge = bridge_of(queue, broker, receivers=1, visibility=10**6)
     running = asyncio.create_task(bridge.run())
@@ -129,7 +134,7 @@ async def test_stopped_while_the_broker_is_away_the_messages_stay_in_the_queue()
 
 
 async def test_a_message_whose_texts_are_no_utf8_arrives_all_the_same() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker()
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker()
     queue.put(["half a pair \ud800"])
     queue._waiting[0] = ("message-\ud800", queue._waiting[0][1])
     await run_until_empty(bridge_of(queue, broker), queue)
@@ -138,7 +143,7 @@ async def test_a_message_whose_texts_are_no_utf8_arrives_all_the_same() -> None:
 
 
 async def test_a_message_too_large_for_kafka_is_a_dead_letter_and_holds_up_nobody() -> None:
-    queue, broker = MemoryQueue(ManualClock()), Broker()
+    queue, broker = MemoryNotificationQueue(ManualClock()), Broker()
     queue.put(["x" * (MAX_BODY_BYTES + 1), "small"])
     await run_until_empty(bridge_of(queue, broker, receivers=1), queue)
     by_topic = {topic: value for topic, _, value in broker.records}
