@@ -15,7 +15,7 @@ from app.archive.partitions import ObjectArchive
 from app.archive.reader import ArchiveReader
 from app.archive.upkeep import ArchivedPartition, Comparison, archived, replay, verify
 from app.domain.archive import ARCHIVABLE
-from app.domain.filters import place_of
+from app.domain.places import parse_folder
 from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
 from app.settings import Settings, load_settings
@@ -115,7 +115,7 @@ def _replay(
 async def _archive(settings: Settings) -> AsyncIterator[ObjectArchive]:
     store = S3WriteStore(settings.s3)
     try:
-        yield ObjectArchive(store, *place_of(settings.lake.archive))
+        yield ObjectArchive(store, *parse_folder(settings.lake.archive))
     finally:
         await store.close()
 

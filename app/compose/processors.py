@@ -67,12 +67,12 @@ async def _index(wiring: Wiring) -> AsyncIterator[Processor]:
 @asynccontextmanager
 async def _archive(wiring: Wiring) -> AsyncIterator[Processor]:
     from app.archive.partitions import ObjectArchive
-    from app.domain.filters import place_of
+    from app.domain.places import parse_folder
     from app.pipeline.archive import ArchiveProcessor
     from app.systems.s3.write import S3WriteStore
 
     settings = wiring.settings
-    kafka, (bucket, prefix) = settings.kafka, place_of(settings.lake.archive)
+    kafka, (bucket, prefix) = settings.kafka, parse_folder(settings.lake.archive)
     _, ids = await topic_ids(kafka.bootstrap, (kafka.prefix + topic for topic in settings.archive.topics))
     store = S3WriteStore(settings.s3)
     try:

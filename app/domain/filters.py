@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.domain.places import parse_folder
 from app.settings import Settings
 
 
@@ -30,7 +31,7 @@ class UploadFilter:
             s3.prefixes,
             tuple(suffix.lower() for suffix in s3.suffixes),
             s3.excluded_prefixes,
-            tuple(place_of(address) for address in (settings.lake.warehouse, settings.lake.archive)),
+            tuple(parse_folder(address) for address in (settings.lake.warehouse, settings.lake.archive)),
         )
 
     def admits(self, bucket: str, key: str) -> bool:
@@ -42,10 +43,3 @@ class UploadFilter:
             and not (self.excluded_prefixes and key.startswith(self.excluded_prefixes))
             and not any(bucket == own and key.startswith(prefix) for own, prefix in self.own_places)
         )
-
-
-def place_of(address: str) -> tuple[str, str]:
-    """Return bucket and prefix of `s3://bucket/prefix`; the prefix ends with a slash, or is empty."""
-    bucket, _, prefix = address.removeprefix("s3://").partition("/")
-    prefix = prefix.strip("/")
-    return bucket, f"{prefix}/" if prefix else ""

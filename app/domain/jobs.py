@@ -160,22 +160,6 @@ def parse_model(text: str) -> str:
     return text
 
 
-def parse_location(text: str) -> tuple[str, str]:
-    """Return bucket and key (or prefix) of s3://bucket/key. Raises ConfigurationError."""
-    bucket, slash, key = text.removeprefix("s3://").partition("/")
-    if not text.startswith("s3://") or not bucket:
-        raise ConfigurationError(f"{text!r} is not a place such as s3://bucket/key")
-    return bucket, key if slash else ""
-
-
-def parse_image(text: str) -> tuple[str, str]:
-    """Return bucket and key of s3://bucket/key. Raises ConfigurationError if there is no key."""
-    bucket, key = parse_location(text)
-    if not key:
-        raise ConfigurationError(f"{text!r} names no image; write it as s3://bucket/key")
-    return bucket, key
-
-
 def in_utc(unix_ms: int | None) -> str:
     """Return a time in UTC, to the second, as text for people; None is "now"."""
     return "now" if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

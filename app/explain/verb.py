@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.domain.jobs import parse_image
+from app.domain.places import parse_image
 from app.exit_codes import ExitCode
 from app.explain.explain import ExplainParts, Story, explain
 from app.explain.story import story_as_json, story_in_words

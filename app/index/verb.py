@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from app.domain.jobs import parse_image
+from app.domain.places import parse_image
 from app.exit_codes import ExitCode
 from app.index.rebuild import RebuildProgress, rebuild
 from app.moderation.redis_queue import RedisQueue

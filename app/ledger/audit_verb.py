@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from app.domain.filters import UploadFilter
+from app.domain.places import parse_place
 from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
 from app.ledger.audit import as_json as plain_ledger
@@ -22,7 +23,7 @@ from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
 from app.verbs.output import JsonOption, show
-from app.verbs.times import bucket_and_prefix, moment_ms
+from app.verbs.times import moment_ms
 
 
 def register(cli: typer.Typer) -> None:
@@ -55,7 +56,7 @@ def _audit(
         raise ConfigurationError("name the bucket once: s3://BUCKET or --bucket BUCKET")
     prefix = ""
     if place:
-        bucket, prefix = bucket_and_prefix(place)
+        bucket, prefix = parse_place(place)
     since_ms = moment_ms(since, "--from", SystemClock().now_ms()) if since else None
     scope = Scope(bucket or None, prefix, since_ms)
     ledger = asyncio.run(_run(load_settings(os.environ), scope, wait, listing))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.domain.filters import UploadFilter
+from app.domain.places import parse_place
 from app.errors import ConfigurationError
 from app.ledger.reconcile import Counts, Place, ReconcileParts, reconcile
 from app.ports.topics import AtTime
@@ -25,7 +26,7 @@ from app.systems.registry.avro import Codec
 from app.systems.s3.objects import S3ObjectStore
 from app.topics import PREDICTIONS
 from app.verbs.output import JsonOption, show
-from app.verbs.times import bucket_and_prefix, duration_seconds
+from app.verbs.times import duration_seconds
 
 
 def register(cli: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def _reconcile(
     They go to the backfill lane. A late notification of the same upload is then a repeat. Costs about 50 MB for a
     million outcomes in the time looked at, whatever the bucket holds. May be ended and started again at any time.
     """
-    bucket, prefix = bucket_and_prefix(place)
+    bucket, prefix = parse_place(place)
     older_seconds = duration_seconds(older_than, "--older-than")
     within_seconds = duration_seconds(within, "--within")
     if older_seconds < 60:

@@ -24,11 +24,11 @@ from app.domain.jobs import (
     RUNNING,
     JobRequest,
     in_utc,
-    parse_location,
     parse_model,
     parse_rate,
     parse_time,
 )
+from app.domain.places import parse_place
 from app.errors import ConfigurationError
 from app.inference.active import active_manifests
 from app.rescoring.begin import begin_job
@@ -100,7 +100,7 @@ def _request(
     models = tuple(sorted({parse_model(text) for text in models}))
     _check_models(settings, models)
     if bucket:
-        name, prefix = parse_location(bucket)
+        name, prefix = parse_place(bucket)
         return JobRequest(None, None, name, prefix, models, force)
     from_ms, to_ms = parse_time(from_time), parse_time(to_time) if to_time else None
     if to_ms is not None and to_ms <= from_ms:

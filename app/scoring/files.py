@@ -19,6 +19,7 @@ from typing import Final
 from app.domain.contents import reason_codes
 from app.domain.images import Rejection, RejectReason
 from app.domain.outcomes import GONE, REJECTED, SCORED, missing_reason
+from app.domain.places import parse_place
 from app.domain.policy import Policy, Subject, evaluate, may_be_published, published
 from app.errors import BadReference, ConfigurationError, Retryable
 from app.inference.budget import Budget, Ticket
@@ -133,9 +134,9 @@ async def sources(targets: Sequence[str], store: ObjectStore | None) -> AsyncIte
             for source in files_below(Path(target)):
                 yield source
             continue
-        bucket, _, prefix = target.removeprefix(S3_SCHEME).partition("/")
-        if store is None or not bucket:
-            raise ConfigurationError(f"{target}: write s3://BUCKET/PREFIX")
+        bucket, prefix = parse_place(target)
+        if store is None:
+            raise ConfigurationError(f"{target}: there is no object store to read it from")
         async with aclosing(store.list(bucket, prefix)) as rows:  # type: ignore[type-var]  # an async generator in truth
             async for row in rows:
                 ref = ObjectRef(bucket, row.key, None, row.etag, row.size_bytes)

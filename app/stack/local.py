@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from app.domain.filters import place_of
+from app.domain.places import parse_folder
 from app.errors import Retryable, StartupRefused
 from app.lake.connect import setup as lake_setup
 from app.lake.connect.client import ConnectClient
@@ -332,7 +332,7 @@ class LocalStack:
         settings = load_settings(self.environment)
         self._refuse_tables_elsewhere()
         for address in (settings.lake.warehouse, settings.lake.archive):
-            await create_bucket(self.s3, place_of(address)[0])
+            await create_bucket(self.s3, parse_folder(address)[0])
         if with_tables:
             await lake_setup.prepare(settings, self._report)
         else:

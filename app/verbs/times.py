@@ -1,4 +1,4 @@
-"""Times and places as the command line takes them."""
+"""Times as the command line takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from app.errors import ConfigurationError
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_PLACE: Final = re.compile(r"s3://([^/]+)(?:/(.*))?", re.DOTALL)
 
 
 def duration_seconds(text: str, option: str) -> float:
@@ -32,11 +31,3 @@ def moment_ms(text: str, option: str, now_ms: int) -> int:
             f"{option} {text!r}: give a time such as 2026-11-23T09:15 (UTC), or how long ago such as 2h"
         ) from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def bucket_and_prefix(text: str) -> tuple[str, str]:
-    """Return the two parts of `s3://bucket/prefix`. Raises ConfigurationError."""
-    match = _PLACE.fullmatch(text)
-    if match is None:
-        raise ConfigurationError(f"{text!r} is no place in S3: write s3://bucket or s3://bucket/prefix")
-    return match[1], match[2] or ""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.domain.jobs import parse_image
+from app.domain.places import parse_image
 from app.errors import ConfigurationError
 from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.erase import Content, Eraser, Image, Target

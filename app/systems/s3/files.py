@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.domain.places import parse_place
 from app.errors import StoreUnavailable
 from app.settings import S3Settings
 from app.systems.foreign_failures import aws_failures
@@ -54,7 +55,7 @@ class LakeStore:
 
     async def list(self, prefix: str) -> AsyncIterator[LakeFile]:
         """Yield the objects whose path (s3://bucket/key) begins with `prefix`, a page of a thousand at a time."""
-        bucket, key = _parts(prefix)
+        bucket, key = parse_place(prefix)
         async for page in self._pages("list_objects_v2", bucket, key):
             for row in page.get("Contents", ()):
                 if row["Key"].endswith("/"):
@@ -64,7 +65,7 @@ class LakeStore:
 
     async def half_uploads(self, prefix: str) -> AsyncIterator[HalfUpload]:
         """Yield the multipart uploads below `prefix` that are open."""
-        bucket, key = _parts(prefix)
+        bucket, key = parse_place(prefix)
         async for page in self._pages("list_multipart_uploads", bucket, key):
             for row in page.get("Uploads", ()):
                 # Some servers ignore the prefix.
@@ -74,7 +75,7 @@ class LakeStore:
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete objects of one bucket; one that is gone already is no error."""
         for start in range(0, len(paths), _DELETE_AT_ONCE):
-            some = [_parts(path) for path in paths[start : start + _DELETE_AT_ONCE]]
+            some = [parse_place(path) for path in paths[start : start + _DELETE_AT_ONCE]]
             bucket = some[0][0]
             try:
                 answer = await self._client.delete_objects(
@@ -91,7 +92,7 @@ class LakeStore:
         """End a multipart upload and drop its parts; one that has ended meanwhile is no error."""
         from botocore.exceptions import ClientError
 
-        bucket, key = _parts(upload.path)
+        bucket, key = parse_place(upload.path)
         try:
             await self._client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload.upload_id)
         except ClientError as error:
@@ -106,11 +107,6 @@ class LakeStore:
                 yield page
         except aws_failures() as error:
             raise StoreUnavailable(f"cannot list {bucket}/{prefix}: {error}") from error
-
-
-def _parts(path: str) -> tuple[str, str]:
-    bucket, _, key = path.removeprefix("s3://").partition("/")
-    return bucket, key
 
 
 def _ms(moment: Any) -> int:

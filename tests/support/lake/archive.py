@@ -10,7 +10,7 @@ from pathlib import Path
 from app.archive.partitions import ObjectArchive
 from app.archive.reader import ArchiveReader
 from app.archive.upkeep import ArchivedPartition, archived
-from app.domain.filters import place_of
+from app.domain.places import parse_folder
 from app.ports.records import SourceRecord
 from app.settings import Settings, load_settings
 from app.stack.local import LocalStack
@@ -106,7 +106,7 @@ class _Worker(VerbProcess):
 class _Opened:
     def __init__(self, settings: Settings) -> None:
         self._store = S3WriteStore(settings.s3)
-        self._archive = ObjectArchive(self._store, *place_of(settings.lake.archive))
+        self._archive = ObjectArchive(self._store, *parse_folder(settings.lake.archive))
 
     async def __aenter__(self) -> ObjectArchive:
         return self._archive

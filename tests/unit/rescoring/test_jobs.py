@@ -14,13 +14,12 @@ from app.domain.jobs import (
     JobCursor,
     JobRequest,
     may_wait,
-    parse_image,
-    parse_location,
     parse_model,
     parse_rate,
     parse_time,
     silent_since,
 )
+from app.domain.places import parse_folder, parse_image, parse_place
 from app.errors import ConfigurationError
 
 JOB = Job(
@@ -97,15 +96,17 @@ def test_wrong_words_are_refused_in_a_sentence() -> None:
         parse_time("yesterday")
     with pytest.raises(ConfigurationError, match="NAME@VERSION"):
         parse_model("quality")
-    with pytest.raises(ConfigurationError, match="is not a place such as"):
-        parse_location("images/shop")
+    with pytest.raises(ConfigurationError, match="is no place in S3"):
+        parse_place("images/shop")
     with pytest.raises(ConfigurationError, match="names no image"):
         parse_image("s3://images")
 
 
 def test_places() -> None:
-    assert parse_location("s3://images") == ("images", "")
-    assert parse_location("s3://images/shop/a b.jpg") == ("images", "shop/a b.jpg")
+    assert parse_place("s3://images") == ("images", "")
+    assert parse_place("s3://images/shop/a b.jpg") == ("images", "shop/a b.jpg")
+    assert parse_folder("s3://lake/archive/") == parse_folder("s3://lake/archive") == ("lake", "archive/")
+    assert parse_folder("s3://lake") == ("lake", "")
 
 
 def test_a_request_in_words() -> None:
