@@ -1,9 +1,10 @@
-"""Exceptions of this project: three kinds, and the kind alone decides how a failure is handled.
+"""Exceptions of this project: four kinds, and the kind alone decides how a failure is handled.
 
     SightlineError
     ├── Retryable   wait, retry, pause the partition: waiting loses nothing
     ├── Poison      a record that does not fit its topic's schema: dead letter with its bytes (never a bad image:
     │               that is the outcome `rejected`)
+    ├── Refused     the caller is wrong: the message tells them, nothing was changed
     └── Fatal       the process must end: exit non-zero, the supervisor restarts it
 
 Adapters translate the exceptions of libraries into these. Each docstring tells the operator what to do.
@@ -36,6 +37,13 @@ class Poison(SightlineError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class Refused(SightlineError):
+    """The caller asked for something that is invalid or not possible; nothing was changed.
+
+    Operator: nothing; the message tells the caller what to correct.
+    """
 
 
 class Fatal(SightlineError):
@@ -81,7 +89,7 @@ class PolicyError(Fatal):
     """
 
 
-class QueryRefused(Fatal):
+class QueryRefused(Refused):
     """A SQL statement cannot be run: it is invalid, not a query, or needs more memory than allowed.
 
     Operator: the message gives the reason; `./sightline lake tables` lists the columns.
@@ -114,14 +122,6 @@ class DeadLetterCeiling(Fatal):
 
     Operator: check `dead-letters ls`, roll back or fix the cause, restart. The offsets of the last records are not
     committed.
-    """
-
-
-class Stalled(Fatal):
-    """A working lane made no progress before its deadline, or the event loop did not tick.
-
-    Operator: nothing at first: the process exits and restarts. If it repeats, the log names the lane and its oldest
-    upload.
     """
 
 
@@ -167,10 +167,11 @@ class BrokerUnavailable(Retryable):
     """
 
 
-class IndexUnavailable(Retryable):
-    """Redis cannot be reached.
+class RedisUnavailable(Retryable):
+    """Redis cannot be reached, or holds a value that this project did not write.
 
-    Operator: restore Redis. The index agent waits, its lag grows, nothing is lost.
+    Operator: restore Redis; rebuild the index if the message says so. The index agent waits, its lag grows, nothing is
+    lost.
     """
 
 

@@ -9,7 +9,7 @@ from app.domain.sessions import ConsoleSession
 
 
 class Sessions(Protocol):
-    """Sessions of moderators in the console. Every wait is bounded; all methods raise IndexUnavailable."""
+    """Sessions of moderators in the console. Every wait is bounded; all methods raise RedisUnavailable."""
 
     async def put(self, digest: str, session: ConsoleSession) -> None:
         """Keep `session` under the digest of its id until it expires."""
@@ -34,7 +34,7 @@ class SharedUse(Protocol):
     async def add(self, used: Mapping[str, int]) -> dict[str, int]:
         """Add to the counters of keys (key id to number, 0 included) and return their new values.
 
-        A counter restarts at zero after a minute without a call. Raises IndexUnavailable; some numbers may then have
+        A counter restarts at zero after a minute without a call. Raises RedisUnavailable; some numbers may then have
         been added.
         """
         ...

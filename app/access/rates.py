@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.access.ports import SharedUse
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Rates:
         used = {key: bucket.unshared for key, bucket in self._buckets.items()}
         try:
             totals = await self._shared.add(used)
-        except IndexUnavailable as error:
+        except RedisUnavailable as error:
             if not self._alone:
                 logger.warning("rate limits count this process alone: %s", error)
             self._alone = True

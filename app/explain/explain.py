@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from app.domain.identity import declared_topic, image_key
 from app.domain.policy import Policy, RuleReport, evaluate, report_rules, subject_of
 from app.domain.standing import removes, removes_one_version, replaces, same_upload, standing_of
-from app.errors import BrokerUnavailable, IndexUnavailable, Poison, PolicyError, StartupRefused
+from app.errors import BrokerUnavailable, Poison, PolicyError, RedisUnavailable, StartupRefused
 from app.pipeline.control_topic import read_control
 from app.pipeline.moderate import POLICY_KIND
 from app.pipeline.policies import PolicyArchive, read_policy
@@ -104,7 +104,7 @@ async def explain(parts: ExplainParts, bucket: str, key: str) -> Story:
 async def _from_index(parts: ExplainParts, story: Story) -> bool:
     try:
         found = await parts.index.image(story.bucket, story.key)
-    except IndexUnavailable as error:
+    except RedisUnavailable as error:
         story.notes.append(f"the index does not answer, the topics tell alone: {error}")
         return False
     if found is not None:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import IndexUnavailable, Poison
+from app.errors import Poison, RedisUnavailable
 from app.pipeline.index import ImageFacts
 from app.ports.clock import Clock
 from app.ports.index import IndexedRecord, IndexEntry
@@ -43,7 +43,7 @@ async def rebuild(
     """Store everything that the topics hold up to this moment; return the records stored by topic.
 
     Safe beside a running index worker and safe to repeat: each fact is compared and set. Raises BrokerUnavailable, and
-    IndexUnavailable when Redis stays away for a minute.
+    RedisUnavailable when Redis stays away for a minute.
     """
     stored: dict[str, int] = {}
     for topic in ORDER:
@@ -79,7 +79,7 @@ async def _store(facts: ImageFacts, clock: Clock, batch: list[IndexEntry]) -> No
     while True:
         try:
             return await facts.store(batch)
-        except IndexUnavailable:
+        except RedisUnavailable:
             if clock.monotonic() > give_up_at:
                 raise
             await clock.sleep(_WAIT_SECONDS)

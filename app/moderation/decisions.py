@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from app.domain.moderation import SKIP, Verb, decision_id, is_settled, judged, waiting, waits
-from app.errors import SightlineError
+from app.errors import Refused
 from app.moderation.ports import DecisionLog
 from app.pipeline.index import ImageFacts
 from app.ports.clock import Clock
@@ -26,7 +26,7 @@ from schemas.records import FlaggedImage, ImagePrediction, ModerationDecision
 _OPEN_MS: Final = 45_000
 
 
-class DecisionRefused(SightlineError):
+class DecisionRefused(Refused):
     """A decision cannot be made as it was asked for; `code` says why, stably.
 
     Operator: nothing; the client's request does not fit what is known of the image.
@@ -99,7 +99,7 @@ class Decisions:
         """Return the decision once it is published.
 
         Raises DecisionRefused (`unknown_image`, `flag_changed`, `unknown_decision`, `already_decided`, `id_taken`,
-        `in_progress`), IndexUnavailable and BrokerUnavailable; after the latter two the same request may be sent again.
+        `in_progress`), RedisUnavailable and BrokerUnavailable; after the latter two the same request may be sent again.
         """
         identity = decision_id(moderator, request.client_id)
         claim = await self._log.claim(identity, request.canonical(), _OPEN_MS)

@@ -28,7 +28,7 @@ class ClaimedDecision:
 class DecisionLog(Protocol):
     """Recent decisions, so that a repeated request does not become a second decision, and the counts of today.
 
-    All methods raise IndexUnavailable.
+    All methods raise RedisUnavailable.
     """
 
     async def claim(self, decision_id: str, request: str, takeover_ms: int) -> ClaimedDecision:

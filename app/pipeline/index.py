@@ -13,7 +13,7 @@ from typing import Final
 
 from app.domain.identity import declared_topic
 from app.domain.moderation import Waiting, waiting, waits
-from app.errors import IndexUnavailable, Poison
+from app.errors import Poison, RedisUnavailable
 from app.pipeline.dead_letters import POISON, dead_letter
 from app.ports.clock import Clock
 from app.ports.index import Image, Index, IndexedRecord, IndexEntry
@@ -49,7 +49,7 @@ class ImageFacts:
         self._actions = frozenset(actions)
 
     async def store(self, entries: Sequence[IndexEntry]) -> None:
-        """Store `entries` in the index and update the queue. Idempotent: repeat the call after IndexUnavailable."""
+        """Store `entries` in the index and update the queue. Idempotent: repeat the call after RedisUnavailable."""
         touched = await self.index.apply(entries)
         if not touched:
             return
@@ -117,7 +117,7 @@ class IndexProcessor:
         while True:
             try:
                 await self._facts.store([pending.entry for pending in batch])
-            except IndexUnavailable as error:
+            except RedisUnavailable as error:
                 if not away:
                     _log.warning("the index is unavailable, waiting for it: %s", error)
                     away = True

@@ -66,24 +66,24 @@ class Index(Protocol):
     async def apply(self, entries: Sequence[IndexEntry]) -> Sequence[Image]:
         """Apply `entries` and return when all are stored: the images (bucket, key) whose flag may be another one.
 
-        Raises IndexUnavailable; some may then be stored.
+        Raises RedisUnavailable; some may then be stored.
         """
         ...
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
-        """Return what is known of bucket/key, None for nothing. Raises IndexUnavailable."""
+        """Return what is known of bucket/key, None for nothing. Raises RedisUnavailable."""
         ...
 
     async def images(self, images: Sequence[Image]) -> Sequence[IndexedImage | None]:
-        """Return what is known of each, in their order, by one question. Raises IndexUnavailable."""
+        """Return what is known of each, in their order, by one question. Raises RedisUnavailable."""
         ...
 
     async def history(self, bucket: str, key: str) -> ImageHistory:
-        """Return what is kept of bucket/key, the latest outcome included. Raises IndexUnavailable."""
+        """Return what is kept of bucket/key, the latest outcome included. Raises RedisUnavailable."""
         ...
 
     async def content(self, sha256: str) -> ImagePrediction | None:
-        """Return the latest outcome of these bytes under any key, None for nothing. Raises IndexUnavailable."""
+        """Return the latest outcome of these bytes under any key, None for nothing. Raises RedisUnavailable."""
         ...
 
     async def close(self) -> None:

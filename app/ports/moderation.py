@@ -30,7 +30,7 @@ class QueueCounts:
 
 
 class ModerationQueue(Protocol):
-    """Images in the order of weight × age, each leased to one moderator at a time. All raise IndexUnavailable.
+    """Images in the order of weight × age, each leased to one moderator at a time. All raise RedisUnavailable.
 
     The index decides which images wait (app/domain/moderation.py). The queue holds their order and their leases.
     """

@@ -11,7 +11,7 @@ from app.domain.filters import UploadFilter
 from app.domain.identity import rescore_upload_id
 from app.domain.jobs import Job
 from app.domain.policy import FLAGGED, past_verdict
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.pipeline.listing import task_of_listed
 from app.ports.index import Index
 from app.ports.objects import ListedObject, ObjectStore
@@ -61,7 +61,7 @@ async def _task(index: Index | None, job: Job, listed: ListedObject, now_ms: int
     if index is not None:
         try:
             known = await index.image(listed.bucket, listed.key)
-        except IndexUnavailable:
+        except RedisUnavailable:
             known = None  # the job goes on with what the listing says; it costs fetches, never correctness
     if known is not None and known.prediction is not None and known.prediction.etag == listed.etag:
         verdict: ModelScores | None = None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.domain.positions import NotPositions, decode_positions, encode_positions
-from app.errors import BrokerUnavailable, Poison, StartupRefused
+from app.errors import BrokerUnavailable, Poison, Refused, StartupRefused
 from app.metrics import Meters
 from app.ports.records import RecordCodec, SourceRecord
 from app.ports.topics import AtOffsets, TopicLog
@@ -35,8 +35,11 @@ _READY_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 1.0
 
 
-class NotAnEventId(Exception):
-    """An id that this stream has not given out. The client must begin without one."""
+class NotAnEventId(Refused):
+    """An id that this stream has not given out.
+
+    Operator: nothing; the client must begin without an id.
+    """
 
 
 class TooManyStreams(Exception):

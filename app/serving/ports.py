@@ -16,11 +16,11 @@ class ContentCache(Protocol):
     """
 
     async def get(self, sha256: str) -> ContentRow | None:
-        """Return the row of these bytes, or None. Raises IndexUnavailable."""
+        """Return the row of these bytes, or None. Raises RedisUnavailable."""
         ...
 
     async def put(self, sha256: str, row: ContentRow) -> None:
-        """Replace the row of these bytes. Raises IndexUnavailable."""
+        """Replace the row of these bytes. Raises RedisUnavailable."""
         ...
 
     async def close(self) -> None:

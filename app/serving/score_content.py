@@ -15,7 +15,7 @@ from app.domain.contents import ContentRow, merged, reason_codes
 from app.domain.images import Rejection
 from app.domain.outcomes import REJECTED, SCORED
 from app.domain.policy import Policy, Subject, Verdict, evaluate, may_be_published, published
-from app.errors import DeadlineExceeded, IndexUnavailable, Overloaded
+from app.errors import DeadlineExceeded, Overloaded, RedisUnavailable
 from app.inference.budget import Ticket
 from app.inference.engine import EngineTimings
 from app.metrics import Meters
@@ -239,7 +239,7 @@ class ContentScorer:
         try:
             async with asyncio.timeout(_CACHE_SECONDS):
                 row = await self._cache.get(sha256)
-        except (IndexUnavailable, TimeoutError):
+        except (RedisUnavailable, TimeoutError):
             self._cache_failed("get")
             return None
         if row is not None:
@@ -261,7 +261,7 @@ class ContentScorer:
         try:
             async with asyncio.timeout(_CACHE_SECONDS):
                 await self._cache.put(sha256, row)
-        except (IndexUnavailable, TimeoutError):
+        except (RedisUnavailable, TimeoutError):
             self._cache_failed("put")
 
     def _cache_failed(self, what: str) -> None:

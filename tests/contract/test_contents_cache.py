@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app.domain.contents import ContentRow
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.ports.index import Index, IndexEntry
 from app.serving.ports import ContentCache
 from app.serving.redis_contents import RedisContents
@@ -95,13 +95,13 @@ async def test_a_redis_that_is_away_is_said_within_the_bound(tmp_path: Path) -> 
         await cache.put(SHA, ROW)
         server.freeze()
         began = time.monotonic()
-        with pytest.raises(IndexUnavailable):
+        with pytest.raises(RedisUnavailable):
             await cache.get(SHA)
         assert time.monotonic() - began < 5
         server.thaw()
         assert await cache.get(SHA) == ROW
         await server.kill()
-        with pytest.raises(IndexUnavailable, match="SIGHTLINE_REDIS_URL"):
+        with pytest.raises(RedisUnavailable, match="SIGHTLINE_REDIS_URL"):
             await cache.put(SHA, ROW)
     finally:
         await cache.close()

@@ -12,7 +12,7 @@ import pytest_asyncio
 from app.access.ports import Sessions, SharedUse
 from app.access.redis_sessions import RedisSessions, RedisUse
 from app.domain.sessions import ConsoleSession, session_digest
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from tests.support.manual_clock import ManualClock
 from tests.support.memory.sessions import MemorySessions, MemoryUse
 from tests.support.redis_process import RedisProcess
@@ -85,11 +85,11 @@ async def test_use_adds_up_for_each_key(shared: Shared) -> None:
 
 async def test_what_is_away_says_so(shared: Shared) -> None:
     await shared.vanish()
-    with pytest.raises(IndexUnavailable):
+    with pytest.raises(RedisUnavailable):
         await shared.sessions.find(DIGEST)
-    with pytest.raises(IndexUnavailable):
+    with pytest.raises(RedisUnavailable):
         await shared.sessions.put(DIGEST, ConsoleSession("abcdefghijkl", shared.clock.now_ms() + 60_000))
-    with pytest.raises(IndexUnavailable):
+    with pytest.raises(RedisUnavailable):
         await shared.sessions.end(DIGEST)
-    with pytest.raises(IndexUnavailable):
+    with pytest.raises(RedisUnavailable):
         await shared.use.add({"a": 1})

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -180,6 +181,17 @@ def test_every_error_tells_the_operator_what_to_do() -> None:
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert len(classes) > 10
     assert [kind.__name__ for kind in classes if "\n    Operator: " not in (kind.__doc__ or "")] == []
+
+
+def test_every_error_is_of_one_of_four_kinds() -> None:
+    kinds = (errors.Retryable, errors.Poison, errors.Refused, errors.Fatal)
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind is not errors.SightlineError:
+            assert sum(issubclass(kind, each) for each in kinds) == 1, kind.__name__
+    # No class elsewhere derives from the root directly.
+    direct = re.compile(r"^class \w+\(SightlineError\)", re.M)
+    sources = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in _sources(_PACKAGES)}
+    assert [name for name, text in sources.items() if direct.search(text)] == ["app/errors.py"]
 
 
 def test_no_module_raises_or_catches_bare_exceptions() -> None:

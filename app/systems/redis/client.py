@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.settings import RedisSettings
 from app.systems.unreachable import unreachable
 
@@ -44,7 +44,7 @@ def connect(
 
 @contextmanager
 def redis_errors(client: Any) -> Iterator[None]:
-    """Make what goes wrong with `client` IndexUnavailable, one sentence without the password that its URL may hold.
+    """Make what goes wrong with `client` RedisUnavailable, one sentence without the password that its URL may hold.
 
     A cancellation that comes meanwhile is never lost: redis-py sends by `asyncio.wait_for`, which before Python 3.12
     drops one that comes as it ends (python/cpython#86296), and the task would run on.
@@ -56,7 +56,7 @@ def redis_errors(client: Any) -> Iterator[None]:
     except (RedisError, OSError) as error:
         asked = client.connection_pool.connection_kwargs
         where = asked.get("path") or f"{asked.get('host')}:{asked.get('port')}"
-        raise IndexUnavailable(unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)) from error
+        raise RedisUnavailable(unreachable("Redis", where, "SIGHTLINE_REDIS_URL", error)) from error
     finally:
         if task is not None and task.cancelling() > cancelled:
             raise asyncio.CancelledError

@@ -34,7 +34,7 @@ from app.domain.standing import (
     same_upload,
     standing_of,
 )
-from app.errors import IndexUnavailable, Poison
+from app.errors import Poison, RedisUnavailable
 from app.ports.index import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload
 from app.ports.records import RecordCodec
 from app.settings import RedisSettings
@@ -86,7 +86,7 @@ class RedisIndex:
         """Apply `entries` in one round trip; see `Index`."""
         try:
             return await self._apply(entries)
-        except IndexUnavailable as error:
+        except RedisUnavailable as error:
             if not isinstance(error.__cause__, NoScriptError):
                 raise
         # The server was restarted, or its scripts were flushed. What was applied before may be applied again.
@@ -229,7 +229,7 @@ class RedisIndex:
         try:
             return self._codec.decode_as(wire, record)
         except Poison as poison:
-            raise IndexUnavailable(f"the index holds a value that is not ours ({poison}); rebuild it") from poison
+            raise RedisUnavailable(f"the index holds a value that is not ours ({poison}); rebuild it") from poison
 
     async def close(self) -> None:
         """Release connections."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.systems.redis.client import redis_errors
 
 # Values of half a kilobyte or so: 2 MB in one answer.
@@ -35,7 +35,7 @@ class ReadsTogether:
         self._reading: asyncio.Task[None] | None = None
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the values of `keys`, None where there is none. Raises IndexUnavailable."""
+        """Return the values of `keys`, None where there is none. Raises RedisUnavailable."""
         question = _Question(keys, asyncio.get_running_loop().create_future())
         self._asked.append(question)
         if self._reading is None:
@@ -59,10 +59,10 @@ class ReadsTogether:
         try:
             with redis_errors(self._redis):
                 values = await self._redis.mget([key for question in together for key in question.keys])
-        except IndexUnavailable as error:
+        except RedisUnavailable as error:
             for question in together:
                 if not question.answer.done():
-                    question.answer.set_exception(IndexUnavailable(str(error)))
+                    question.answer.set_exception(RedisUnavailable(str(error)))
             return
         except asyncio.CancelledError:
             for question in together:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 
@@ -50,7 +50,7 @@ class RedisWatch:
             if not waiting:
                 del self._events[channel]
                 if self._pubsub is not None:
-                    with suppress(IndexUnavailable), redis_errors(self._redis):
+                    with suppress(RedisUnavailable), redis_errors(self._redis):
                         await self._pubsub.unsubscribe(channel)
 
     async def _subscribe(self, channel: str) -> None:
@@ -59,7 +59,7 @@ class RedisWatch:
             self._reading = asyncio.create_task(self._read())
             return  # its first act is to subscribe, and whoever asked looks after that
         # While Redis is away its waiters look by themselves, and the reader subscribes again later.
-        with suppress(IndexUnavailable), redis_errors(self._redis):
+        with suppress(RedisUnavailable), redis_errors(self._redis):
             await self._pubsub.subscribe(channel)
 
     async def _read(self) -> None:
@@ -70,7 +70,7 @@ class RedisWatch:
                         # A channel of nobody keeps the connection listening while nobody waits.
                         await self._pubsub.subscribe(self._prefix + "changed:", *self._events)
                     message = await self._pubsub.get_message(timeout=_LOOK_SECONDS)
-            except IndexUnavailable as error:
+            except RedisUnavailable as error:
                 logger.debug("changes of the index are not heard: %s", error)
                 await self._pubsub.aclose()
                 self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from app.domain.contents import ContentRow, decode_row, encode_row, row_of
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.ports.index import Index
 
 
@@ -41,7 +41,7 @@ class MemoryContents:
         if self.gate is not None:
             await self.gate.wait()
         if not self.available:
-            raise IndexUnavailable("the memory cache was made unavailable")
+            raise RedisUnavailable("the memory cache was made unavailable")
 
     async def close(self) -> None:
         """Nothing is held open."""

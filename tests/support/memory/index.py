@@ -17,7 +17,7 @@ from app.domain.standing import (
     same_upload,
     standing_of,
 )
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.ports.index import Image, ImageHistory, IndexedImage, IndexEntry, PendingUpload
 from schemas.records import FlaggedImage, ImagePrediction, ImageRemoved, ImageTask, ModerationDecision
 
@@ -215,4 +215,4 @@ class MemoryIndex:
 
     def _check(self) -> None:
         if not self.available:
-            raise IndexUnavailable("the memory index was made unavailable")
+            raise RedisUnavailable("the memory index was made unavailable")

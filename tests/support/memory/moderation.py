@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 
 from app.domain.moderation import SKIP, Waiting
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.moderation.ports import ClaimedDecision
 from app.ports.clock import Clock
 from app.ports.index import Image
@@ -127,7 +127,7 @@ class MemoryModerationQueue:
 
     def _check(self) -> int:
         if not self.available:
-            raise IndexUnavailable("the memory queue was made unavailable")
+            raise RedisUnavailable("the memory queue was made unavailable")
         now = self._clock.now_ms()
         for image in [image for image, lease in self._leases.items() if lease.expires_ms <= now]:
             del self._leases[image]
@@ -188,5 +188,5 @@ class MemoryDecisionLog:
 
     def _check(self) -> int:
         if not self.available:
-            raise IndexUnavailable("the memory log of decisions was made unavailable")
+            raise RedisUnavailable("the memory log of decisions was made unavailable")
         return self._clock.now_ms()

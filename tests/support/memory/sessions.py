@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.domain.sessions import ConsoleSession
-from app.errors import IndexUnavailable
+from app.errors import RedisUnavailable
 from app.ports.clock import Clock
 
 
@@ -38,7 +38,7 @@ class MemorySessions:
 
     def _check(self) -> None:
         if not self.available:
-            raise IndexUnavailable("the memory sessions were made unavailable")
+            raise RedisUnavailable("the memory sessions were made unavailable")
 
 
 class MemoryUse:
@@ -51,7 +51,7 @@ class MemoryUse:
     async def add(self, used: Mapping[str, int]) -> dict[str, int]:
         """See SharedUse."""
         if not self.available:
-            raise IndexUnavailable("the memory counters were made unavailable")
+            raise RedisUnavailable("the memory counters were made unavailable")
         for key, count in used.items():
             self._totals[key] = self._totals.get(key, 0) + count
         return {key: self._totals[key] for key in used}
