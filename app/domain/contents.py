@@ -43,14 +43,14 @@ class ContentRow:
         """Return the scores of exactly this model version, marked as cached, or None if they are unknown."""
         for scores in self.scores:
             if (scores.model, scores.version, scores.preprocessing) == (model, version, preprocessing):
-                return replace(scores, cached=True)
+                return marked(scores, cached=True)
         return None
 
     def superseded(self, model: str, version: str, preprocessing: str) -> ModelScores | None:
         """Return the newest scores of the model in another version or preprocessing, or None."""
         for scores in reversed(self.scores):
             if scores.model == model and (scores.version, scores.preprocessing) != (version, preprocessing):
-                return replace(scores, cached=True)
+                return marked(scores, cached=True)
         return None
 
     @property
@@ -102,8 +102,13 @@ def _added(before: Iterable[ModelScores], new: Iterable[ModelScores]) -> tuple[M
         same = [old for old in scores if old.model == added.model]
         for old in same[: max(0, len(same) - _VERSIONS_KEPT + 1)]:
             scores.remove(old)
-        scores.append(replace(added, cached=False))
+        scores.append(marked(added, cached=True))
     return tuple(scores)
+
+
+def marked(scores: ModelScores, *, cached: bool) -> ModelScores:
+    """Return `scores` with this value of `cached`. Copies nothing if it has that value: most repeats need no copy."""
+    return scores if scores.cached is cached else replace(scores, cached=cached)
 
 
 def row_of(prediction: ImagePrediction) -> ContentRow | None:

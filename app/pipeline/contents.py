@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from app.domain.batching import Priority
-from app.domain.contents import ContentRow, merged
+from app.domain.contents import ContentRow, decode_row, merged
 from app.domain.images import Rejection
 from app.inference.budget import Ticket
 from app.inference.embedding import QuantisedEmbedding
@@ -46,6 +46,8 @@ class Recent:
     embeddings: Mapping[str, QuantisedEmbedding]
     kept_in: set[int] = field(default_factory=set)
     """Partitions whose table is known to contain the embeddings; repeated hits skip the lookup."""
+    stored: bytes = b""
+    """Table value that `row` contains already; repeated hits neither decode nor merge it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +84,17 @@ class Contents:
         if recent is not None:
             self._recent.move_to_end(sha256)
         return recent
+
+    def row(self, sha256: str, stored: bytes | None) -> ContentRow | None:
+        """Return what the table value `stored` and the recent result contain together, or None."""
+        recent = self.recent(sha256)
+        if recent is None or stored is None or stored == recent.stored:
+            return recent.row if recent is not None else decode_row(stored)
+        row = decode_row(stored)
+        if row is None:
+            return recent.row
+        self._recent[sha256] = replace(recent, row=merged(row, recent.row), stored=stored)
+        return self._recent[sha256].row
 
     def learn(self, sha256: str, row: ContentRow) -> None:
         """Cache the result of another process for this content, unless a result is cached already."""

@@ -15,10 +15,10 @@ from app.domain.batching import Priority
 from app.domain.contents import (
     ContentRow,
     content_key,
-    decode_row,
     embedding_key,
     encode_row,
     etag_key,
+    marked,
     merged,
     reason_codes,
 )
@@ -324,7 +324,7 @@ class ScoreProcessor:
         # From the merged row, because the labels refer to its renditions.
         current = {name: full.find(name, *version) for name, version in self._active.items()}
         scores = tuple(
-            replace(model, cached=joined or name not in fresh)
+            marked(model, cached=joined or name not in fresh)
             for name, model in current.items()
             if model is not None and (name in known or name in fresh)
         )
@@ -382,11 +382,7 @@ class ScoreProcessor:
     # --- what is stored ---
 
     def _content(self, record: SourceRecord, sha256: str) -> ContentRow | None:
-        stored = decode_row(self._row(CONTENTS_TABLE, record, content_key(sha256)))
-        recent = self._contents.recent(sha256)
-        if recent is None:
-            return stored
-        return merged(stored, recent.row) if stored is not None else recent.row
+        return self._contents.row(sha256, self._row(CONTENTS_TABLE, record, content_key(sha256)))
 
     def _known_scores(self, row: ContentRow) -> dict[str, ModelScores]:
         stored = {name: row.find(name, *version) for name, version in self._active.items()}

@@ -16,7 +16,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.domain.policy.evaluate import Subject, Verdict, evaluate
+from app.domain.policy.evaluate import Subject, Verdict, blocks, evaluate
 from app.domain.policy.rules import BLOCK, FRAMES, NO_ACTION, TRUNCATED, Policy, is_published
 from schemas.records import FlaggedImage, ImagePrediction, LabelScore, ModelScores, Position, RuleMatch
 
@@ -100,7 +100,9 @@ def _without_renditions(scores: ModelScores) -> ModelScores:
 
 def is_publishable(policy: Policy, prediction: ImagePrediction) -> bool:
     """Return whether a product may show the picture: it was scored and the verdict of `policy` is not `block`."""
-    return may_be_published(prediction.outcome, evaluate(policy, subject_of(prediction)).action)
+    if prediction.outcome != "scored":
+        return False
+    return not blocks(policy, subject_of(prediction))
 
 
 def may_be_published(outcome: str, action: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from app.domain.policy.rules import (
+    BLOCK,
     FRAMES,
     NO_ACTION,
     AllOf,
@@ -107,6 +108,12 @@ def evaluate(policy: Policy, subject: Subject) -> Verdict:
         severity = max(severity, match.severity)
     matches.sort(key=lambda match: -match.severity)
     return Verdict(action, severity, tuple(matches))
+
+
+def blocks(policy: Policy, subject: Subject) -> bool:
+    """Return whether the action of the verdict is `block`, which outranks all others; tests only the rules with it."""
+    known = _by_label(subject)
+    return any(rule.action == BLOCK and _check(rule.when, subject, known).held for rule in policy.rules)
 
 
 def report_rules(policy: Policy, subject: Subject) -> tuple[RuleReport, ...]:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from app.domain import claims, identity
+from app.domain.contents import content_key, decode_row, encode_row
 from app.domain.filters import UploadFilter
 from app.domain.jobs import RUNNING, Job, JobCursor, JobRequest
 from app.domain.policy import Policy, parse_policy
@@ -251,6 +252,24 @@ async def test_a_new_picture_gets_scores_an_embedding_and_rows(bench: Bench) -> 
     assert {write.table for write in completion.writes} == {"contents", "embeddings"}
     assert completion.claim == claim_of(task_of(ref))
     assert completion.outputs[0].key == b"b/k.jpg" and embedding.key == (found.sha256 or "").encode()
+
+
+async def test_a_repeat_neither_decodes_nor_merges_a_stored_row_again(bench: Bench) -> None:
+    made = prediction(await bench.run(task_of(bench.store.put("b", "k.jpg", GREEN))))
+    sha256 = made.sha256 or ""
+    stored = bench.tables.get("contents", 0, content_key(sha256))
+    known = bench.contents.row(sha256, stored)
+    assert known is not None and known == decode_row(stored)
+    assert bench.contents.row(sha256, stored) is known
+    other = encode_row(replace(known, scores=(replace(known.scores[0], version="0"),)))
+    with_older = bench.contents.row(sha256, other)
+    assert with_older is not None, "another partition has an older version of one model"
+    assert {(scores.model, scores.version) for scores in with_older.scores} == {
+        *((scores.model, scores.version) for scores in known.scores),
+        (known.scores[0].model, "0"),
+    }
+    assert bench.contents.row(sha256, b"unreadable") is with_older
+    assert bench.contents.row("00" * 32, stored) == decode_row(stored), "not among the recent ones"
 
 
 async def test_equal_bytes_under_another_key_cost_no_inference(bench: Bench) -> None:

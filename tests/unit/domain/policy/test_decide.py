@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.domain.policy import (
     Policy,
@@ -297,3 +299,13 @@ def test_scores_of_then_name_no_rendition_of_today() -> None:
 )
 def test_publishable_is_what_was_scored_and_is_not_blocked(changes: dict[str, object], publishable: bool) -> None:
     assert is_publishable(POLICY, prediction(**changes)) is publishable
+
+
+@given(st.lists(st.sampled_from([0.0, 0.4, 0.5, 0.79, 0.8, 1.0]), min_size=3, max_size=3))
+def test_publishable_agrees_with_the_verdict_of_the_whole_policy(values: list[float]) -> None:
+    nsfw, text, dark = values
+    made = prediction(
+        scores=(scores("nsfw", nsfw=nsfw), scores("embedded_text", text=text), scores("quality", dark=dark))
+    )
+    subject = Subject(made.outcome, made.reason, made.scores)
+    assert is_publishable(POLICY, made) is (evaluate(POLICY, subject).action != "block")
