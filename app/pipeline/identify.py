@@ -116,7 +116,7 @@ def removals_of(event: Removed, source: Position) -> tuple[ImageRemoved, ...]:
 
     The outcome of an upload has the reading under which the object was read. A removed object cannot be read any more,
     so its removal is published under both readings. The second one concerns only images under the other reading
-    (docs/adr/0007).
+    (docs/adr/0007-removals-by-both-readings.md).
     """
     first = ImageRemoved(
         removal_id=identity.removal_id(event),

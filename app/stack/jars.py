@@ -35,7 +35,7 @@ ROOTS: Final[tuple[tuple[str, str, bool], ...]] = (
     # Kafka's pom names no slf4j binding; without one the broker logs nothing.
     (KAFKA, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", False),
     (REGISTRY, "io.apicurio:apicurio-registry-app:tar.gz:all:2.6.13.Final", False),
-    # The same versions as deploy/connect/pom.xml, which builds the image for Docker; a test compares them.
+    # The same versions as in deploy/connect/*/pom.xml, which build the image for Docker; a test compares them.
     (CONNECT, "org.apache.kafka:connect-runtime:4.1.1", True),
     (CONNECT, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", True),
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-kafka-connect:1.12.0", True),
