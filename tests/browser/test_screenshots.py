@@ -1,4 +1,4 @@
-"""The README's pictures, taken of what the other tests test. `make screenshots` keeps them."""
+"""The pictures of docs/console.md, taken of what the other tests test. `make screenshots` keeps them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.marketplace import offer, traffic
 
 pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 MOST_BYTES = 300_000
-# Those that text lies over: a picture which is shown in a README must be fit for one.
+# Those that text lies over: a picture which is shown in a page must be fit for one.
 NOTIFY_ONLY = "localStorage.setItem('sightline.queue.actions', '[\"notify\"]')"
 
 

@@ -231,13 +231,13 @@ def test_a_new_upload_is_scored_after_the_demo(sightline: Sightline, demo: subpr
 
 
 @pytest.mark.timeout(600)
-def test_the_way_from_an_upload_to_a_decision_works_as_the_readme_tells_it(
+def test_the_way_from_an_upload_to_a_decision_works_as_the_page_tells_it(
     sightline: Sightline, demo: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
-    """The block of README.md, word for word but for where the picture lies."""
+    """The block of docs/quick-start.md, word for word but for where the picture lies."""
     assert demo.returncode == 0
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index("### From an upload to a decision") :]
+    page = (ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8")
+    section = page[page.index("## From an upload to a decision") :]
     block = section.split("```bash\n", 1)[1].split("```", 1)[0]
     photo = tmp_path / "photo.jpg"
     Image.effect_mandelbrot((640, 480), (-1.5, -1.0, 0.5, 1.0), 60).save(photo, "JPEG")

@@ -1,16 +1,20 @@
-"""README.md says what is there: its verbs, its paths, its links."""
+"""The pages say what exists: verbs, paths, links, make targets, and the picture of the data flow."""
 
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from app.__main__ import build
 from app.settings import ROOT
+from app.topics import TOPICS
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+VERBS = (ROOT / "docs" / "verbs.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PICTURE = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -29,7 +33,7 @@ def _verbs() -> dict[str, set[str]]:
 
 
 def test_the_table_of_verbs_is_the_command_line() -> None:
-    table = README[README.index("| verb | does |") : README.index("## To change something")]
+    table = VERBS[VERBS.index("| verb | does |") :]
     told = {line.split("`")[1].split()[0] for line in table.splitlines() if line.startswith("| `")}
     assert told == set(_verbs())
 
@@ -46,7 +50,7 @@ def test_commands_in_the_pages_exist() -> None:
 
 
 def test_the_map_is_true() -> None:
-    table = README[README.index("| path | holds |") : README.index("## Licences")]
+    table = ARCHITECTURE[ARCHITECTURE.index("| path | holds |") :]
     paths = [
         path
         for line in table.splitlines()
@@ -68,3 +72,18 @@ def test_make_targets_that_the_pages_name_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))}
     assert named <= targets
+
+
+def test_the_picture_has_a_number_for_each_step_and_names_topics_that_exist() -> None:
+    numbers = re.findall(r'class="number"[^>]*>(\d+)<', PICTURE)
+    assert numbers == re.findall(r"^(\d+)\. ", ARCHITECTURE, re.MULTILINE)
+    topics = re.findall(r">([a-z3_]+\.[a-z.*]*v1|s3\.uploads)<", PICTURE)
+    assert len(topics) > 8
+    names = {topic.name for topic in TOPICS}
+    assert [topic for topic in topics if not any(fnmatch(name, topic) for name in names)] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {name for name in pages if f"]({name})" not in index} == set()

@@ -1,4 +1,4 @@
-"""The aiobotocore client of the settings' object store: for listings and uploads; hot GETs are in requests.py."""
+"""The aiobotocore client of the settings' object store, for listings and uploads. Frequent GETs use requests.py."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def _ask(url: str, key: str, body: Any) -> Any:
 
 
 def pictures_folder(otherwise: Path) -> Path:
-    """Return where pictures of pages go: SCREENSHOTS names the README's folder, tests write to their own."""
+    """Return where pictures of pages go: SCREENSHOTS names the pages' folder, tests write to their own."""
     named = os.environ.get("SCREENSHOTS")
     folder = ROOT / named if named else otherwise
     folder.mkdir(parents=True, exist_ok=True)
