@@ -42,17 +42,19 @@ test-gpu:        ## model tests on a GPU; puts TensorFlow for GPUs into .venv
 	./sightline --install dev
 	SIGHTLINE_INFERENCE_DEVICE=gpu $(PY) -m pytest tests -m gpu
 
-check: .venv/.dev ## ruff, mypy strict, import contracts, schemas, generated files; changes nothing
+check: .venv/.dev ## ruff, mypy strict, import contracts, the console's JavaScript, schemas, generated files; changes nothing
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
+	console/lint check $(PY)
 	$(PY) -m app schemas check
 	$(PY) -m app docs --check
 
 format: .venv/.dev ## format and sort
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+	console/lint format $(PY)
 
 docs: .venv/.dev ## regenerate docs/configuration.md, topics.md, metrics.md, lake-tables.md and openapi.json
 	$(PY) -m app docs
@@ -64,10 +66,10 @@ wire: .venv/.dev ## write schemas/records.py from the .avsc files, and the bytes
 	$(PY) -m app schemas write
 	$(PY) -m tests.support.schema_examples
 
-lock:            ## pin requirements with hashes (needs uv)
-	for name in runtime dev gpu; do \
+lock:            ## pin requirements with hashes (needs uv; npm packages: `npm install` in console)
+	for name in runtime dev gpu console; do \
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 
 clean:           ## remove everything that these targets made
-	rm -rf .venv var .tools .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv var .tools console/node_modules .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,7 @@ from typing import Final
 # A path from the root: `app/lake/iceberg/rows.py`, `models/<name>/<version>/`.
 _PATH: Final = re.compile(
     r"(?<![\w./<>~$*{}-])"
-    r"(?:(?:app|agents|schemas|tests|docs|models|policies|deploy|bench|examples|requirements|\.ci)/[\w./*<>{},-]*"
+    r"(?:(?:app|agents|schemas|tests|docs|models|policies|deploy|bench|examples|requirements|console|\.ci)/[\w./*<>{},-]*"
     # A file by its name: `bootstrap.py`, `verbs/__init__.py`. Other endings are also those of files that users have.
     r"|[\w-][\w./-]*\.(?:py|md|avsc)\b)"
 )

@@ -38,7 +38,9 @@ def endings() -> frozenset[str]:
     """Every path below the root, and every ending of it: `rows.py`, `iceberg/rows.py`."""
     # Folders that start with a dot, and var, hold what tools and servers write.
     folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "." and path.name != "var"]
-    files = [path for folder in (*folders, ROOT / ".ci") for path in folder.rglob("*")]
+    files = [
+        path for folder in (*folders, ROOT / ".ci") for path in folder.rglob("*") if "node_modules" not in path.parts
+    ]
     parts = [path.relative_to(ROOT).parts for path in (*files, *ROOT.glob("*"))]
     return frozenset("/".join(path[start:]) for path in parts for start in range(len(path)))
 

@@ -11,11 +11,11 @@ from fastapi import APIRouter
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from app.api.problems import Problem
+from app.settings import ROOT
 
 router = APIRouter(include_in_schema=False)
-_HERE: Final = Path(__file__).parents[1]
-_CONSOLE: Final = _HERE / "console"
-_DOCS: Final = _HERE / "docs_page"
+_CONSOLE: Final = ROOT / "console"
+_DOCS: Final = Path(__file__).parents[1] / "docs_page"
 _SWAGGER: Final = Path(fastapi_offline.__file__).parent / "static"
 _PAGES: Final = frozenset({"", "queue", "flagged", "search", "image", "operations"})
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}

@@ -7,27 +7,53 @@ const HEIGHT = 190;
 const PAD = { top: 12, right: 12, bottom: 24, left: 44 };
 
 /**
- * A chart that can be given new points for ever. `series`: [{name, key, kind: "bar" | "line", tone: 1 | 2}]; bars are stacked in the
- * order given. `format` writes a value. Points: {at, [key]: number | null}; null leaves a gap.
+ * A chart that can be given new points for ever. `series`: [{name, key, kind: "bar" | "line", tone: 1 | 2}]; bars are
+ * stacked in the order given. `format` writes a value. Points: {at, [key]: number | null}; null leaves a gap.
  */
 export class Chart {
   #points = [];
   #width = 0;
 
   constructor({ title, describe, series, format, testid }) {
-    Object.assign(this, { title, describe, series, format });
+    this.title = title;
+    this.describe = describe;
+    this.series = series;
+    this.format = format;
     this.id = `chart-${Math.random().toString(36).slice(2)}`;
     this.readout = h("p", { class: "chart-readout", "aria-hidden": "true" });
     this.plot = h("div", { class: "chart-plot" });
-    this.head = h("tr", {}, h("th", { scope: "col", text: "Time" }), series.map((one) => h("th", { scope: "col", text: one.name })));
+    this.head = h(
+      "tr",
+      {},
+      h("th", { scope: "col", text: "Time" }),
+      series.map((one) => h("th", { scope: "col", text: one.name })),
+    );
     this.rows = h("tbody");
     this.node = h(
       "figure",
       { class: "chart", "data-testid": testid },
-      h("figcaption", {}, h("h3", { text: title }), h("ul", { class: "legend" }, series.map((one) => h("li", { class: `legend-${one.tone} legend-${one.kind}`, text: one.name })))),
+      h(
+        "figcaption",
+        {},
+        h("h3", { text: title }),
+        h(
+          "ul",
+          { class: "legend" },
+          series.map((one) => h("li", { class: `legend-${one.tone} legend-${one.kind}`, text: one.name })),
+        ),
+      ),
       this.readout,
       this.plot,
-      h("details", { class: "more" }, h("summary", {}, "The numbers"), h("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": `${title}, as a table` }, h("table", {}, h("thead", {}, this.head), this.rows))),
+      h(
+        "details",
+        { class: "more" },
+        h("summary", {}, "The numbers"),
+        h(
+          "div",
+          { class: "table-scroll", tabindex: "0", role: "region", "aria-label": `${title}, as a table` },
+          h("table", {}, h("thead", {}, this.head), this.rows),
+        ),
+      ),
     );
     new ResizeObserver(([entry]) => {
       const width = Math.round(entry.contentRect.width);
@@ -37,11 +63,24 @@ export class Chart {
     }).observe(this.plot);
   }
 
+  #written(value) {
+    return Number.isFinite(value) ? this.format(value) : "–";
+  }
+
   update(points) {
     this.#points = points;
     put(
       this.rows,
-      [...points].reverse().map((point) => h("tr", {}, h("th", { scope: "row", text: hourMinute(point.at) }), this.series.map((one) => h("td", { text: Number.isFinite(point[one.key]) ? this.format(point[one.key]) : "–" })))),
+      [...points].reverse().map((point) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row", text: hourMinute(point.at) }),
+          this.series.map((one) =>
+            h("td", { text: Number.isFinite(point[one.key]) ? this.format(point[one.key]) : "–" }),
+          ),
+        ),
+      ),
     );
     this.#draw();
   }
@@ -58,25 +97,56 @@ export class Chart {
     const innerHeight = HEIGHT - PAD.top - PAD.bottom;
     const bars = this.series.filter((one) => one.kind === "bar");
     const lines = this.series.filter((one) => one.kind === "line");
-    const tops = points.map((point) => Math.max(bars.reduce((sum, one) => sum + (point[one.key] || 0), 0), ...lines.map((one) => point[one.key] || 0)));
+    const tops = points.map((point) =>
+      Math.max(
+        bars.reduce((sum, one) => sum + (point[one.key] || 0), 0),
+        ...lines.map((one) => point[one.key] || 0),
+      ),
+    );
     const ticks = niceTicks(Math.max(...tops, 0));
     const top = ticks[ticks.length - 1] || 1;
     const step = innerWidth / points.length;
     const x = (at) => PAD.left + step * (at + 0.5);
     const y = (value) => PAD.top + innerHeight * (1 - value / top);
-    const svg = s("svg", { class: "chart-svg", viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": `${this.id}-title ${this.id}-desc` });
-    svg.append(s("title", { id: `${this.id}-title`, text: this.title }), s("desc", { id: `${this.id}-desc`, text: this.describe(points) }));
+    const svg = s("svg", {
+      class: "chart-svg",
+      viewBox: `0 0 ${width} ${HEIGHT}`,
+      width,
+      height: HEIGHT,
+      role: "img",
+      "aria-labelledby": `${this.id}-title ${this.id}-desc`,
+    });
+    svg.append(
+      s("title", { id: `${this.id}-title`, text: this.title }),
+      s("desc", { id: `${this.id}-desc`, text: this.describe(points) }),
+    );
     for (const tick of ticks) {
       svg.append(
         s("line", { class: "chart-grid", x1: PAD.left, x2: width - PAD.right, y1: y(tick), y2: y(tick) }),
-        s("text", { class: "chart-tick", x: PAD.left - 8, y: y(tick) + 4, "text-anchor": "end", text: this.format(tick) }),
+        s("text", {
+          class: "chart-tick",
+          x: PAD.left - 8,
+          y: y(tick) + 4,
+          "text-anchor": "end",
+          text: this.format(tick),
+        }),
       );
     }
     // Whole minutes alone, or the same one would stand there twice.
     const minutes = Math.ceil((points[points.length - 1].at - points[0].at) / 60_000);
     const every = 60_000 * Math.max(1, Math.ceil(minutes / Math.max(2, Math.floor(innerWidth / 60))));
     points.forEach((point, at) => {
-      if (point.at % every === 0) svg.append(s("text", { class: "chart-tick", x: x(at), y: HEIGHT - 6, "text-anchor": "middle", text: hourMinute(point.at) }));
+      if (point.at % every === 0) {
+        svg.append(
+          s("text", {
+            class: "chart-tick",
+            x: x(at),
+            y: HEIGHT - 6,
+            "text-anchor": "middle",
+            text: hourMinute(point.at),
+          }),
+        );
+      }
     });
     const thick = Math.max(1, Math.min(28, step * 0.72));
     points.forEach((point, at) => {
@@ -84,7 +154,15 @@ export class Chart {
       for (const one of bars) {
         const value = point[one.key] || 0;
         if (value <= 0) continue;
-        svg.append(s("rect", { class: `chart-bar chart-${one.tone}`, x: x(at) - thick / 2, width: thick, y: y(base + value), height: Math.max(0.5, y(base) - y(base + value)) }));
+        svg.append(
+          s("rect", {
+            class: `chart-bar chart-${one.tone}`,
+            x: x(at) - thick / 2,
+            width: thick,
+            y: y(base + value),
+            height: Math.max(0.5, y(base) - y(base + value)),
+          }),
+        );
         base += value;
       }
     });
@@ -106,10 +184,19 @@ export class Chart {
     svg.append(rule);
     const tell = (at) => {
       const point = points[at];
-      say(this.readout, `${hourMinute(point.at)}  ${this.series.map((one) => `${one.name} ${Number.isFinite(point[one.key]) ? this.format(point[one.key]) : "–"}`).join("  ·  ")}`);
+      say(
+        this.readout,
+        [
+          hourMinute(point.at),
+          this.series.map((one) => `${one.name} ${this.#written(point[one.key])}`).join("  ·  "),
+        ].join("  "),
+      );
     };
     svg.addEventListener("pointermove", (event) => {
-      const at = Math.max(0, Math.min(points.length - 1, Math.floor((event.clientX - svg.getBoundingClientRect().left - PAD.left) / step)));
+      const at = Math.max(
+        0,
+        Math.min(points.length - 1, Math.floor((event.clientX - svg.getBoundingClientRect().left - PAD.left) / step)),
+      );
       rule.setAttribute("x1", x(at));
       rule.setAttribute("x2", x(at));
       tell(at);

@@ -7,10 +7,19 @@ import { REJECT_REASONS } from "./words.js";
 
 const LONGEST = 200;
 
-/** Ask for a reason; `chosen` gets its code, or the person's own words. `other` opens with the field for words ready. */
+/**
+ * Ask for a reason; `chosen` gets its code, or the person's own words. `other` opens with the field for words ready.
+ */
 export function askReason({ chosen, other = false, title = "Reject because of â€¦" }) {
   let answer = null;
-  const field = h("input", { id: "reason-other", class: "field", type: "text", maxlength: LONGEST, placeholder: "In a few words", "data-testid": "reason-other-text" });
+  const field = h("input", {
+    id: "reason-other",
+    class: "field",
+    type: "text",
+    maxlength: LONGEST,
+    placeholder: "In a few words",
+    "data-testid": "reason-other-text",
+  });
   const pick = (code) => {
     answer = code;
     close();
@@ -22,7 +31,9 @@ export function askReason({ chosen, other = false, title = "Reject because of â€
       h(
         "button",
         {
-          type: "button", class: "reason", "data-testid": `reason-${reason.code}`,
+          type: "button",
+          class: "reason",
+          "data-testid": `reason-${reason.code}`,
           on: { click: () => (reason.code === "other" ? field.focus() : pick(reason.code)) },
         },
         key(String(at + 1)),
@@ -30,7 +41,13 @@ export function askReason({ chosen, other = false, title = "Reject because of â€
       ),
     ),
   );
-  const form = h("form", { class: "reason-form" }, h("label", { for: "reason-other", text: "Other, in your words" }), field, button("Reject", { kind: "reject", type: "submit", testid: "reason-other-go" }));
+  const form = h(
+    "form",
+    { class: "reason-form" },
+    h("label", { for: "reason-other", text: "Other, in your words" }),
+    field,
+    button("Reject", { kind: "reject", type: "submit", testid: "reason-other-go" }),
+  );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     pick(field.value.trim() || "other");

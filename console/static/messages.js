@@ -15,7 +15,12 @@ export function message(text, { tone = "plain", action = null } = {}) {
     { class: `toast toast-${tone}`, role: tone === "bad" ? "alert" : "status", "data-testid": "message" },
     icon(tone === "bad" ? "alert" : tone === "good" ? "check" : "help"),
     h("p", { text }),
-    action && h("button", { type: "button", class: "toast-action", on: { click: () => (close(), action.run()) } }, action.words),
+    action &&
+      h(
+        "button",
+        { type: "button", class: "toast-action", on: { click: () => (close(), action.run()) } },
+        action.words,
+      ),
     h("button", { type: "button", class: "toast-close", "aria-label": "Dismiss", on: { click: close } }, icon("cross")),
   );
   while (place.children.length >= MOST) place.firstElementChild.remove();

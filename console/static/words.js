@@ -52,11 +52,19 @@ const ADVICE_WORDS = {
   nsfw: "Looks like nudity: show the object alone.",
 };
 
-const MODEL_WORDS = { nsfw: "Nudity", category: "Category", quality: "Photo quality", embedded_text: "Text over the picture", text_gate: "Text gate" };
+const MODEL_WORDS = {
+  nsfw: "Nudity",
+  category: "Category",
+  quality: "Photo quality",
+  embedded_text: "Text over the picture",
+  text_gate: "Text gate",
+};
 
 /** Turn `too_many_pixels` into `Too many pixels`. */
 export function plain(code) {
-  const text = String(code ?? "").replace(/[_]+/g, " ").trim();
+  const text = String(code ?? "")
+    .replace(/[_]+/g, " ")
+    .trim();
   return text ? text[0].toUpperCase() + text.slice(1) : "";
 }
 
@@ -65,7 +73,8 @@ export const outcomeWords = (outcome) => OUTCOME_WORDS[outcome] ?? plain(outcome
 export const decisionWords = (decision) => DECISION_WORDS[decision] ?? plain(decision);
 export const modelWords = (model) => MODEL_WORDS[model] ?? plain(model);
 export const reasonWords = (code) => REASON_WORDS[code] ?? (code ? `${plain(code)}.` : "");
-export const adviceWords = (code) => ADVICE_WORDS[String(code).split(".").pop()] ?? plain(String(code).split(".").pop());
+export const adviceWords = (code) =>
+  ADVICE_WORDS[String(code).split(".").pop()] ?? plain(String(code).split(".").pop());
 
 /** The words for a reason that a person or a rule gave. */
 export function decisionReason(reason) {
@@ -76,7 +85,9 @@ export function decisionReason(reason) {
 
 /** Say what went wrong and what to do now. `what` names the thing that was asked for. */
 export function problemWords(problem, what = "this") {
-  const wait = problem.retryAfterMs ? ` Try again in ${seconds(Math.ceil(problem.retryAfterMs / 1000))}.` : " Try again in a moment.";
+  const wait = problem.retryAfterMs
+    ? ` Try again in ${seconds(Math.ceil(problem.retryAfterMs / 1000))}.`
+    : " Try again in a moment.";
   switch (problem.status) {
     case 0:
       return problem.code === "no_answer_in_time"
@@ -89,7 +100,9 @@ export function problemWords(problem, what = "this") {
     case 413:
       return "The file is too large: 10 MB is the most that is scored here.";
     case 429:
-      return problem.code === "overloaded" ? `The models are busy with uploads.${wait}` : `Too many requests for this key.${wait}`;
+      return problem.code === "overloaded"
+        ? `The models are busy with uploads.${wait}`
+        : `Too many requests for this key.${wait}`;
     case 503:
       return `The service is not ready${problem.detail ? `: ${problem.detail}` : ""}.${wait}`;
     case 504:
@@ -97,10 +110,14 @@ export function problemWords(problem, what = "this") {
     default:
       break;
   }
-  if (problem.code === "unknown_image") return "No image is known by this name. Check the bucket and the key; capitals count.";
+  if (problem.code === "unknown_image") {
+    return "No image is known by this name. Check the bucket and the key; capitals count.";
+  }
   if (problem.code === "removed_image") {
     const at = problem.body.removed_ms;
-    return at ? `This image was removed from its bucket ${ago(at)} (${clock(at)}).` : "This image was removed from its bucket.";
+    return at
+      ? `This image was removed from its bucket ${ago(at)} (${clock(at)}).`
+      : "This image was removed from its bucket.";
   }
   if (problem.status === 422 && REASON_WORDS[problem.code]) return REASON_WORDS[problem.code];
   return problem.detail || problem.title || `The service answered ${problem.status} for ${what}.`;
@@ -136,7 +153,8 @@ export function seconds(value) {
   return `${Math.round(value / 86_400)} days`;
 }
 
-export const milliseconds = (value) => (Number.isFinite(value) ? (value < 1000 ? `${Math.round(value)} ms` : seconds(value / 1000)) : "–");
+export const milliseconds = (value) =>
+  Number.isFinite(value) ? (value < 1000 ? `${Math.round(value)} ms` : seconds(value / 1000)) : "–";
 
 export function ago(ms) {
   if (!Number.isFinite(ms)) return "at an unknown time";
@@ -147,7 +165,14 @@ export function ago(ms) {
 /** Date and time where it is read, with seconds. */
 export function clock(ms) {
   if (!Number.isFinite(ms)) return "–";
-  return new Date(ms).toLocaleString(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(ms).toLocaleString(undefined, {
+    year: "numeric",
+    month: "short",
+    day: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  });
 }
 
 export const hourMinute = (ms) => new Date(ms).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });

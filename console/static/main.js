@@ -76,12 +76,21 @@ async function signIn(key) {
 async function signOut() {
   leave();
   const left = await outbox.drained(SIGN_OUT_MS);
-  if (left > 0) message(`${left === 1 ? "One decision is" : `${left} decisions are`} not with the service yet. Sign in again in this window to send ${left === 1 ? "it" : "them"}.`, { tone: "bad" });
+  if (left > 0) {
+    message(
+      `${left === 1 ? "One decision is" : `${left} decisions are`} not with the service yet. ` +
+        `Sign in again in this window to send ${left === 1 ? "it" : "them"}.`,
+      { tone: "bad" },
+    );
+  }
   try {
     await api.signOut();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    message(`Signing out did not reach the service, so the session may live on. ${problemWords(error, "signing out")}`, { tone: "bad" });
+    message(
+      `Signing out did not reach the service, so the session may live on. ${problemWords(error, "signing out")}`,
+      { tone: "bad" },
+    );
   }
   nowIs(null);
   remember("signed-in", false);
@@ -112,19 +121,36 @@ function render({ moved = false, said = "" } = {}) {
   put(app, rail(path), main);
   app.dataset.page = known ? path.split("/").pop() : "none";
   if (!known) {
-    main.append(emptyState({ iconName: "help", title: "There is no such page", words: "The address does not lead anywhere in this console.", actions: [h("a", { class: "button button-primary", href: home() }, "Go to the start")] }));
+    main.append(
+      emptyState({
+        iconName: "help",
+        title: "There is no such page",
+        words: "The address does not lead anywhere in this console.",
+        actions: [h("a", { class: "button button-primary", href: home() }, "Go to the start")],
+      }),
+    );
   } else if (!has(known.scope)) {
     main.append(
       emptyState({
         iconName: "help",
         title: `Your key does not open “${title}”`,
-        words: `This page needs the scope “${known.scope}”; the key of ${caller.name} has ${caller.scopes.join(", ") || "none"}. Ask who made the key, or sign in with another one.`,
+        words:
+          `This page needs the scope “${known.scope}”; ` +
+          `the key of ${caller.name} has ${caller.scopes.join(", ") || "none"}. ` +
+          "Ask who made the key, or sign in with another one.",
         actions: [home() !== path && h("a", { class: "button button-primary", href: home() }, "Go to the start")],
         testid: "no-scope",
       }),
     );
   } else {
-    known.page({ main, caller, has, signal: controller.signal, params: new URLSearchParams(location.search), navigate });
+    known.page({
+      main,
+      caller,
+      has,
+      signal: controller.signal,
+      params: new URLSearchParams(location.search),
+      navigate,
+    });
   }
   if (moved) {
     main.focus({ preventScroll: true });
@@ -155,26 +181,65 @@ function rail(path) {
   const links = Object.entries(PAGES)
     .filter(([, page]) => page.menu && has(page.scope))
     .map(([to, page]) =>
-      h("li", {}, h("a", { class: "rail-link", href: to, "aria-current": to === path ? "page" : null, "data-testid": `nav-${to.split("/").pop()}` }, icon(page.iconName), h("span", { text: page.title }))),
+      h(
+        "li",
+        {},
+        h(
+          "a",
+          {
+            class: "rail-link",
+            href: to,
+            "aria-current": to === path ? "page" : null,
+            "data-testid": `nav-${to.split("/").pop()}`,
+          },
+          icon(page.iconName),
+          h("span", { text: page.title }),
+        ),
+      ),
     );
   return h(
     "header",
     { class: "rail" },
-    h("a", { class: "brand", href: home(), "aria-label": "Sightline, to the start" }, mark(), h("span", { text: "Sightline" })),
+    h(
+      "a",
+      { class: "brand", href: home(), "aria-label": "Sightline, to the start" },
+      mark(),
+      h("span", { text: "Sightline" }),
+    ),
     h("nav", { "aria-label": "Pages" }, h("ul", { class: "rail-links" }, links)),
     h(
       "div",
       { class: "rail-foot" },
-      h("div", { class: "who" }, h("span", { class: "who-name", "data-testid": "who", text: caller.name }), h("span", { class: "who-scopes", text: caller.scopes.join(" · ") })),
+      h(
+        "div",
+        { class: "who" },
+        h("span", { class: "who-name", "data-testid": "who", text: caller.name }),
+        h("span", { class: "who-scopes", text: caller.scopes.join(" · ") }),
+      ),
       themeButton(),
-      h("button", { type: "button", class: "icon-button", title: "Sign out", "aria-label": "Sign out", "data-testid": "signout", on: { click: signOut } }, icon("out")),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "icon-button",
+          title: "Sign out",
+          "aria-label": "Sign out",
+          "data-testid": "signout",
+          on: { click: signOut },
+        },
+        icon("out"),
+      ),
     ),
   );
 }
 
 function themeButton() {
   const label = () => `Theme: ${chosenTheme()}. Change it`;
-  const node = h("button", { type: "button", class: "icon-button", "data-testid": "theme", title: label(), "aria-label": label() }, icon(THEME_ICONS[chosenTheme()] ?? "auto"));
+  const node = h(
+    "button",
+    { type: "button", class: "icon-button", "data-testid": "theme", title: label(), "aria-label": label() },
+    icon(THEME_ICONS[chosenTheme()] ?? "auto"),
+  );
   node.addEventListener("click", () => {
     chooseTheme(THEMES[(THEMES.indexOf(chosenTheme()) + 1) % THEMES.length]);
     put(node, icon(THEME_ICONS[chosenTheme()]));
@@ -212,7 +277,11 @@ async function start() {
       showWaiting(error);
       return;
     }
-    const said = wrongKey ? "The key in the link is not known, has expired or was revoked." : error.status === 401 ? "" : problemWords(error, "signing in");
+    const said = wrongKey
+      ? "The key in the link is not known, has expired or was revoked."
+      : error.status === 401
+        ? ""
+        : problemWords(error, "signing in");
     render({ said });
     return;
   }
@@ -228,16 +297,42 @@ function showWaiting(error) {
   const now = () => (clearTimeout(timer), start());
   put(
     app,
-    h("main", { id: "main", class: "main", tabindex: "-1" }, emptyState({ iconName: "alert", title: "The service does not answer", words: problemWords(error, "the console"), testid: "no-service", actions: [h("button", { type: "button", class: "button button-primary", on: { click: now } }, "Try now")] })),
+    h(
+      "main",
+      { id: "main", class: "main", tabindex: "-1" },
+      emptyState({
+        iconName: "alert",
+        title: "The service does not answer",
+        words: problemWords(error, "the console"),
+        testid: "no-service",
+        actions: [h("button", { type: "button", class: "button button-primary", on: { click: now } }, "Try now")],
+      }),
+    ),
   );
 }
 
 document.addEventListener("click", (event) => {
-  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-  const link = event.target instanceof Element ? event.target.closest("a[href]") : null;
+  if (
+    event.defaultPrevented ||
+    event.button !== 0 ||
+    event.metaKey ||
+    event.ctrlKey ||
+    event.shiftKey ||
+    event.altKey
+  ) {
+    return;
+  }
+  const link =
+    event.target instanceof Element ? /** @type {HTMLAnchorElement} */ (event.target.closest("a[href]")) : null;
   if (!link || link.target || link.hasAttribute("download")) return;
   const to = new URL(link.href);
-  if (to.origin !== location.origin || !to.pathname.startsWith("/console/") || to.pathname.startsWith("/console/static/")) return;
+  if (
+    to.origin !== location.origin ||
+    !to.pathname.startsWith("/console/") ||
+    to.pathname.startsWith("/console/static/")
+  ) {
+    return;
+  }
   event.preventDefault();
   navigate(to.pathname + to.search);
 });
@@ -246,10 +341,12 @@ document.querySelector(".skip-link").addEventListener("click", (event) => {
   document.getElementById("main")?.focus();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !has("read")) return;
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !has("read")) {
+    return;
+  }
   if (dialogIsOpen()) return;
   event.preventDefault();
-  const field = document.querySelector("[data-testid=search-input]");
+  const field = /** @type {HTMLElement} */ (document.querySelector("[data-testid=search-input]"));
   if (field) field.focus();
   else navigate("/console/search");
 });

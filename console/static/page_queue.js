@@ -8,11 +8,35 @@ import { icon } from "./icons.js";
 import { announce, message } from "./messages.js";
 import { knownThresholds } from "./models.js";
 import { outbox } from "./outbox.js";
-import { actionBadge, actionChips, address, adviceList, button, emptyState, flagRules, key, pictureFacts, scoreGroups, strongest, thresholdsOf } from "./parts.js";
+import {
+  actionBadge,
+  actionChips,
+  address,
+  adviceList,
+  button,
+  emptyState,
+  flagRules,
+  key,
+  pictureFacts,
+  scoreGroups,
+  strongest,
+  thresholdsOf,
+} from "./parts.js";
 import { askReason } from "./reasons.js";
 import { remember, remembered } from "./storage.js";
 import { holdable, regionsOf, Veil } from "./veil.js";
-import { ACTIONS, actionWords, count, decisionWords, problemWords, REJECT_REASONS, reasonWords, ruleWords, scoreText, seconds } from "./words.js";
+import {
+  ACTIONS,
+  actionWords,
+  count,
+  decisionWords,
+  problemWords,
+  REJECT_REASONS,
+  reasonWords,
+  ruleWords,
+  scoreText,
+  seconds,
+} from "./words.js";
 
 const COUNTS_MS = 10_000;
 const COUNTS_AFTER_MS = 350;
@@ -53,7 +77,18 @@ export function queuePage({ main, signal }) {
     desk.filter(actions);
     refreshCounts();
   });
-  const help = h("button", { type: "button", class: "icon-button", title: "Keys (?)", "aria-label": "Help: keys", "data-testid": "help", on: { click: showHelp } }, icon("help"));
+  const help = h(
+    "button",
+    {
+      type: "button",
+      class: "icon-button",
+      title: "Keys (?)",
+      "aria-label": "Help: keys",
+      "data-testid": "help",
+      on: { click: showHelp },
+    },
+    icon("help"),
+  );
   const strip = h(
     "div",
     { class: "strip" },
@@ -77,9 +112,28 @@ export function queuePage({ main, signal }) {
   const reject = keep(action("Reject", "R", "reject", "cross", "reject", () => decide("reject", null)));
   const approve = keep(action("Approve", "A", "approve", "check", "approve", () => decide("approve", "")));
   const because = keep(
-    h("button", { type: "button", class: "button button-reject-more", title: "Reject, choose the reason (Shift R)", "aria-label": "Reject, choose the reason", "data-testid": "reject-reason", on: { click: () => choose(false) } }, icon("list")),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "button button-reject-more",
+        title: "Reject, choose the reason (Shift R)",
+        "aria-label": "Reject, choose the reason",
+        "data-testid": "reject-reason",
+        on: { click: () => choose(false) },
+      },
+      icon("list"),
+    ),
   );
-  const hold = keep(h("button", { type: "button", class: "button button-hold", "data-testid": "hold" }, icon("eye"), h("span", { class: "hold-words", text: "Hold to show" }), key("Space")));
+  const hold = keep(
+    h(
+      "button",
+      { type: "button", class: "button button-hold", "data-testid": "hold" },
+      icon("eye"),
+      h("span", { class: "hold-words", text: "Hold to show" }),
+      key("Space"),
+    ),
+  );
   const work = [skip, next, reject, because, approve, hold];
   const bar = h(
     "div",
@@ -92,21 +146,38 @@ export function queuePage({ main, signal }) {
     { class: "quick", role: "group", "aria-label": "Reject because of" },
     REJECT_REASONS.map((reason, at) =>
       keep(
-        h("button", { type: "button", class: "quick-reason", "data-testid": `quick-${reason.code}`, on: { click: () => (reason.code === "other" ? choose(true) : decide("reject", reason.code)) } }, key(String(at + 1)), reason.words),
+        h(
+          "button",
+          {
+            type: "button",
+            class: "quick-reason",
+            "data-testid": `quick-${reason.code}`,
+            on: { click: () => (reason.code === "other" ? choose(true) : decide("reject", reason.code)) },
+          },
+          key(String(at + 1)),
+          reason.words,
+        ),
       ),
     ),
   );
 
   const stage = h("section", { class: "stage", "aria-label": "The picture", "data-testid": "queue-image" });
   const side = h("aside", { class: "side", "aria-label": "Why it was flagged" });
-  const desktop = h("div", { class: "work", "data-space": "show" }, h("div", { class: "work-main" }, stage, hold, bar, quick), side);
+  const desktop = h(
+    "div",
+    { class: "work", "data-space": "show" },
+    h("div", { class: "work-main" }, stage, hold, bar, quick),
+    side,
+  );
   const nothing = h("div", { class: "work-none", hidden: true });
   const notices = h("div", { class: "notices" });
   append(main, strip, notices, desktop, nothing);
 
   // A button that was clicked must not keep the focus: the next Space is meant for the picture.
   const giveFocusBack = (event) => {
-    if (event.detail > 0 && event.target instanceof Element && event.target.closest("button, summary")) main.focus({ preventScroll: true });
+    if (event.detail > 0 && event.target instanceof Element && event.target.closest("button, summary")) {
+      main.focus({ preventScroll: true });
+    }
   };
   main.addEventListener("click", giveFocusBack, true);
 
@@ -116,7 +187,10 @@ export function queuePage({ main, signal }) {
     view.veil.show(on);
     desktop.classList.toggle("is-shown", view.veil.shown);
   };
-  const holds = [holdable(stage, { start: () => show(true), end: () => show(false) }), holdable(hold, { start: () => show(true), end: () => show(false) })];
+  const holds = [
+    holdable(stage, { start: () => show(true), end: () => show(false) }),
+    holdable(hold, { start: () => show(true), end: () => show(false) }),
+  ];
 
   function draw() {
     const item = desk.front;
@@ -142,7 +216,14 @@ export function queuePage({ main, signal }) {
     if (view?.item === item) return;
     // A new picture is always veiled, even if the key is still down: showing is a decision for each one.
     desktop.classList.remove("is-shown");
-    const veil = new Veil({ use: "stage", width: item.image.width, height: item.image.height, alt: `Flagged picture ${item.image.key}`, testid: "queue-preview", regions: regionsOf(item.image) });
+    const veil = new Veil({
+      use: "stage",
+      width: item.image.width,
+      height: item.image.height,
+      alt: `Flagged picture ${item.image.key}`,
+      testid: "queue-preview",
+      regions: regionsOf(item.image),
+    });
     view = { item, veil };
     put(stage, veil.node);
     const follow = () => veil.follow(item.preview, () => (item.reload(), follow()));
@@ -156,22 +237,47 @@ export function queuePage({ main, signal }) {
     const busy = desk.state === "broken" ? desk.problem : null;
     if (busy) {
       return emptyState({
-        iconName: "alert", title: "The queue does not answer", words: problemWords(busy, "the queue"), testid: "queue-broken",
+        iconName: "alert",
+        title: "The queue does not answer",
+        words: problemWords(busy, "the queue"),
+        testid: "queue-broken",
         actions: [button("Try again", { kind: "primary", onClick: () => desk.refill() })],
       });
     }
-    const undoButton = desk.canUndo && button("Undo the last decision", { iconName: "undo", onClick: () => desk.undo(), testid: "undo-empty" });
+    const undoButton =
+      desk.canUndo &&
+      button("Undo the last decision", { iconName: "undo", onClick: () => desk.undo(), testid: "undo-empty" });
     const filtered = remembered("queue.actions", null);
     if (desk.state === "elsewhere") {
       return emptyState({
-        iconName: "queue", title: "All of it is in good hands", testid: "queue-empty",
-        words: `${desk.waiting === 1 ? "The one image that waits is" : `The ${desk.waiting} images that wait are`} with your colleagues. What they pass over comes to you by itself.`, actions: [undoButton],
+        iconName: "queue",
+        title: "All of it is in good hands",
+        testid: "queue-empty",
+        words:
+          (desk.waiting === 1 ? "The one image that waits is" : `The ${desk.waiting} images that wait are`) +
+          " with your colleagues. " +
+          "What they pass over comes to you by itself.",
+        actions: [undoButton],
       });
     }
     return emptyState({
-      iconName: "calm", title: "Nothing waits", testid: "queue-empty",
-      words: filtered ? `No image of the kind ${filtered.map(actionWords).join(", ")} is waiting. New ones appear here by themselves.` : "Every flagged image has been looked at. Rest your eyes; the next one appears here by itself.",
-      actions: [filtered && button("Show all kinds", { kind: "primary", onClick: () => ACTIONS.filter((one) => !filtered.includes(one)).forEach((one) => main.querySelector(`[data-testid=filter-${one}]`).click()) }), undoButton],
+      iconName: "calm",
+      title: "Nothing waits",
+      testid: "queue-empty",
+      words: filtered
+        ? `No image of the kind ${filtered.map(actionWords).join(", ")} is waiting. New ones appear here by themselves.`
+        : "Every flagged image has been looked at. Rest your eyes; the next one appears here by itself.",
+      actions: [
+        filtered &&
+          button("Show all kinds", {
+            kind: "primary",
+            onClick: () =>
+              ACTIONS.filter((one) => !filtered.includes(one)).forEach((one) =>
+                main.querySelector(`[data-testid=filter-${one}]`).click(),
+              ),
+          }),
+        undoButton,
+      ],
     });
   }
 
@@ -185,29 +291,71 @@ export function queuePage({ main, signal }) {
       h(
         "section",
         { class: "panel" },
-        h("div", { class: "panel-head" }, h("h2", { text: "Why it was flagged" }), image.flag?.rules?.length > 1 && actionBadge(image.flag.action)),
+        h(
+          "div",
+          { class: "panel-head" },
+          h("h2", { text: "Why it was flagged" }),
+          image.flag?.rules?.length > 1 && actionBadge(image.flag.action),
+        ),
         flagRules(image.flag),
       ),
       h(
         "section",
         { class: "panel" },
         h("h2", { text: "The picture" }),
-        h("p", { class: "panel-key" }, h("a", { href: imagePage(image.bucket, image.key), "data-testid": "queue-key" }, address(image.bucket, image.key))),
+        h(
+          "p",
+          { class: "panel-key" },
+          h(
+            "a",
+            { href: imagePage(image.bucket, image.key), "data-testid": "queue-key" },
+            address(image.bucket, image.key),
+          ),
+        ),
         image.outcome !== "scored" && h("p", { class: "note", text: reasonWords(image.reason) }),
         pictureFacts(image),
         h("p", { class: "quiet small" }, `Waiting for ${seconds(item.waitingSeconds)}`),
       ),
       advice && h("section", { class: "panel" }, h("h2", { text: "Advice to the seller" }), advice),
       Object.keys(others).length > 0 &&
-        h("section", { class: "panel" }, h("details", { class: "fold" }, h("summary", {}, "What the other models say"), scoreGroups({ ...image, scores: others }, { thresholds: known }))),
+        h(
+          "section",
+          { class: "panel" },
+          h(
+            "details",
+            { class: "fold" },
+            h("summary", {}, "What the other models say"),
+            scoreGroups({ ...image, scores: others }, { thresholds: known }),
+          ),
+        ),
     ];
   }
 
   function noticesOf(item) {
     const found = [];
-    if (item.error) found.push(note("bad", `“${decisionWords(item.error.decision)}” was not taken. ${problemWords(item.error.problem, "this decision")} Decide again, or go on with N.`, "decision-failed"));
-    if (item.lost) found.push(note("bad", "Your hold on this image ran out, and someone else may be looking at it. You can still decide, or go on with N.", "lease-lost"));
-    if (item.undone && !item.error) found.push(note("plain", `Back again: you had chosen “${decisionWords(item.undone)}”.`, "undone"));
+    if (item.error) {
+      found.push(
+        note(
+          "bad",
+          `“${decisionWords(item.error.decision)}” was not taken. ` +
+            `${problemWords(item.error.problem, "this decision")} Decide again, or go on with N.`,
+          "decision-failed",
+        ),
+      );
+    }
+    if (item.lost) {
+      found.push(
+        note(
+          "bad",
+          "Your hold on this image ran out, and someone else may be looking at it. " +
+            "You can still decide, or go on with N.",
+          "lease-lost",
+        ),
+      );
+    }
+    if (item.undone && !item.error) {
+      found.push(note("plain", `Back again: you had chosen “${decisionWords(item.undone)}”.`, "undone"));
+    }
     if (item.seenBefore) found.push(note("plain", "You passed this one over before.", "seen-before"));
     return found;
   }
@@ -230,19 +378,28 @@ export function queuePage({ main, signal }) {
   }
 
   desk.addEventListener("change", draw);
-  desk.addEventListener("said", ({ detail }) => {
+  desk.addEventListener("said", (event) => {
+    const { detail } = /** @type {CustomEvent} */ (event);
     if (detail.kind === "sent") signal.aborted || refreshCounts();
     else if (detail.kind === "failed") {
       // An image that is back in front carries the words itself.
       if (desk.front !== detail.item) {
-        const what = detail.decision === "undo" ? "The last decision could not be taken back" : `“${decisionWords(detail.decision)}” was not taken`;
-        message(`${what}, for ${detail.item.image.key}. ${problemWords(detail.problem, "this decision")}`, { tone: "bad" });
+        const what =
+          detail.decision === "undo"
+            ? "The last decision could not be taken back"
+            : `“${decisionWords(detail.decision)}” was not taken`;
+        message(`${what}, for ${detail.item.image.key}. ${problemWords(detail.problem, "this decision")}`, {
+          tone: "bad",
+        });
       }
       if (!signal.aborted) refreshCounts();
     } else if (detail.kind === "undone") announce(`Taken back: ${decisionWords(detail.decision)}.`);
   });
   const told = () => {
-    say(sending, outbox.stuck ? `${outbox.size} ${outbox.size === 1 ? "decision waits" : "decisions wait"} to be sent` : "");
+    say(
+      sending,
+      outbox.stuck ? `${outbox.size} ${outbox.size === 1 ? "decision waits" : "decisions wait"} to be sent` : "",
+    );
   };
   outbox.addEventListener("change", told);
 
@@ -251,7 +408,10 @@ export function queuePage({ main, signal }) {
     try {
       const found = await api.queue(signal);
       say(waiting, count(found.waiting));
-      say(oldest, found.oldest_seconds === null || found.oldest_seconds === undefined ? "–" : seconds(found.oldest_seconds));
+      say(
+        oldest,
+        found.oldest_seconds === null || found.oldest_seconds === undefined ? "–" : seconds(found.oldest_seconds),
+      );
       tally(found.mine, mine, mineMore);
       tally(found.today, all, allMore);
       chips.counts(found.by_action);
@@ -273,22 +433,55 @@ export function queuePage({ main, signal }) {
   // --- keys
   function showHelp() {
     show(false);
-    const toggle = h("input", { type: "checkbox", id: "keys-on", checked: keysOn, on: { change: () => ((keysOn = toggle.checked), remember("keys", keysOn)) } });
+    const toggle = h("input", {
+      type: "checkbox",
+      id: "keys-on",
+      checked: keysOn,
+      on: { change: () => ((keysOn = toggle.checked), remember("keys", keysOn)) },
+    });
     openDialog({
-      title: "Keys", testid: "help-dialog",
+      title: "Keys",
+      testid: "help-dialog",
       body: [
-        h("dl", { class: "keys" }, KEYS.map(([name, words]) => [h("dt", {}, name.split(" ").map((one) => (one === "–" ? "–" : key(one)))), h("dd", { text: words })])),
+        h(
+          "dl",
+          { class: "keys" },
+          KEYS.map(([name, words]) => [
+            h(
+              "dt",
+              {},
+              name.split(" ").map((one) => (one === "–" ? "–" : key(one))),
+            ),
+            h("dd", { text: words }),
+          ]),
+        ),
         h("label", { class: "check", for: "keys-on" }, toggle, "Single keys decide (Space always shows)"),
-        h("p", { class: "quiet small", text: "Pictures stay blurred and grey until you hold them open, and again as soon as you let go. Space always shows the picture here; press Enter to use a focused button." }),
+        h("p", {
+          class: "quiet small",
+          text:
+            "Pictures stay blurred and grey until you hold them open, and again as soon as you let go. " +
+            "Space always shows the picture here; press Enter to use a focused button.",
+        }),
       ],
     });
   }
 
   const presses = {
-    a: () => decide("approve", ""), r: () => decide("reject", null), R: () => choose(false), s: () => decide("skip", ""),
-    n: () => desk.pass(), ArrowRight: () => desk.pass(), u: () => desk.undo(), "?": showHelp,
+    a: () => decide("approve", ""),
+    r: () => decide("reject", null),
+    R: () => choose(false),
+    s: () => decide("skip", ""),
+    n: () => desk.pass(),
+    ArrowRight: () => desk.pass(),
+    u: () => desk.undo(),
+    "?": showHelp,
   };
-  const spaceShows = (target) => target === document.body || target === main || (target instanceof Element && target.closest("[data-space=show]") !== null && target.closest("summary, a") === null);
+  const spaceShows = (target) =>
+    target === document.body ||
+    target === main ||
+    (target instanceof Element &&
+      target.closest("[data-space=show]") !== null &&
+      target.closest("summary, a") === null);
   const onKeyDown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || dialogIsOpen() || isTyping(event.target)) return;
     if (event.key === " ") {
@@ -306,7 +499,12 @@ export function queuePage({ main, signal }) {
     }
     if (!keysOn && event.key !== "?") return;
     const digit = event.shiftKey ? null : REJECT_REASONS[Number(event.key) - 1];
-    const name = event.key === "R" || (event.shiftKey && event.key.toLowerCase() === "r") ? "R" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const name =
+      event.key === "R" || (event.shiftKey && event.key.toLowerCase() === "r")
+        ? "R"
+        : event.key.length === 1
+          ? event.key.toLowerCase()
+          : event.key;
     const press = digit ? () => (digit.code === "other" ? choose(true) : decide("reject", digit.code)) : presses[name];
     // Shift is for R and ? alone; with caps lock on, R without Shift still rejects at once.
     if (!press || (event.shiftKey && !["R", "?"].includes(name))) return;
@@ -316,7 +514,9 @@ export function queuePage({ main, signal }) {
   };
   const onKeyUp = (event) => {
     if (event.key === " " || event.key === "Enter") {
-      if (event.key === " " && spaceShows(event.target) && !isTyping(event.target) && !dialogIsOpen()) event.preventDefault();
+      if (event.key === " " && spaceShows(event.target) && !isTyping(event.target) && !dialogIsOpen()) {
+        event.preventDefault();
+      }
       show(false);
     }
   };
@@ -355,7 +555,8 @@ function action(words, keyName, testid, iconName, kind, onClick) {
   return node;
 }
 
-const note = (tone, text, testid) => h("p", { class: `note note-${tone}`, "data-testid": testid, role: tone === "bad" ? "alert" : null, text });
+const note = (tone, text, testid) =>
+  h("p", { class: `note note-${tone}`, "data-testid": testid, role: tone === "bad" ? "alert" : null, text });
 
 function tally(numbers, total, more) {
   const { approve = 0, reject = 0, skip = 0 } = numbers ?? {};
@@ -367,5 +568,10 @@ function tally(numbers, total, more) {
 function spoken(item) {
   const rule = strongest(item.image.flag);
   const condition = rule?.conditions?.find((one) => one.model);
-  return `Next image. ${actionWords(item.image.flag?.action ?? "none")}${rule ? `, ${ruleWords(rule)}` : ""}${condition ? `, score ${scoreText(condition.value)}` : ""}.`;
+  const words = [
+    actionWords(item.image.flag?.action ?? "none"),
+    rule && ruleWords(rule),
+    condition && `score ${scoreText(condition.value)}`,
+  ];
+  return `Next image. ${words.filter(Boolean).join(", ")}.`;
 }

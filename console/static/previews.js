@@ -34,7 +34,8 @@ function done() {
 }
 
 /**
- * One preview under way. `ready` settles once and never rejects: {url} or {words, passing}, or null when it was dropped.
+ * One preview under way. `ready` settles once and never rejects: {url} or {words, passing}, or null when it was
+ * dropped.
  */
 export class Preview {
   #leave = new AbortController();
@@ -82,7 +83,9 @@ function noneWords(outcome, reason) {
 
 function whyNone(problem, outcome, reason) {
   if (problem.status === 404 && problem.code !== "removed_image") return "The picture is no longer in its bucket.";
-  if (problem.status === 422) return reasonWords(problem.code) || reasonWords(reason) || "The file cannot be shown as a picture.";
+  if (problem.status === 422) {
+    return reasonWords(problem.code) || reasonWords(reason) || "The file cannot be shown as a picture.";
+  }
   if (outcome === "rejected" && reason && !problem.passing) return reasonWords(reason);
   return problemWords(problem, "looking at this picture");
 }

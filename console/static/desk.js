@@ -11,8 +11,9 @@ const EMPTY_MS = 5_000;
 const REMEMBERED = 20;
 
 /**
- * Events: `change` (the image in front, or what there is to say), `said` (detail: {kind, …}: `failed`, `lost`, `undone`, `sent`).
- * `state`: `loading`, `working`, `empty`, `elsewhere` (all that waits is leased by others), `broken` (with `problem`).
+ * Events: `change` (the image in front, or what there is to say), `said` (detail: {kind, …}: `failed`, `lost`,
+ * `undone`, `sent`). `state`: `loading`, `working`, `empty`, `elsewhere` (all that waits is leased by others), `broken`
+ * (with `problem`).
  */
 export class Desk extends EventTarget {
   items = [];
@@ -165,7 +166,11 @@ export class Desk extends EventTarget {
     if (!(error instanceof Problem)) throw error;
     this.#past = this.#past.filter((one) => one !== entry);
     if (this.#decided.get(item.id)?.by === entry) this.#decided.delete(item.id);
-    if (!this.#past.some((one) => one.item === item) && error.code !== "removed_image" && error.code !== "unknown_image") {
+    if (
+      !this.#past.some((one) => one.item === item) &&
+      error.code !== "removed_image" &&
+      error.code !== "unknown_image"
+    ) {
       item.error = { problem: error, decision: body.decision };
       this.#toFront(item);
     }

@@ -21,7 +21,12 @@ export function flaggedPage({ main, signal }) {
   let limit = STEP;
   let reading = 0;
   const tiles = new Map();
-  const status = h("p", { class: "quiet", role: "status", "data-testid": "flagged-status", text: "Fetching what waits …" });
+  const status = h("p", {
+    class: "quiet",
+    role: "status",
+    "data-testid": "flagged-status",
+    text: "Fetching what waits …",
+  });
   const chips = actionChips(ACTIONS, actions, (next) => {
     actions = next;
     limit = STEP;
@@ -30,11 +35,24 @@ export function flaggedPage({ main, signal }) {
   });
   const grid = h("ul", { class: "grid", "data-testid": "flagged-grid" });
   const place = h("div");
-  const more = button("Show more", { onClick: () => ((limit = Math.min(MOST, limit + STEP)), read()), testid: "flagged-more" });
+  const more = button("Show more", {
+    onClick: () => ((limit = Math.min(MOST, limit + STEP)), read()),
+    testid: "flagged-more",
+  });
   more.hidden = true;
   append(
     main,
-    h("div", { class: "page-head" }, h("div", {}, h("h1", { text: "Flagged" }), status), h("div", { class: "page-tools" }, chips.node, button("Refresh", { onClick: () => read(), testid: "flagged-refresh" }))),
+    h(
+      "div",
+      { class: "page-head" },
+      h("div", {}, h("h1", { text: "Flagged" }), status),
+      h(
+        "div",
+        { class: "page-tools" },
+        chips.node,
+        button("Refresh", { onClick: () => read(), testid: "flagged-refresh" }),
+      ),
+    ),
     place,
     grid,
     h("div", { class: "page-more" }, more),
@@ -46,7 +64,7 @@ export function flaggedPage({ main, signal }) {
       for (const entry of entries) {
         if (!entry.isIntersecting) continue;
         seen.unobserve(entry.target);
-        tiles.get(entry.target.dataset.upload)?.load();
+        tiles.get(/** @type {HTMLElement} */ (entry.target).dataset.upload)?.load();
       }
     },
     { rootMargin: "200px" },
@@ -58,14 +76,26 @@ export function flaggedPage({ main, signal }) {
       const [found, queue] = await Promise.all([api.flagged(limit, actions, signal), api.queue(signal)]);
       if (mine !== reading) return;
       chips.counts(queue.by_action);
-      draw(found.images ?? [], (actions ?? ACTIONS).reduce((sum, action) => sum + (queue.by_action[action] ?? 0), 0));
+      draw(
+        found.images ?? [],
+        (actions ?? ACTIONS).reduce((sum, action) => sum + (queue.by_action[action] ?? 0), 0),
+      );
     } catch (error) {
       if (isLeft(error) || mine !== reading) return;
       if (!(error instanceof Problem)) throw error;
       if (tiles.size) say(status, `Not refreshed: ${problemWords(error, "the queue")}`);
       else {
         say(status, "");
-        put(place, emptyState({ iconName: "alert", title: "The queue does not answer", words: problemWords(error, "the queue"), actions: [button("Try again", { kind: "primary", onClick: read })], testid: "flagged-broken" }));
+        put(
+          place,
+          emptyState({
+            iconName: "alert",
+            title: "The queue does not answer",
+            words: problemWords(error, "the queue"),
+            actions: [button("Try again", { kind: "primary", onClick: read })],
+            testid: "flagged-broken",
+          }),
+        );
       }
     }
   }
@@ -96,10 +126,23 @@ export function flaggedPage({ main, signal }) {
     more.hidden = images.length < limit || limit >= MOST;
     const leased = images.filter((one) => one.leased_by).length;
     const cut = images.length >= limit && counted > images.length;
-    const words = images.length ? `${count(cut ? counted : images.length)} waiting, the most urgent first${cut ? `; the first ${count(images.length)} are shown` : ""}${leased ? `; ${leased} being looked at` : ""}` : "";
+    const words = images.length
+      ? `${count(cut ? counted : images.length)} waiting, the most urgent first` +
+        (cut ? `; the first ${count(images.length)} are shown` : "") +
+        (leased ? `; ${leased} being looked at` : "")
+      : "";
     if (status.textContent !== words) announce(words);
     say(status, words);
-    if (!images.length) put(place, emptyState({ title: "Nothing waits", words: actions ? "No flagged image of this kind is waiting." : "Every flagged image has been looked at.", testid: "flagged-empty" }));
+    if (!images.length) {
+      put(
+        place,
+        emptyState({
+          title: "Nothing waits",
+          words: actions ? "No flagged image of this kind is waiting." : "Every flagged image has been looked at.",
+          testid: "flagged-empty",
+        }),
+      );
+    }
   }
 
   const refresh = setInterval(() => document.visibilityState === "visible" && read(), REFRESH_MS);
@@ -121,18 +164,36 @@ class Tile {
 
   constructor({ image }) {
     this.image = image;
-    this.veil = new Veil({ use: "thumb", width: image.width, height: image.height, alt: "", testid: "flagged-thumb", regions: regionsOf(image) });
+    this.veil = new Veil({
+      use: "thumb",
+      width: image.width,
+      height: image.height,
+      alt: "",
+      testid: "flagged-thumb",
+      regions: regionsOf(image),
+    });
     this.age = h("span", { class: "tile-age" });
     this.leased = h("span", { class: "tile-leased", "data-testid": "leased-by" });
     const rule = image.flag?.rules?.[0];
     const link = h(
       "a",
-      { class: "tile-link", href: imagePage(image.bucket, image.key), "data-testid": "flagged-tile", draggable: "false" },
+      {
+        class: "tile-link",
+        href: imagePage(image.bucket, image.key),
+        "data-testid": "flagged-tile",
+        draggable: "false",
+      },
       this.veil.node,
       h(
         "div",
         { class: "tile-text" },
-        h("div", { class: "tile-head" }, actionBadge(image.flag?.action ?? "none"), severityMeter(image.flag?.severity ?? 0), this.age),
+        h(
+          "div",
+          { class: "tile-head" },
+          actionBadge(image.flag?.action ?? "none"),
+          severityMeter(image.flag?.severity ?? 0),
+          this.age,
+        ),
         h("p", { class: "tile-rule", text: rule ? ruleWords(rule) : "" }),
         h("p", { class: "tile-key", title: image.key }, h("bdi", { text: image.key.split("/").pop() || image.key })),
         this.leased,

@@ -53,7 +53,10 @@ async function request(method, path, options = {}) {
     if (error instanceof Problem) throw error;
     if (signal?.aborted) throw new DOMException("left", "AbortError");
     const late = timer.signal.aborted;
-    throw new Problem(0, { code: late ? "no_answer_in_time" : "no_connection", detail: String(error?.message ?? error) });
+    throw new Problem(0, {
+      code: late ? "no_answer_in_time" : "no_connection",
+      detail: error instanceof Error ? error.message : String(error),
+    });
   } finally {
     clearTimeout(timeout);
     signal?.removeEventListener("abort", leave);
@@ -86,13 +89,16 @@ export function isLeft(error) {
 }
 
 /**
- * The path of an image. The key travels as one segment, so that slashes, dots and question marks in it stay part of it. Two keys
- * cannot be asked for by any browser: "." and "..", which it folds away even when encoded.
+ * The path of an image. The key travels as one segment, so that slashes, dots and question marks in it stay part of it.
+ * Two keys cannot be asked for by any browser: "." and "..", which it folds away even when encoded.
  */
 function imagePath(bucket, key) {
   if (!bucket || !key) throw new Problem(404, { code: "unknown_image", detail: "an image has a bucket and a key" });
   if (key === "." || key === "..") {
-    throw new Problem(404, { code: "unaskable_key", detail: `a browser cannot ask for the key ${key}; ./sightline explain can` });
+    throw new Problem(404, {
+      code: "unaskable_key",
+      detail: `a browser cannot ask for the key ${key}; ./sightline explain can`,
+    });
   }
   return `/v1/images/${segment(bucket)}/${segment(key)}`;
 }
@@ -121,7 +127,7 @@ export const api = {
   signIn: (key) => request("POST", "/console/session", { json: { key }, quiet: true }),
   signOut: () => request("DELETE", "/console/session", { quiet: true }),
 
-  image: (bucket, key, { wait, signal } = {}) =>
+  image: (bucket, key, /** @type {{wait?: number, signal?: AbortSignal}} */ { wait, signal } = {}) =>
     request("GET", imagePath(bucket, key) + (wait ? `?wait=${wait}s` : ""), { signal, timeoutMs: 40_000 }),
   history: (bucket, key, signal) => request("GET", `${imagePath(bucket, key)}/history`, { signal }),
   explain: (bucket, key, signal) => request("GET", `${imagePath(bucket, key)}/explain`, { signal, timeoutMs: 120_000 }),
@@ -158,15 +164,22 @@ export const api = {
   /** The bytes of a preview. Fetched, not linked: only so does the page learn why there is none. */
   preview({ bucket, key, upload_id: upload }, use, signal) {
     // With the upload in its address, what a browser keeps is never shown for a later one.
-    return request("GET", `${imagePath(bucket, key)}/preview?size=${PREVIEW_SIZES[use]}&upload=${encodeURIComponent(upload)}`, {
-      headers: { Accept: "image/jpeg" },
-      read: (response) => response.blob(),
-      signal,
-    });
+    return request(
+      "GET",
+      `${imagePath(bucket, key)}/preview?size=${PREVIEW_SIZES[use]}&upload=${encodeURIComponent(upload)}`,
+      {
+        headers: { Accept: "image/jpeg" },
+        read: (response) => response.blob(),
+        signal,
+      },
+    );
   },
 };
 
-/** The image once it is no longer under way; null where `signal` ended it or `waiting(found)`, which draws, gave up by false. */
+/**
+ * The image once it is no longer under way; null where `signal` ended it or `waiting(found)`, which draws, gave up by
+ * false.
+ */
 export async function untilScored(bucket, key, { wait, signal, waiting }) {
   let found = await api.image(bucket, key, { signal });
   while (found.status === "under_way") {
@@ -174,7 +187,9 @@ export async function untilScored(bucket, key, { wait, signal, waiting }) {
     const began = performance.now();
     found = await api.image(bucket, key, { wait, signal });
     // A service that does not wait must not be asked in a whirl.
-    if (found.status === "under_way" && performance.now() - began < 1000) await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (found.status === "under_way" && performance.now() - began < 1000) {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
     if (signal.aborted) return null;
   }
   return found;

@@ -1,4 +1,5 @@
-// Decisions on their way. One that a moderator has made is sent until it is taken or refused, whatever page is open by then.
+// Decisions on their way. One that a moderator has made is sent until it is taken or refused, whatever page is open by
+// then.
 
 import { api, Problem } from "./api.js";
 
@@ -15,9 +16,12 @@ class Outbox extends EventTarget {
 
   constructor() {
     super();
-    // The last chance of what is still here: the same id, so the service counts it once if the first try arrived after all.
+    // The last chance of what is still here: the same id, so the service counts it once if the first try arrived after
+    // all.
     window.addEventListener("pagehide", () => {
-      for (const { decision, owner } of this.#pending.values()) if (owner === this.owner) api.decide(decision, { keepalive: true, quiet: true }).catch(() => {});
+      for (const { decision, owner } of this.#pending.values()) {
+        if (owner === this.owner) api.decide(decision, { keepalive: true, quiet: true }).catch(() => {});
+      }
     });
     window.addEventListener("beforeunload", (event) => {
       if (this.stuck) event.preventDefault();
@@ -34,7 +38,8 @@ class Outbox extends EventTarget {
   }
 
   /**
-   * Send one decision, once `after` has settled. Resolves with the service's answer, rejects with the Problem that refused it.
+   * Send one decision, once `after` has settled. Resolves with the service's answer, rejects with the Problem that
+   * refused it.
    */
   send(decision, after = null) {
     const entry = { decision, tries: 0, owner: this.owner };

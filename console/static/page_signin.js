@@ -8,12 +8,31 @@ import { problemWords } from "./words.js";
 
 export function signInPage({ main, said, signIn, themeButton }) {
   const field = h("input", {
-    id: "signin-key", class: "field mono", type: "password", name: "key", autocomplete: "current-password", spellcheck: "false", autocapitalize: "off",
-    placeholder: "slk_…", required: true, "aria-describedby": "signin-help signin-error", "data-testid": "signin-key",
+    id: "signin-key",
+    class: "field mono",
+    type: "password",
+    name: "key",
+    autocomplete: "current-password",
+    spellcheck: "false",
+    autocapitalize: "off",
+    placeholder: "slk_…",
+    required: true,
+    "aria-describedby": "signin-help signin-error",
+    "data-testid": "signin-key",
   });
-  const error = h("p", { id: "signin-error", class: "form-error", role: "alert", "data-testid": "signin-error", text: said });
+  const error = h("p", {
+    id: "signin-error",
+    class: "form-error",
+    role: "alert",
+    "data-testid": "signin-error",
+    text: said,
+  });
   const go = button("Sign in", { kind: "primary", type: "submit", testid: "signin-go" });
-  const show = h("input", { type: "checkbox", id: "signin-show", on: { change: () => (field.type = show.checked ? "text" : "password") } });
+  const show = h("input", {
+    type: "checkbox",
+    id: "signin-show",
+    on: { change: () => (field.type = show.checked ? "text" : "password") },
+  });
   const form = h(
     "form",
     { class: "signin-form", novalidate: true },
@@ -23,7 +42,12 @@ export function signInPage({ main, said, signIn, themeButton }) {
     h("label", { class: "check", for: "signin-show" }, show, "Show the key"),
     error,
     go,
-    h("p", { id: "signin-help", class: "quiet small" }, "A key begins with slk_ and comes from whoever runs Sightline here. It stays on this computer as a cookie that only this service reads."),
+    h(
+      "p",
+      { id: "signin-help", class: "quiet small" },
+      "A key begins with slk_ and comes from whoever runs Sightline here. " +
+        "It stays on this computer as a cookie that only this service reads.",
+    ),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -56,7 +80,12 @@ export function signInPage({ main, said, signIn, themeButton }) {
         { class: "signin-side" },
         h("div", { class: "brand" }, mark(), h("span", { text: "Sightline" })),
         h("p", { class: "signin-line", text: "Every upload, seen before it goes live." }),
-        h("p", { class: "signin-more", text: "Each verdict shows its model, its score, the threshold and the rule behind it. What is decided here is a person’s." }),
+        h("p", {
+          class: "signin-more",
+          text:
+            "Each verdict shows its model, its score, the threshold and the rule behind it. " +
+            "What is decided here is a person’s.",
+        }),
       ),
       h("div", { class: "signin-main" }, h("div", { class: "signin-theme" }, themeButton), form),
     ),
@@ -65,7 +94,9 @@ export function signInPage({ main, said, signIn, themeButton }) {
 }
 
 function words(problem) {
-  if (problem.status === 401 || problem.status === 403) return "This key is not known, has expired or was revoked. Check that it was copied whole.";
+  if (problem.status === 401 || problem.status === 403) {
+    return "This key is not known, has expired or was revoked. Check that it was copied whole.";
+  }
   if (problem.status === 422) return "This is not a key: it begins with slk_ and has two parts behind it.";
   return problemWords(problem, "signing in");
 }

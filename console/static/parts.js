@@ -3,16 +3,36 @@
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import {
-  actionWords, adviceWords, ago, bytes, clock, decisionReason, decisionWords, milliseconds, modelWords, outcomeWords, percent,
-  plain, reasonWords, ruleWords, scoreText,
+  actionWords,
+  adviceWords,
+  ago,
+  bytes,
+  clock,
+  decisionReason,
+  decisionWords,
+  milliseconds,
+  modelWords,
+  outcomeWords,
+  percent,
+  plain,
+  reasonWords,
+  ruleWords,
+  scoreText,
 } from "./words.js";
 
-export const actionBadge = (action) => h("span", { class: `badge badge-${action}`, "data-action": action }, actionWords(action));
+export const actionBadge = (action) =>
+  h("span", { class: `badge badge-${action}`, "data-action": action }, actionWords(action));
 
 export const outcomeBadge = (outcome) => h("span", { class: `badge badge-${outcome}` }, outcomeWords(outcome));
 
 export const key = (name) => h("kbd", { text: name });
 
+/**
+ * A button with words and, where it has one, an icon. Further options become attributes.
+ * @param {string} words
+ * @param {{iconName?: string, kind?: string, testid?: string, onClick?: (event: Event) => unknown, type?: string} &
+ *   Record<string, unknown>} [options]
+ */
 export function button(words, { iconName, kind = "quiet", testid, onClick, type = "button", ...more } = {}) {
   return h(
     "button",
@@ -24,15 +44,27 @@ export function button(words, { iconName, kind = "quiet", testid, onClick, type 
 
 /** An s3 address as it is spoken of, broken where a long one may break. */
 export function address(bucket, objectKey) {
-  return h("span", { class: "address" }, h("span", { class: "address-bucket" }, `${bucket}/`), h("bdi", { text: objectKey }));
+  return h(
+    "span",
+    { class: "address" },
+    h("span", { class: "address-bucket" }, `${bucket}/`),
+    h("bdi", { text: objectKey }),
+  );
 }
 
 export const severityMeter = (severity) =>
-  h("span", { class: "severity", title: `severity ${severity} of 100` }, h("span", { class: "visually-hidden" }, "severity "), String(severity));
+  h(
+    "span",
+    { class: "severity", title: `severity ${severity} of 100` },
+    h("span", { class: "visually-hidden" }, "severity "),
+    String(severity),
+  );
 
 /**
- * One score as a bar from 0 to 1; the marks stand at its threshold and, for a band, at the threshold that it is below. `tone`
- * colours a bar that is over its threshold, or that a rule matched.
+ * One score as a bar from 0 to 1; the marks stand at its threshold and, for a band, at the threshold that it is below.
+ * `tone` colours a bar that is over its threshold, or that a rule matched.
+ * @param {{label: string, value: number, threshold?: number, below?: number, matched?: boolean, tone?: string,
+ *   testid?: string}} score
  */
 function scoreBar({ label, value, threshold = null, below = null, matched = false, tone = "plain", testid }) {
   const known = Number.isFinite(value);
@@ -47,13 +79,25 @@ function scoreBar({ label, value, threshold = null, below = null, matched = fals
     mark.style.left = `${at * 100}%`;
     track.append(mark);
   }
-  const limits = threshold === null ? (below === null ? "" : `below ${below}`) : below === null ? `/ ${threshold}` : `/ ${threshold} to ${below}`;
+  const limits =
+    threshold === null
+      ? below === null
+        ? ""
+        : `below ${below}`
+      : below === null
+        ? `/ ${threshold}`
+        : `/ ${threshold} to ${below}`;
   return h(
     "div",
     { class: `bar ${over ? "is-over" : ""}`, "data-testid": testid },
     h("span", { class: "bar-label", title: plain(label) }, plain(label)),
     track,
-    h("span", { class: "bar-value" }, scoreText(value), limits && h("span", { class: "bar-threshold", title: "threshold" }, ` ${limits}`)),
+    h(
+      "span",
+      { class: "bar-value" },
+      scoreText(value),
+      limits && h("span", { class: "bar-threshold", title: "threshold" }, ` ${limits}`),
+    ),
   );
 }
 
@@ -62,7 +106,13 @@ export function ruleCard(rule) {
   return h(
     "li",
     { class: `rule rule-${rule.action}`, "data-testid": `rule-${rule.rule}` },
-    h("div", { class: "rule-head" }, actionBadge(rule.action), h("strong", { text: ruleWords(rule) }), severityMeter(rule.severity)),
+    h(
+      "div",
+      { class: "rule-head" },
+      actionBadge(rule.action),
+      h("strong", { text: ruleWords(rule) }),
+      severityMeter(rule.severity),
+    ),
     h("p", { class: "rule-words", text: rule.explanation }),
     scoresOfRule(rule.conditions ?? []).map((one) => conditionRow(one, rule.action)),
   );
@@ -100,7 +150,12 @@ export function flagRules(flag) {
     { class: "flag" },
     flag.state === "cleared" && h("p", { class: "note", text: "Cleared: a rescoring took this flag back." }),
     h("ul", { class: "rules" }, (flag.rules ?? []).map(ruleCard)),
-    h("p", { class: "quiet small" }, `Policy ${flag.policy} `, h("span", { class: "mono", text: shortVersion(flag.policy_version), title: flag.policy_version })),
+    h(
+      "p",
+      { class: "quiet small" },
+      `Policy ${flag.policy} `,
+      h("span", { class: "mono", text: shortVersion(flag.policy_version), title: flag.policy_version }),
+    ),
   );
 }
 
@@ -122,14 +177,20 @@ export function thresholdsOf(rules, models) {
   return found;
 }
 
-/** All scores, a group for each model. `fewest`: how many labels of an exclusive model are shown before the rest folds away. */
+/**
+ * All scores, a group for each model. `fewest`: how many labels of an exclusive model are shown before the rest folds
+ * away.
+ * @param {any} view
+ * @param {{thresholds?: object, toneOf?: (model: string, label: string) => string, fewest?: number}} [options]
+ */
 export function scoreGroups(view, { thresholds = {}, toneOf = () => "advise", fewest = 3 } = {}) {
   const groups = Object.entries(view.scores ?? {}).map(([model, labels]) => {
     const entries = Object.entries(labels).sort(([, one], [, other]) => other - one);
     const exclusive = !thresholds[model] && entries.length > 4;
     const shown = exclusive ? entries.slice(0, fewest) : entries;
     const rest = entries.slice(shown.length);
-    const bar = ([label, value]) => scoreBar({ label, value, threshold: thresholds[model]?.[label] ?? null, tone: toneOf(model, label) });
+    const bar = ([label, value]) =>
+      scoreBar({ label, value, threshold: thresholds[model]?.[label] ?? null, tone: toneOf(model, label) });
     return h(
       "section",
       { class: "scores", "data-testid": `score-model-${model}`, "aria-label": modelWords(model) },
@@ -145,7 +206,11 @@ export function scoreGroups(view, { thresholds = {}, toneOf = () => "advise", fe
 /** Advice to the seller, in words. */
 export function adviceList(reasons) {
   if (!reasons?.length) return null;
-  return h("ul", { class: "advice" }, reasons.map((code) => h("li", { text: adviceWords(code), title: code })));
+  return h(
+    "ul",
+    { class: "advice" },
+    reasons.map((code) => h("li", { text: adviceWords(code), title: code })),
+  );
 }
 
 /** The category that was guessed, with its score. */
@@ -161,31 +226,55 @@ export function facts(pairs) {
   return h(
     "dl",
     { class: "facts" },
-    pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [h("dt", { text: name }), h("dd", {}, value)]),
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => [h("dt", { text: name }), h("dd", {}, value)]),
   );
 }
 
 /** Whether a product may show it, as the field `publishable` says. */
-export const publishable = (view) => (view.publishable === undefined ? null : h("span", { "data-testid": "publishable", text: view.publishable ? "yes" : "no" }));
+export const publishable = (view) =>
+  view.publishable === undefined
+    ? null
+    : h("span", { "data-testid": "publishable", text: view.publishable ? "yes" : "no" });
 
 /** What is known of the picture itself. */
 export function pictureFacts(image) {
   const times = image.times ?? {};
   return facts([
-    ["Picture", image.width ? `${image.format ?? "picture"}, ${image.width} × ${image.height}` : (image.format ?? null)],
+    [
+      "Picture",
+      image.width ? `${image.format ?? "picture"}, ${image.width} × ${image.height}` : (image.format ?? null),
+    ],
     ["Frames", image.frames > 1 ? String(image.frames) : null],
     ["File", image.truncated ? "truncated: scored as far as it goes" : null],
     ["Size", Number.isFinite(image.size_bytes) ? bytes(image.size_bytes) : null],
-    ["Uploaded", Number.isFinite(times.uploaded_ms) ? h("time", { datetime: new Date(times.uploaded_ms).toISOString(), title: clock(times.uploaded_ms) }, ago(times.uploaded_ms)) : null],
+    [
+      "Uploaded",
+      Number.isFinite(times.uploaded_ms)
+        ? h(
+            "time",
+            { datetime: new Date(times.uploaded_ms).toISOString(), title: clock(times.uploaded_ms) },
+            ago(times.uploaded_ms),
+          )
+        : null,
+    ],
     ["Category", categoryGuess(image)],
-    ["Scores", image.outcome === "scored" ? (image.cached ? "from cache, these bytes were known" : "computed afresh") : null],
+    [
+      "Scores",
+      image.outcome === "scored" ? (image.cached ? "from cache, these bytes were known" : "computed afresh") : null,
+    ],
     ["Publishable", publishable(image)],
   ]);
 }
 
 /** The outcome in one sentence. */
 export function outcomeSentence(image) {
-  if (image.outcome === "scored") return image.superseded ? "Scored; the object had been overwritten meanwhile, what is there now was scored." : "Scored.";
+  if (image.outcome === "scored") {
+    return image.superseded
+      ? "Scored; the object had been overwritten meanwhile, what is there now was scored."
+      : "Scored.";
+  }
   return `${outcomeWords(image.outcome)}: ${reasonWords(image.reason)}`;
 }
 
@@ -198,16 +287,21 @@ export function decisionSentence(decision) {
 
 /** Times of the work, in milliseconds. */
 export function workTimes(times) {
-  return facts([
-    ["Queued", milliseconds(times?.queued_ms ?? times?.queued)],
-    ["Fetched in", milliseconds(times?.fetch_ms ?? times?.fetch)],
-    ["Decoded in", milliseconds(times?.decode_ms ?? times?.decode)],
-    ["Models", milliseconds(times?.infer_ms ?? times?.infer)],
-    ["In all", milliseconds(times?.total_ms ?? times?.total)],
-  ].filter(([, value]) => value !== "–"));
+  return facts(
+    [
+      ["Queued", milliseconds(times?.queued_ms ?? times?.queued)],
+      ["Fetched in", milliseconds(times?.fetch_ms ?? times?.fetch)],
+      ["Decoded in", milliseconds(times?.decode_ms ?? times?.decode)],
+      ["Models", milliseconds(times?.infer_ms ?? times?.infer)],
+      ["In all", milliseconds(times?.total_ms ?? times?.total)],
+    ].filter(([, value]) => value !== "–"),
+  );
 }
 
-/** A calm place that says why there is nothing, and the way on. */
+/**
+ * A calm place that says why there is nothing, and the way on.
+ * @param {{iconName?: string, title: string, words: string, actions?: Node[], testid?: string}} state
+ */
 export function emptyState({ iconName = "calm", title, words, actions = [], testid }) {
   return h(
     "div",
@@ -249,7 +343,11 @@ export function actionChips(actions, chosen, changed) {
     return { action, chip, tally };
   });
   return {
-    node: h("div", { class: "chips", role: "group", "aria-label": "Show images by action" }, chips.map((one) => one.chip)),
+    node: h(
+      "div",
+      { class: "chips", role: "group", "aria-label": "Show images by action" },
+      chips.map((one) => one.chip),
+    ),
     counts: (byAction) => {
       for (const { action, tally } of chips) tally.textContent = byAction ? String(byAction[action] ?? 0) : "";
     },
@@ -264,5 +362,7 @@ export function strongest(flag) {
 
 /** Of a label of a model: the action of the first rule that asked for it. */
 export function toneBy(rules) {
-  return (model, label) => (rules ?? []).find((rule) => (rule.conditions ?? []).some((one) => one.model === model && one.label === label))?.action ?? "advise";
+  return (model, label) =>
+    (rules ?? []).find((rule) => (rule.conditions ?? []).some((one) => one.model === model && one.label === label))
+      ?.action ?? "advise";
 }

@@ -7,8 +7,8 @@ import { icon } from "./icons.js";
 const NARROWEST = 0.25;
 
 /**
- * One veiled frame. The veil is the resting state of the style sheet, so that a picture which has only just arrived can never
- * be seen without it; `show(true)` lifts it and `show(false)` lets it fall.
+ * One veiled frame. The veil is the resting state of the style sheet, so that a picture which has only just arrived can
+ * never be seen without it; `show(true)` lifts it and `show(false)` lets it fall.
  */
 export class Veil {
   #shown = false;
@@ -44,7 +44,13 @@ export class Veil {
       this.placeholder("The console’s style sheet did not load, so pictures stay hidden. Load the page again.");
       return;
     }
-    const image = h("img", { class: "veil-picture", alt: this.alt, draggable: "false", decoding: "async", "data-testid": this.testid });
+    const image = h("img", {
+      class: "veil-picture",
+      alt: this.alt,
+      draggable: "false",
+      decoding: "async",
+      "data-testid": this.testid,
+    });
     image.addEventListener("error", () => this.placeholder("This browser cannot show a picture of this format."));
     // The picture itself knows its shape best: what was told of it may be missing or of an earlier upload.
     image.addEventListener("load", () => image.naturalWidth > 0 && this.#fit(image.naturalWidth / image.naturalHeight));
@@ -107,8 +113,8 @@ export function regionsOf(image) {
 }
 
 /**
- * Let `node` be held with a pointer. `start` is called when the hold begins (after `delayMs`, so that a click stays a click) and
- * `end` when it is over, however it ends. Returns a function that says whether the last press was a hold.
+ * Let `node` be held with a pointer. `start` is called when the hold begins (after `delayMs`, so that a click stays a
+ * click) and `end` when it is over, however it ends. Returns a function that says whether the last press was a hold.
  */
 export function holdable(node, { start, end, delayMs = 0 }) {
   let timer = null;
@@ -134,7 +140,9 @@ export function holdable(node, { start, end, delayMs = 0 }) {
     if (delayMs === 0) begin();
     else timer = setTimeout(begin, delayMs);
   });
-  for (const over of ["pointerup", "pointercancel", "lostpointercapture", "pointerleave"]) node.addEventListener(over, finish);
+  for (const over of ["pointerup", "pointercancel", "lostpointercapture", "pointerleave"]) {
+    node.addEventListener(over, finish);
+  }
   // A long press on a touch screen would open the browser's menu with "save image".
   node.addEventListener("contextmenu", (event) => event.preventDefault());
   node.addEventListener("dragstart", (event) => event.preventDefault());

@@ -7,7 +7,8 @@ import { icon } from "./icons.js";
 export function openDialog({ title, body, testid, closed = () => {}, wide = false }) {
   const headingId = `dialog-${Math.random().toString(36).slice(2)}`;
   let ended = false;
-  // At once, not when the browser's own event comes: a key pressed meanwhile belongs to the page again, and to the answer given.
+  // At once, not when the browser's own event comes: a key pressed meanwhile belongs to the page again, and to the
+  // answer given.
   const close = () => {
     if (ended) return;
     ended = true;

@@ -4,7 +4,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * Make one element. `props`: `class`, `on` (event → listener), `style` (set through the CSSOM, which the page's
- * content security policy allows where it forbids the attribute), `text`, and attributes; null, undefined and false leave one out.
+ * content security policy allows where it forbids the attribute), `text`, and attributes; null, undefined and false
+ * leave one out.
  */
 export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
