@@ -10,10 +10,10 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.api.bodies import BodyLimits
+from app.api.dependencies import ApiParts
 from app.api.guards.security_headers import SecurityHeaders
 from app.api.middleware import REQUEST_ID_HEADER, Observed
 from app.api.openapi import DocumentedApi
-from app.api.parts import ApiParts
 from app.api.paths import ImagePaths
 from app.api.problems import add_handlers
 from app.api.routes.console import router as console

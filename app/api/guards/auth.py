@@ -14,7 +14,7 @@ from fastapi.security.base import SecurityBase
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from app.api.parts import ApiParts, parts_of
+from app.api.dependencies import ApiParts, parts_of
 from app.api.problems import Problem
 from app.domain.api_keys import ApiKey, Scope
 from app.domain.sessions import session_digest

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
+from app.api.dependencies import parts_of
 from app.api.documents import COMMON, problems
 from app.api.guards.auth import Caller, KeyFirst, allow
 from app.api.models import DecideRequest, MadeDecision
-from app.api.parts import parts_of
 from app.api.problems import RETRY_SECONDS, Problem
 from app.api.views import made_decision_view
 from app.moderation.decisions import DecisionRefused, DecisionRequest

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
+from app.api.dependencies import ApiParts, parts_of
 from app.api.documents import SWITCH, TEXT, answer, guarded, listed, problem, record
 from app.api.guards.auth import Caller, allow
-from app.api.parts import ApiParts, parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem
 from app.errors import BrokerUnavailable, StartupRefused

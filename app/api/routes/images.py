@@ -11,11 +11,11 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from app.api.answers import json_answer, tagged_answer
+from app.api.dependencies import ApiParts, parts_of
 from app.api.direct_routes import HandMade, served_by
 from app.api.documents import COMMON, problems
 from app.api.guards.auth import READ, KeyFirst, allow
 from app.api.models import Batch, BatchRequest, Content, History, Image, Sha256, UnderWay
-from app.api.parts import ApiParts, parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem, invalid
 from app.api.views import content_view, decision_view, image_view, outcome_view

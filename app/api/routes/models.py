@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api.answers import tagged_answer
+from app.api.dependencies import parts_of
 from app.api.documents import COUNT, NUMBER, SWITCH, TEXT, UNIX_MS, answer, by_name, guarded, listed, record
 from app.api.guards.auth import Caller, allow
-from app.api.parts import parts_of
 from app.api.problems import Problem
 from app.domain.policy.rules import ACTIONS
 from app.errors import ConfigurationError, ManifestError, PolicyError, Retryable

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
+from app.api.dependencies import parts_of
 from app.api.documents import (
     COUNT,
     NUMBER,
@@ -22,7 +23,6 @@ from app.api.documents import (
     record,
 )
 from app.api.guards.auth import Caller, allow
-from app.api.parts import parts_of
 
 router = APIRouter()
 _COUNT_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 0}

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from app.api.dependencies import parts_of
 from app.api.documents import COMMON, problems
 from app.api.guards.auth import allow
-from app.api.parts import parts_of
 from app.api.paths import image_key
 from app.api.problems import Problem
 from app.domain.images import Rejection

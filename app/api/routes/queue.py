@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from app.api.answers import json_answer
+from app.api.dependencies import ApiParts, parts_of
 from app.api.documents import COMMON, problems
 from app.api.guards.auth import Caller, KeyFirst, allow
 from app.api.models import ACTION_LIST, FlaggedList, LeaseIds, LeaseRequest, Leases, Queue, Renewed
-from app.api.parts import ApiParts, parts_of
 from app.api.views import image_view, lease_view
 from app.domain.moderation import waits
 from app.ports.index import IndexedImage

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api.answers import JSON, json_answer
+from app.api.dependencies import ApiParts, parts_of
 from app.api.direct_routes import HandMade, served_by
 from app.api.documents import COMMON, problems
 from app.api.guards.auth import allow
-from app.api.parts import ApiParts, parts_of
 from app.api.pictures import PictureParts
 from app.api.problems import Problem, invalid
 from app.api.score_bodies import (

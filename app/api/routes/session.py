@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.answers import JSON, json_answer, media_type
+from app.api.dependencies import ApiParts, parts_of
 from app.api.documents import TEXT, answer, listed, problem, record
 from app.api.guards.auth import SESSION_COOKIE, find_key, not_signed_in, rate_limited, session_key
-from app.api.parts import ApiParts, parts_of
 from app.api.problems import Problem
 from app.domain.api_keys import ApiKey
 from app.domain.sessions import ConsoleSession, session_digest

@@ -10,10 +10,10 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
+from app.api.dependencies import ApiParts, parts_of
 from app.api.documents import TEXT, answer, guarded, problem
 from app.api.event_stream import EVENT_STREAM, EventStream, server_event
 from app.api.guards.auth import Caller, allow
-from app.api.parts import ApiParts, parts_of
 from app.api.problems import Problem
 from app.domain.policy.rules import ACTIONS, is_published
 from app.serving.flag_stream import NotAnEventId, Subscription, TooManyStreams

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.api.answers import json_answer
+from app.api.dependencies import parts_of
 from app.api.documents import SWITCH, TEXT, answer, listed, problem, record
-from app.api.parts import parts_of
 from app.api.problems import RETRY_SECONDS, Problem
 from app.api.readiness import readiness
 

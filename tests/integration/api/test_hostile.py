@@ -17,7 +17,7 @@ import uvicorn
 
 from app.api.bodies import PLAIN_SECONDS
 from app.api.bounded_http import MAX_HEAD_BYTES, BoundedHttp
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.api.serve import api_server
 from app.ports.index import IndexEntry
 from app.systems.clock import SystemClock

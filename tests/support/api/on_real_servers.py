@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from app.access.key_records import KeyRequest, create_key
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.api.serve import ApiServer, api_parts, api_server
 from app.domain.api_keys import SCOPES, Scope
 from app.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.api.serve import api_parts, api_server
 from app.domain.api_keys import SCOPES
 from app.settings import ApiSettings, KafkaSettings, RedisSettings, Secret, Settings

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.pipeline.index import ImageFacts
 from app.ports.index import IndexEntry
 from app.systems.s3.put import Uploader

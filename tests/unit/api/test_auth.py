@@ -16,8 +16,8 @@ from starlette.responses import Response
 from app.access.keys import KeyRing
 from app.api.answers import json_answer
 from app.api.application import build_application
+from app.api.dependencies import ApiParts
 from app.api.guards.auth import Caller, allow
-from app.api.parts import ApiParts
 from app.domain.api_keys import SCOPES, Token
 from app.settings import ApiSettings, Settings
 from tests.support.api.in_process import bearer, client_of, give_key, memory_parts

@@ -9,9 +9,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 import pytest_asyncio
+from app.api.parts import ApiParts
 
 from app.api.application import build_application
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.ports.index import IndexEntry
 from app.systems.clock import SystemClock
 from schemas.records import LabelScore, ModelScores, Rendition, RuleCondition, RuleMatch

@@ -19,8 +19,8 @@ from starlette.responses import Response, StreamingResponse
 from app import logs
 from app.api.answers import json_answer
 from app.api.application import ROUTERS, build_application
+from app.api.dependencies import ApiParts
 from app.api.guards.security_headers import API_CSP, CONSOLE_CSP
-from app.api.parts import ApiParts
 from app.api.routes.score import router as score
 from app.errors import BrokerUnavailable
 from app.settings import ApiSettings, Settings, WorkerSettings

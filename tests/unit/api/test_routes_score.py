@@ -15,7 +15,7 @@ import pytest_asyncio
 from fastapi import FastAPI
 
 from app.api.application import build_application
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.api.pictures import PictureParts
 from app.api.problems import PROBLEM_JSON
 from app.domain.filters import UploadFilter

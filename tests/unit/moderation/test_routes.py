@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app.api.application import build_application
-from app.api.parts import ApiParts
+from app.api.dependencies import ApiParts
 from app.moderation.decisions import Decisions
 from app.pipeline.index import ImageFacts
 from app.ports.index import IndexEntry
