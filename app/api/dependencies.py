@@ -12,7 +12,7 @@ from app.access.failed_sign_ins import FailedSignIns
 from app.access.keys import KeyRing
 from app.access.ports import Sessions
 from app.access.rates import Rates
-from app.api.live import LiveParts
+from app.api.live_views import LiveParts
 from app.api.pictures import PictureParts
 from app.api.readiness import Check
 from app.moderation.decisions import Decisions

@@ -19,7 +19,7 @@ from app.api.application import build_application
 from app.api.background import beside
 from app.api.bounded_http import BoundedHttp
 from app.api.dependencies import ApiParts
-from app.api.live import live_parts
+from app.api.live_views import live_parts
 from app.api.pictures import picture_parts
 from app.errors import StartupRefused
 from app.memory_trim import settle_heap

@@ -13,7 +13,7 @@ from app.access.failed_sign_ins import FailedSignIns
 from app.access.keys import KeyRing
 from app.access.rates import Rates
 from app.api.dependencies import ApiParts
-from app.api.live import LiveParts
+from app.api.live_views import LiveParts
 from app.domain.api_keys import ApiKey, Token, make_token, scopes_of
 from app.errors import BrokerUnavailable
 from app.moderation.decisions import Decisions
