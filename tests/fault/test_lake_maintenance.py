@@ -13,10 +13,10 @@ import pytest_asyncio
 
 from app.domain.lake import table_named
 from app.lake.iceberg.commit import progress_behind
-from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.compactor import Compactor
 from app.lake.iceberg.erase import Eraser, Image
 from app.lake.iceberg.expire import expire_snapshots
-from app.lake.upkeep.compact import Days, compact
+from app.lake.upkeep.compaction import Days, compact
 from app.stack.local import LocalStack
 from tests.support.lake.written_lake import StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames

@@ -11,9 +11,9 @@ import typer
 
 from app.errors import ConfigurationError
 from app.lake.iceberg.catalog import open_catalog
-from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.compactor import Compactor
 from app.lake.iceberg.read import TableReader
-from app.lake.upkeep.compact import DayDone, Days, compact
+from app.lake.upkeep.compaction import DayDone, Days, compact
 from app.lake.verbs.options import TableOption, tables_named
 from app.settings import load_settings
 from app.verbs.output import JsonOption, show

@@ -14,9 +14,9 @@ from app.domain.lake import table_named
 from app.errors import LakeUnavailable
 from app.lake.iceberg.catalog import create_tables
 from app.lake.iceberg.commit import append_files, progress_behind
-from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.compactor import Compactor
 from app.lake.iceberg.expire import expirable, expire_snapshots
-from app.lake.upkeep.compact import Days, compact
+from app.lake.upkeep.compaction import Days, compact
 from app.lake.upkeep.orphans import Rubbish, find_rubbish, remove
 from app.stack.local import LocalStack
 from tests.support.lake.written_lake import HOUR_MS, StagedLake, lake_settings, made_records, predictions, sink_words

@@ -9,7 +9,6 @@ from urllib.parse import quote
 import httpx
 import pytest
 import pytest_asyncio
-from app.api.parts import ApiParts
 
 from app.api.application import build_application
 from app.api.dependencies import ApiParts

@@ -8,7 +8,7 @@ from typing import Final
 
 from app.domain.compaction import plan
 from app.errors import LakeUnavailable
-from app.lake.iceberg.compact import Compactor, Joined
+from app.lake.iceberg.compactor import Compactor, Joined
 
 # A day that others rewrite as fast as we do is left to them.
 _PLANS: Final = 4

@@ -14,9 +14,9 @@ from app.domain.compaction import Group, plan
 from app.domain.lake import table_named
 from app.errors import LakeUnavailable
 from app.lake.iceberg.commit import progress_behind, replace_files
-from app.lake.iceberg.compact import Compactor
+from app.lake.iceberg.compactor import Compactor
 from app.lake.iceberg.expire import expire_snapshots
-from app.lake.upkeep.compact import DayDone, Days, compact
+from app.lake.upkeep.compaction import DayDone, Days, compact
 from app.stack.local import LocalStack
 from tests.support.lake.written_lake import DAY_MS, StagedLake, lake_settings, made_records, predictions
 from tests.support.stack import TestNames
