@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.demo.afterwards import BUCKET, Service, tell_next
 from app.demo.lake import LakeAnswers, ask_lake, decide
+from app.demo.next_steps import BUCKET, Service, tell_next
 from app.demo.photographs import packaged_photographs
 from app.demo.pictures import Picture, folder_pictures, made_pictures
 from app.demo.screen import Screen, shown
