@@ -21,9 +21,9 @@ from app.inference.decoding.pool import DecodePool, image_limits
 from app.inference.decoding.protocol import PrepareJob
 from app.inference.decoding.work import DecodeWork
 from app.inference.engine import Engine, smallest_side
-from app.inference.look import input_of
 from app.inference.manifest import Kind
 from app.inference.registry import Registry
+from app.inference.rendition_scoring import input_of
 from app.settings import EngineSettings, Settings
 
 # A picture of one colour that costs nearly as much as the limits allow.

@@ -21,11 +21,11 @@ from app.inference.decoding.process import PreparedImage
 from app.inference.decoding.protocol import PrepareJob
 from app.inference.device import Device, DeviceCounts
 from app.inference.embedding import QuantisedEmbedding
-from app.inference.look import Look, Question, Spent, gather_all, heads_queue, input_of
 from app.inference.manifest import Kind, ModelManifest
 from app.inference.merging import merge_all
 from app.inference.model_input import ImageInput
 from app.inference.registry import Registry
+from app.inference.rendition_scoring import Look, Question, Spent, gather_all, heads_queue, input_of
 from app.settings import EngineSettings, InferenceSettings, LimitSettings
 from schemas.records import ModelScores, Rendition
 

@@ -1,4 +1,4 @@
-"""Look: scoring of one rendition by networks, heads on their embeddings, and cascades whose condition holds."""
+"""Scoring of one rendition by networks, heads on their embeddings, and cascades whose condition holds."""
 
 from __future__ import annotations
 
