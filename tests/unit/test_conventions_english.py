@@ -45,7 +45,6 @@ _NOT_YET_PLAIN = (
 # Pages whose prose lines are not yet wrapped at MAX_DOC_COLUMNS.
 _NOT_YET_WRAPPED = {
     "analytics.md",
-    "api.md",
     "archive.md",
     "console.md",
     "lake-tables.md",
