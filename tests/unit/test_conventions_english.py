@@ -44,13 +44,7 @@ _NOT_YET_PLAIN = (
 )
 # Pages whose prose lines are not yet wrapped at MAX_DOC_COLUMNS.
 _NOT_YET_WRAPPED = {
-    "analytics.md",
-    "archive.md",
     "console.md",
-    "lake-tables.md",
-    "lake.md",
-    "models.md",
-    "policy.md",
 }
 
 
