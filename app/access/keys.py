@@ -124,14 +124,14 @@ async def follow_keys(ring: KeyRing, log: TopicLog, codec: RecordCodec, clock: C
 
 
 async def _all_keys(log: TopicLog, codec: RecordCodec) -> dict[str, tuple[int, ApiKey | None]]:
-    found: dict[str, tuple[int, ApiKey | None]] = {}
+    newest: dict[str, tuple[int, ApiKey | None]] = {}
     async with aclosing(control_records(log, codec, API_KEY_KIND)) as records:
         async for source, control in records:
             # One that cannot be read changes nothing: an older record of the key still stands.
             key = key_of(control.name, control.body)
             if key is not None:
-                found[control.name] = (source.offset, key)
-    return found
+                newest[control.name] = (source.offset, key)
+    return newest
 
 
 async def _listen(ring: KeyRing, follower: Follower, codec: RecordCodec, clock: Clock) -> None:

@@ -94,7 +94,7 @@ class DocumentedApi(FastAPI):
             version=__version__,
             description=_DESCRIPTION,
             license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
-            openapi_tags=[{"name": name, "description": told} for name, told in _TAGS.items()],
+            openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             docs_url=None,
             redoc_url=None,
             # A redirect to another spelling of a path would lead to another key.
@@ -163,9 +163,9 @@ def _add_problems(operation: dict[str, Any]) -> None:
     if "requestBody" in operation:
         for status, meaning in _BODY_REFUSALS.items():
             responses.setdefault(status, {"description": meaning})
-    for status, told in responses.items():
+    for status, response in responses.items():
         if int(status) >= 400:
-            responses[status] = {"description": told["description"], **_problem()}
+            responses[status] = {"description": response["description"], **_problem()}
             if status in _LATER:
                 responses[status]["headers"] = _RETRY_AFTER
     operation["responses"] = dict(sorted(responses.items()))

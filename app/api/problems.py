@@ -60,9 +60,9 @@ def problem_answer(problem: Problem, request_id: str) -> Response:
 def invalid_fields(errors: Iterable[Mapping[str, Any]], *before: str) -> Problem:
     """Return what a client is told whose fields pydantic refused; `before` is where they stand."""
     # Where and what, never the value: it may be a credential or a picture.
-    told = [{"where": [*before, *map(str, one["loc"])], "what": str(one["msg"])} for one in errors]
-    detail = "; ".join(f"{'.'.join(one['where'])}: {one['what']}" for one in told[:5])
-    return Problem(422, "invalid_request", detail, errors=told)
+    faults = [{"where": [*before, *map(str, error["loc"])], "what": str(error["msg"])} for error in errors]
+    detail = "; ".join(f"{'.'.join(fault['where'])}: {fault['what']}" for fault in faults[:5])
+    return Problem(422, "invalid_request", detail, errors=faults)
 
 
 def invalid(where: str, what: str) -> Problem:

@@ -23,8 +23,8 @@ class Check:
 
 async def readiness(checks: Sequence[Check]) -> tuple[bool, list[dict[str, Any]]]:
     """Return whether all is well, and each check's name, result and words. Takes 2 s at most."""
-    found = await asyncio.gather(*(_result(check) for check in checks))
-    return all(one["ok"] for one in found), list(found)
+    results = await asyncio.gather(*(_result(check) for check in checks))
+    return all(result["ok"] for result in results), list(results)
 
 
 async def _result(check: Check) -> dict[str, Any]:

@@ -86,10 +86,10 @@ async def read_form(request: Request, most: int) -> bytes:
     # How much may come at all, the form's own bytes among it, the middleware counts (app/api/bodies.py).
     try:
         async with request.form(max_files=1, max_fields=0) as form:
-            found = form.multi_items()
-            if len(found) != 1 or found[0][0] != "file" or not isinstance(found[0][1], UploadFile):
+            fields = form.multi_items()
+            if len(fields) != 1 or fields[0][0] != "file" or not isinstance(fields[0][1], UploadFile):
                 raise Problem(422, "invalid_request", "the form must hold one file, in the field `file`")
-            content = await found[0][1].read()
+            content = await fields[0][1].read()
     except HTTPException as error:
         raise Problem(422, "invalid_request", f"this form cannot be read: {error.detail}") from error
     if len(content) > most:
@@ -101,11 +101,11 @@ async def read_reference(request: Request) -> ObjectRef:
     """Return the object that a JSON body names. Raises Problem."""
     body = await read_bytes(request, expected_bytes(request, _REFERENCE_BYTES))
     try:
-        found = _Reference.model_validate_json(body)
+        reference = _Reference.model_validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error.errors(), "body") from error
-    etag = bare_etag(found.etag) if found.etag else None
-    return ObjectRef(found.bucket, found.key, found.version_id, etag or None, None)
+    etag = bare_etag(reference.etag) if reference.etag else None
+    return ObjectRef(reference.bucket, reference.key, reference.version_id, etag or None, None)
 
 
 @asynccontextmanager

@@ -81,29 +81,29 @@ class Score(BaseModel):
     timings_ms: ScoreTimings
 
 
-def score_view(found: ScoredContent) -> dict[str, Any]:
+def score_view(scored: ScoredContent) -> dict[str, Any]:
     """Return the body of a 200."""
-    timings = found.timings
+    timings = scored.timings
     return {
-        "sha256": found.sha256,
+        "sha256": scored.sha256,
         "outcome": "scored",
-        "cached": found.cached,
-        "format": found.format,
-        "width": found.width,
-        "height": found.height,
-        "frames": found.frames,
-        "truncated": found.truncated,
-        "renditions": renditions_view(found.renditions),
-        "size_bytes": found.size_bytes,
-        **scores_view(found.scores),
-        "reasons": found.reasons,
-        "publishable": found.publishable,
-        "action": found.action or "none",
-        "rules": rules_view(found.rules),
+        "cached": scored.cached,
+        "format": scored.format,
+        "width": scored.width,
+        "height": scored.height,
+        "frames": scored.frames,
+        "truncated": scored.truncated,
+        "renditions": renditions_view(scored.renditions),
+        "size_bytes": scored.size_bytes,
+        **scores_view(scored.scores),
+        "reasons": scored.reasons,
+        "publishable": scored.publishable,
+        "action": scored.action or "none",
+        "rules": rules_view(scored.rules),
         "timings_ms": {
             "queued": timings.queued_ms,
             "decode": timings.decode_ms,
             "infer": timings.infer_ms,
-            "total": found.total_ms,
+            "total": scored.total_ms,
         },
     }

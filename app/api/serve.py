@@ -155,12 +155,12 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named, because asyncio turns Nagle's algorithm off for sockets alone that say they are TCP: with it, each answer
     # on a kept connection waits 40 ms for the client's acknowledgement of its head.
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        found.close()
+        listener.close()
         raise StartupRefused(f"cannot listen on {host}:{port}: {error.strerror}; set SIGHTLINE_API_PORT") from error
-    found.listen(2048)
-    return found
+    listener.listen(2048)
+    return listener

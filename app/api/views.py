@@ -12,53 +12,53 @@ from app.serving.flag_view import flag_view, renditions_view
 from schemas.records import ImagePrediction, ModelScores, ModerationDecision
 
 
-def image_view(found: IndexedImage, prediction: ImagePrediction) -> dict[str, Any]:
-    """Return an image with an outcome; `prediction` is that of `found`."""
+def image_view(image: IndexedImage, prediction: ImagePrediction) -> dict[str, Any]:
+    """Return an image with an outcome; `prediction` is that of `image`."""
     view = outcome_view(prediction)
-    view["flag"] = None if found.flag is None else flag_view(found.flag)
-    view["decision"] = None if found.decision is None else decision_view(found.decision)
-    pending = found.pending
-    view["publishable"] = is_publishable(prediction, found.flag, found.decision, pending=pending is not None)
+    view["flag"] = None if image.flag is None else flag_view(image.flag)
+    view["decision"] = None if image.decision is None else decision_view(image.decision)
+    pending = image.pending
+    view["publishable"] = is_publishable(prediction, image.flag, image.decision, pending=pending is not None)
     view["pending"] = None if pending is None else {"upload_id": pending.upload_id, "since_ms": pending.since_ms}
     return view
 
 
-def outcome_view(one: ImagePrediction) -> dict[str, Any]:
+def outcome_view(outcome: ImagePrediction) -> dict[str, Any]:
     """Return one outcome."""
-    timings = one.timings
+    timings = outcome.timings
     return {
-        "bucket": one.bucket,
-        "key": one.key,
-        "version_id": one.version_id,
-        "etag": one.etag,
-        "size_bytes": one.size_bytes,
-        "sha256": one.sha256,
-        "upload_id": one.upload_id,
-        "outcome": one.outcome,
-        "reason": one.reason,
-        "detail": one.detail,
-        "superseded": one.superseded,
-        "cached": one.cached,
-        "format": one.format,
-        "width": one.width,
-        "height": one.height,
-        "frames": one.frames,
-        "truncated": one.truncated,
-        "publishable": one.publishable,
-        "renditions": renditions_view(one.renditions),
-        **scores_view(one.scores),
-        "reasons": one.reasons,
+        "bucket": outcome.bucket,
+        "key": outcome.key,
+        "version_id": outcome.version_id,
+        "etag": outcome.etag,
+        "size_bytes": outcome.size_bytes,
+        "sha256": outcome.sha256,
+        "upload_id": outcome.upload_id,
+        "outcome": outcome.outcome,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "superseded": outcome.superseded,
+        "cached": outcome.cached,
+        "format": outcome.format,
+        "width": outcome.width,
+        "height": outcome.height,
+        "frames": outcome.frames,
+        "truncated": outcome.truncated,
+        "publishable": outcome.publishable,
+        "renditions": renditions_view(outcome.renditions),
+        **scores_view(outcome.scores),
+        "reasons": outcome.reasons,
         "times": {
-            "uploaded_ms": one.event_time_ms,
-            "identified_ms": one.identified_at_ms,
-            "scored_ms": one.scored_at_ms,
+            "uploaded_ms": outcome.event_time_ms,
+            "identified_ms": outcome.identified_at_ms,
+            "scored_ms": outcome.scored_at_ms,
             "queued_ms": timings.queued_ms,
             "fetch_ms": timings.fetch_ms,
             "decode_ms": timings.decode_ms,
             "infer_ms": timings.infer_ms,
             "total_ms": timings.total_ms,
         },
-        "job_id": one.job_id,
+        "job_id": outcome.job_id,
     }
 
 
@@ -69,39 +69,39 @@ def scores_view(scores: Iterable[ModelScores]) -> dict[str, Any]:
     skipped: dict[str, str] = {}
     versions: dict[str, str] = {}
     given_by: dict[str, dict[str, int]] = {}
-    for one in scores:
-        others = {label.label: label.rendition for label in one.labels if label.rendition}
+    for entry in scores:
+        others = {label.label: label.rendition for label in entry.labels if label.rendition}
         if others:
-            given_by[one.model] = others
-        values[one.model] = {label.label: label.value for label in one.labels}
-        versions[one.model] = one.version
-        if one.skipped:
-            skipped[one.model] = one.skipped
-        if one.regions:
-            regions[one.model] = [
+            given_by[entry.model] = others
+        values[entry.model] = {label.label: label.value for label in entry.labels}
+        versions[entry.model] = entry.version
+        if entry.skipped:
+            skipped[entry.model] = entry.skipped
+        if entry.regions:
+            regions[entry.model] = [
                 {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom, "value": box.value}
-                for box in one.regions
+                for box in entry.regions
             ]
     return {"scores": values, "rendition_of": given_by, "regions": regions, "skipped": skipped, "models": versions}
 
 
-def content_view(one: ImagePrediction) -> dict[str, Any]:
+def content_view(outcome: ImagePrediction) -> dict[str, Any]:
     """Return what is known of bytes, and under which name they were seen last."""
     return {
-        "sha256": one.sha256,
-        "outcome": one.outcome,
-        "reason": one.reason,
-        "format": one.format,
-        "width": one.width,
-        "height": one.height,
-        "frames": one.frames,
-        "truncated": one.truncated,
-        "publishable": one.publishable,
-        "renditions": renditions_view(one.renditions),
-        **scores_view(one.scores),
-        "reasons": one.reasons,
-        "scored_ms": one.scored_at_ms,
-        "seen_as": {"bucket": one.bucket, "key": one.key},
+        "sha256": outcome.sha256,
+        "outcome": outcome.outcome,
+        "reason": outcome.reason,
+        "format": outcome.format,
+        "width": outcome.width,
+        "height": outcome.height,
+        "frames": outcome.frames,
+        "truncated": outcome.truncated,
+        "publishable": outcome.publishable,
+        "renditions": renditions_view(outcome.renditions),
+        **scores_view(outcome.scores),
+        "reasons": outcome.reasons,
+        "scored_ms": outcome.scored_at_ms,
+        "seen_as": {"bucket": outcome.bucket, "key": outcome.key},
     }
 
 
@@ -129,19 +129,19 @@ def made_decision_view(decision: ModerationDecision) -> dict[str, Any]:
         "policy_version": decision.policy_version,
         "labels": [
             {
-                "model": one.model,
-                "version": one.version,
-                "label": one.label,
-                "value": one.value,
-                "score": one.score,
-                "weight": one.weight,
+                "model": label.model,
+                "version": label.version,
+                "label": label.label,
+                "value": label.value,
+                "score": label.score,
+                "weight": label.weight,
             }
-            for one in decision.labels
+            for label in decision.labels
         ],
     }
 
 
-def lease_view(lease: Lease, found: IndexedImage, prediction: ImagePrediction, now_ms: int) -> dict[str, Any]:
+def lease_view(lease: Lease, image: IndexedImage, prediction: ImagePrediction, now_ms: int) -> dict[str, Any]:
     """Return an image that a moderator has for himself."""
     waiting = lease.waiting
     return {
@@ -149,5 +149,5 @@ def lease_view(lease: Lease, found: IndexedImage, prediction: ImagePrediction, n
         "expires_ms": lease.expires_ms,
         "priority": waiting.weight,
         "waiting_seconds": max(0, now_ms - waiting.since_ms) / 1000,
-        "image": image_view(found, prediction),
+        "image": image_view(image, prediction),
     }

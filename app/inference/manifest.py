@@ -237,41 +237,41 @@ class _Section:
             raise self.fail(key, f"has a value that cannot be read: {error}"[:_MOST_SHOWN]) from error
 
     def text(self, key: str, default: str | None = None) -> str:
-        found = self.value(key, default)
-        if not isinstance(found, str):
-            raise self.fail(key, f"must be text (quote it), found {_shown(found)}")
-        return found
+        value = self.value(key, default)
+        if not isinstance(value, str):
+            raise self.fail(key, f"must be text (quote it), found {_shown(value)}")
+        return value
 
     def whole(self, key: str, default: int | None = None, low: int = 1, high: int = 1_000_000) -> int:
-        found = self.value(key, default)
-        if isinstance(found, bool) or not isinstance(found, int) or not low <= found <= high:
-            raise self.fail(key, f"must be a whole number from {low} to {high}, found {_shown(found)}")
-        return found
+        value = self.value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.fail(key, f"must be a whole number from {low} to {high}, found {_shown(value)}")
+        return value
 
     def number(self, key: str, low: float, high: float) -> float:
-        found = self.value(key)
-        if isinstance(found, bool) or not isinstance(found, int | float) or not low <= found <= high:
-            raise self.fail(key, f"must be a number from {low} to {high}, found {_shown(found)}")
-        return float(found)
+        value = self.value(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.fail(key, f"must be a number from {low} to {high}, found {_shown(value)}")
+        return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        found = self.value(key, default) if key in self.nodes else default
+        value = self.value(key, default) if key in self.nodes else default
         self.seen.add(key)
-        if not isinstance(found, bool):
-            raise self.fail(key, f"must be true or false, found {_shown(found)}")
-        return found
+        if not isinstance(value, bool):
+            raise self.fail(key, f"must be true or false, found {_shown(value)}")
+        return value
 
     def one_of(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
-        found = self.text(key, default)
-        if found not in allowed:
-            raise self.fail(key, f"must be one of {', '.join(allowed)}, found {_shown(found)}")
-        return found
+        value = self.text(key, default)
+        if value not in allowed:
+            raise self.fail(key, f"must be one of {', '.join(allowed)}, found {_shown(value)}")
+        return value
 
     def triple(self, key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-        found = self.value(key, list(default))
-        if not isinstance(found, list) or len(found) != 3 or not all(_is_number(value) for value in found):
-            raise self.fail(key, f"must be three numbers from -1e9 to 1e9, found {_shown(found)}")
-        return (float(found[0]), float(found[1]), float(found[2]))
+        value = self.value(key, list(default))
+        if not isinstance(value, list) or len(value) != 3 or not all(_is_number(part) for part in value):
+            raise self.fail(key, f"must be three numbers from -1e9 to 1e9, found {_shown(value)}")
+        return (float(value[0]), float(value[1]), float(value[2]))
 
     def section(self, key: str) -> _Section:
         self.seen.add(key)
@@ -363,12 +363,12 @@ def read_manifest(path: Path) -> ModelManifest:
 
 
 def _labels(root: _Section) -> tuple[str, ...]:
-    found = root.value("labels")
-    if not isinstance(found, list) or not found or not all(isinstance(label, str) and label for label in found):
+    labels = root.value("labels")
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
         raise root.fail("labels", "must be a list of at least one text")
-    if len(set(found)) != len(found):
+    if len(set(labels)) != len(labels):
         raise root.fail("labels", "names a label twice")
-    return tuple(found)
+    return tuple(labels)
 
 
 def _artefact(section: _Section) -> Artefact:
@@ -415,7 +415,7 @@ def _batch(section: _Section) -> BatchLimits:
 
 def _input(section: _Section) -> ImageInput:
     height, width = section.whole("height", high=4096), section.whole("width", high=4096)
-    found = ImageInput(
+    image_input = ImageInput(
         height=height,
         width=width,
         version=section.text("preprocessing_version"),
@@ -429,10 +429,10 @@ def _input(section: _Section) -> ImageInput:
         scale=section.triple("scale", (1.0, 1.0, 1.0)),
         statistics=section.flag("statistics", False),
     )
-    if found.resize_height < height or found.resize_width < width:
+    if image_input.resize_height < height or image_input.resize_width < width:
         raise section.fail("resize_height", "must not be smaller than the crop that is taken from it")
     section.close()
-    return found
+    return image_input
 
 
 def _embedding_of(root: _Section) -> tuple[str, str]:
@@ -463,7 +463,7 @@ def _combine(root: _Section, kind: Kind, labels: tuple[str, ...]) -> Combine:
     section = root.section("combine")
     if kind is not Kind.CASCADE or len(labels) != 1:
         raise root.fail("combine", "is for a cascade with one label")
-    found = Combine(
+    combine = Combine(
         model=section.text("model"),
         label=section.text("label"),
         weight=section.number("weight", 0.0, 20.0),
@@ -471,7 +471,7 @@ def _combine(root: _Section, kind: Kind, labels: tuple[str, ...]) -> Combine:
         bias=section.number("bias", -50.0, 50.0),
     )
     section.close()
-    return found
+    return combine
 
 
 def _check_combination(root: _Section, manifest: ModelManifest) -> None:

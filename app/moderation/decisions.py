@@ -110,9 +110,9 @@ class Decisions:
         if not claim.new:
             if not claim.taken:
                 raise DecisionRefused("in_progress", "the same decision is being made; ask again in some seconds")
-            found = await self._topic.find(identity, request.bucket, request.key, claim.since_ms)
-            if found is not None:
-                return Decided(await self._settle(found, self._codec.encode(found), moderator), repeated=True)
+            published = await self._topic.find(identity, request.bucket, request.key, claim.since_ms)
+            if published is not None:
+                return Decided(await self._settle(published, self._codec.encode(published), moderator), repeated=True)
         try:
             record = await self._record(identity, moderator, request)
         except BaseException:
@@ -124,10 +124,10 @@ class Decisions:
         return Decided(await self._settle(record, wire, moderator), repeated=False)
 
     async def _record(self, identity: str, moderator: str, request: DecisionRequest) -> ModerationDecision:
-        found = await self._facts.index.image(request.bucket, request.key)
-        if found is None or found.prediction is None:
+        image = await self._facts.index.image(request.bucket, request.key)
+        if image is None or image.prediction is None:
             raise DecisionRefused("unknown_image", "no outcome is known of this image")
-        flag, before = found.flag, found.decision
+        flag, before = image.flag, image.decision
         if request.flag_id and (flag is None or flag.flag_id != request.flag_id):
             raise DecisionRefused(
                 "flag_changed",
@@ -142,14 +142,16 @@ class Decisions:
         reverses = request.reverses or (settled.decision_id if settled is not None else None)
         # Clocks of two processes differ; what takes a decision back must come after it.
         now_ms = max(self._clock.now_ms(), before.decided_at_ms + 1 if before is not None else 0)
-        return _decision(identity, moderator, request, found.prediction, flag, reverses, now_ms)
+        return _decision(identity, moderator, request, image.prediction, flag, reverses, now_ms)
 
     async def _settle(self, record: ModerationDecision, wire: bytes, moderator: str) -> ModerationDecision:
         """Bring a published decision where its reader will look next: what the agent `index` does as well, later."""
         reversed_kind = ""
         if record.reverses is not None:
             kept = await self._facts.index.history(record.bucket, record.key)
-            reversed_kind = next((one.decision for one in kept.decisions if one.decision_id == record.reverses), "")
+            reversed_kind = next(
+                (decision.decision for decision in kept.decisions if decision.decision_id == record.reverses), ""
+            )
         entry = IndexEntry(record, wire)
         if record.decision == SKIP:
             await self._hand_back(record, entry, moderator)
@@ -166,9 +168,9 @@ class Decisions:
             return
         # The index first and alone: in the queue it shall appear only as the one's who took it back.
         await self._facts.index.apply([entry])
-        found = await self._facts.index.image(*image)
-        if found is not None and waits(found.flag, found.decision, self._actions):
-            await self._facts.queue.take(moderator, waiting(found.flag))
+        known = await self._facts.index.image(*image)
+        if known is not None and waits(known.flag, known.decision, self._actions):
+            await self._facts.queue.take(moderator, waiting(known.flag))
 
 
 def _decision(

@@ -80,9 +80,9 @@ class RedisDecisionLog:
     async def today(self) -> Mapping[tuple[str, str], int]:
         """See `DecisionLog`."""
         with redis_errors(self._redis):
-            found = await self._redis.hgetall(self._day())
+            row = await self._redis.hgetall(self._day())
         counts: dict[tuple[str, str], int] = {}
-        for name, count in found.items():
+        for name, count in row.items():
             moderator, _, kind = name.decode().rpartition("\t")
             counts[moderator, kind] = int(count)
         return counts

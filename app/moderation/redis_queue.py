@@ -83,8 +83,8 @@ class RedisQueue:
         """See `ModerationQueue`."""
         member = _member((waiting.bucket, waiting.key))
         new = secrets.token_hex(8) + "-0"
-        found = await self._run("take", self._clock.now_ms(), moderator, member, _place(waiting), self._lease_ms, new)
-        return None if found is None else Lease(found[0].decode(), waiting, moderator, int(float(found[1])))
+        row = await self._run("take", self._clock.now_ms(), moderator, member, _place(waiting), self._lease_ms, new)
+        return None if row is None else Lease(row[0].decode(), waiting, moderator, int(float(row[1])))
 
     async def ahead(self, limit: int, actions: Collection[str]) -> Sequence[tuple[Waiting, str]]:
         """See `ModerationQueue`."""

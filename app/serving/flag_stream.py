@@ -227,12 +227,12 @@ class FlagHub:
         note = "" if wanted is None else await self._checked(wanted)
         if len(self._all) >= self._most:
             raise TooManyStreams
-        found = Subscription(self, actions, dict(self.positions) if wanted is None else wanted, note)
-        self._all.add(found)
+        subscription = Subscription(self, actions, dict(self.positions) if wanted is None else wanted, note)
+        self._all.add(subscription)
         if wanted is None:
-            self.join(found)
+            self.join(subscription)
         self._meters.gauge("sightline_stream_subscribers", len(self._all))
-        return found
+        return subscription
 
     def join(self, subscription: Subscription) -> None:
         """Give everything from here on to `subscription`."""

@@ -30,14 +30,14 @@ def renditions_view(renditions: Iterable[Rendition]) -> list[dict[str, Any]]:
     """Return what the models looked at: frame, part of it, ground."""
     return [
         {
-            "frame": one.frame,
-            "left": one.left,
-            "top": one.top,
-            "right": one.right,
-            "bottom": one.bottom,
-            "ground": one.ground,
+            "frame": rendition.frame,
+            "left": rendition.left,
+            "top": rendition.top,
+            "right": rendition.right,
+            "bottom": rendition.bottom,
+            "ground": rendition.ground,
         }
-        for one in renditions
+        for rendition in renditions
     ]
 
 

@@ -72,5 +72,5 @@ async def recorded_policies(log: TopicLog, codec: RecordCodec) -> list[dict[str,
             "written_ms": record.written_at_ms,
             "written_by": record.written_by,
         }
-        for record in sorted(records, key=lambda found: (-found.written_at_ms, found.name))
+        for record in sorted(records, key=lambda stored: (-stored.written_at_ms, stored.name))
     ]

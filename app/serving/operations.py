@@ -114,13 +114,13 @@ async def open_letters(log: TopicLog, codec: RecordCodec, clock: Clock) -> OpenL
     latest_ms: dict[tuple[str, str], int] = {}
     newest: list[tuple[int, str, FoundLetter]] = []
     whole = True
-    async with aclosing(find_letters(log, codec, LetterFilter())) as found:
-        async for one in found:
-            letter = one.letter
+    async with aclosing(find_letters(log, codec, LetterFilter())) as letters:
+        async for open_letter in letters:
+            letter = open_letter.letter
             name = letter.agent, letter.reason
             counts[name] += 1
             latest_ms[name] = max(latest_ms.get(name, 0), letter.dead_at_ms)
-            heapq.heappush(newest, (letter.dead_at_ms, letter.letter_id, one))
+            heapq.heappush(newest, (letter.dead_at_ms, letter.letter_id, open_letter))
             if len(newest) > _LATEST:
                 heapq.heappop(newest)
             if clock.monotonic() > until:
@@ -128,7 +128,7 @@ async def open_letters(log: TopicLog, codec: RecordCodec, clock: Clock) -> OpenL
                 break
     return OpenLetters(
         {name: (count, latest_ms[name]) for name, count in counts.most_common()},
-        tuple(one.letter for _, _, one in sorted(newest, reverse=True)),
+        tuple(open_letter.letter for _, _, open_letter in sorted(newest, reverse=True)),
         whole,
     )
 

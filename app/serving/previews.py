@@ -74,8 +74,8 @@ class Previews:
         key = (ref.bucket, ref.key, ref.version_id, ref.etag, size)
         answer = "failed"
         try:
-            found, answer = await self._preview(key, ref, size)
-            return found
+            preview, answer = await self._preview(key, ref, size)
+            return preview
         except Overloaded:
             answer = "refused"
             raise
@@ -94,7 +94,7 @@ class Previews:
             making = self._making[key] = _Making(asyncio.create_task(self._make(key, ref, size)))
         making.waiting += 1
         try:
-            found = await asyncio.shield(making.task)
+            preview = await asyncio.shield(making.task)
         finally:
             making.waiting -= 1
             if making.waiting == 0:
@@ -102,13 +102,13 @@ class Previews:
                 if self._making.get(key) is making:
                     del self._making[key]
                 making.task.cancel()
-        match found:
+        match preview:
             case Gone():
-                return found, "gone"
+                return preview, "gone"
             case Rejection():
-                return found, "rejected"
+                return preview, "rejected"
             case bytes():
-                return found, "joined" if joined else "made"
+                return preview, "joined" if joined else "made"
 
     async def _make(self, key: _Key, ref: ObjectRef, size: int) -> Preview:
         try:

@@ -39,17 +39,17 @@ class ReferencedObjects:
         if not self._admitted.admits(ref.bucket, ref.key):
             return Absent(NOT_SERVED, "this bucket and key are not among those whose uploads are scored")
         try:
-            found = await self._store.fetch(ref, max_bytes=self.max_bytes)
+            fetched = await self._store.fetch(ref, max_bytes=self.max_bytes)
         except NoSuchBucket:
             # An upload's bucket may come back; a client's misspelt one does not.
             return Absent(NO_SUCH_OBJECT, "there is no such bucket")
         except BadReference as error:
             return Absent(NO_SUCH_OBJECT, f"there is no such object: {error.detail}")
-        if isinstance(found, ObjectMissing):
-            reason = missing_reason(found.reason)
+        if isinstance(fetched, ObjectMissing):
+            reason = missing_reason(fetched.reason)
             if reason is None:
-                return Absent(NO_SUCH_OBJECT, f"there is no such object: {found.detail}")
-            return Rejection(reason, found.detail)
-        if found.superseded:
+                return Absent(NO_SUCH_OBJECT, f"there is no such object: {fetched.detail}")
+            return Rejection(reason, fetched.detail)
+        if fetched.superseded:
             return Absent(NO_SUCH_OBJECT, "another object lies there, with another ETag")
-        return found.body
+        return fetched.body

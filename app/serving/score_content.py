@@ -99,8 +99,8 @@ class ContentScorer:
         answer = "failed"
         try:
             async with asyncio.timeout(left) as limit:
-                found, answer = await self._score(body, deadline, began)
-                return found
+                result, answer = await self._score(body, deadline, began)
+                return result
         except Overloaded:
             answer = "refused"
             raise
@@ -141,14 +141,14 @@ class ContentScorer:
         if isinstance(computed, Rejection):
             return computed, "rejected"
         full = merged(row, computed.row)
-        fresh = frozenset(one.model for one in computed.row.scores)
-        found = {
-            name: replace(one, cached=joined or name not in fresh) for name, one in self._known_scores(full).items()
+        fresh = frozenset(entry.model for entry in computed.row.scores)
+        scores = {
+            name: replace(entry, cached=joined or name not in fresh) for name, entry in self._known_scores(full).items()
         }
         if not joined:
             self._put(sha256, full)
         timings = _NO_TIMINGS if joined else computed.timings
-        return self._scored(sha256, body, full, found, timings, began), "joined" if joined else "computed"
+        return self._scored(sha256, body, full, scores, timings, began), "joined" if joined else "computed"
 
     async def _compute(
         self,
@@ -182,15 +182,15 @@ class ContentScorer:
         sha256: str,
         body: bytes,
         row: ContentRow,
-        found: Mapping[str, ModelScores],
+        available: Mapping[str, ModelScores],
         timings: EngineTimings,
         began: float,
     ) -> ScoredContent:
-        scores = tuple(found[name] for name in self._active if name in found)
+        scores = tuple(available[name] for name in self._active if name in available)
         verdict = self._verdict(Subject(SCORED, "", scores, row.frames, row.truncated, row.renditions))
         return ScoredContent(
             sha256=sha256,
-            cached=all(one.cached for one in scores),
+            cached=all(entry.cached for entry in scores),
             format=row.format,
             width=row.width,
             height=row.height,
@@ -227,8 +227,8 @@ class ContentScorer:
     def _known_scores(self, row: ContentRow | None) -> dict[str, ModelScores]:
         if row is None:
             return {}
-        found = {name: row.find(name, *version) for name, version in self._active.items()}
-        return {name: scores for name, scores in found.items() if scores is not None}
+        stored = {name: row.find(name, *version) for name, version in self._active.items()}
+        return {name: scores for name, scores in stored.items() if scores is not None}
 
     async def _known_row(self, sha256: str) -> ContentRow | None:
         recent = self._contents.recent(sha256)

@@ -73,7 +73,7 @@ class Scoring:
     @property
     def models(self) -> tuple[str, ...]:
         """Return name@version of every active model; none before they are loaded."""
-        return tuple(one.id for one in self._engine.registry.manifests) if self._engine is not None else ()
+        return tuple(manifest.id for manifest in self._engine.registry.manifests) if self._engine is not None else ()
 
     def scorer(self) -> ContentScorer:
         """Return the scorer. Raises ScoringUnavailable(`scoring_off` | `models_loading` | `models_failed`)."""

@@ -67,10 +67,10 @@ class Window:
 
     def total(self, now_ms: int) -> Figures:
         """Return the figures of the whole window."""
-        found = Figures()
+        total = Figures()
         for _, figures in self.cells(now_ms):
-            found.add(figures)
-        return found
+            total.add(figures)
+        return total
 
     def cells(self, now_ms: int) -> Iterator[tuple[int, Figures]]:
         """Yield every cell of the window, oldest first, with the time at which it begins; empty ones too."""

@@ -32,7 +32,7 @@ class Following:
         self.positions: dict[Part, int] = {}
         self.away = "not connected yet"
         self.caught_up = False
-        self._told = False
+        self._reported = False
         self._follower: Follower | None = None
 
     async def batches(self, wait_seconds: float) -> AsyncGenerator[list[SourceRecord], None]:
@@ -46,9 +46,9 @@ class Following:
                 async with self._log.follow(self._topics, self.positions or self._since) as follower:
                     self._follower = follower
                     self.positions = dict(follower.begins)
-                    if self._told:
+                    if self._reported:
                         logger.info("following again: %s", ", ".join(sorted({topic for topic, _ in self.positions})))
-                    self._told, self.away = False, ""
+                    self._reported, self.away = False, ""
                     self.caught_up = self.caught_up or await follower.caught_up()
                     yield []
                     heard_at = self._clock.monotonic()
@@ -61,9 +61,9 @@ class Following:
                         if batch:
                             heard_at = self._clock.monotonic()
             except (BrokerUnavailable, StartupRefused) as error:
-                if not self._told:
+                if not self._reported:
                     logger.warning("cannot follow: %s", error)
-                self._told, self.away, self._follower = True, str(error), None
+                self._reported, self.away, self._follower = True, str(error), None
                 yield []
                 await self._clock.sleep(_AGAIN_SECONDS)
 

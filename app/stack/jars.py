@@ -131,10 +131,10 @@ def write_lock(cache: Path, path: Path = LOCK_FILE) -> int:
         for group, root, transitive in ROOTS:
             coordinates = [root]
             if transitive:
-                inputs, found = PythonResolver().resolve([context.create_dependency(root)])
+                inputs, resolved = PythonResolver().resolve([context.create_dependency(root)])
                 coordinates = [
                     f"{part.groupId}:{part.artifactId}:{part.type}:{part.version}"
-                    for part in sorted([*inputs, *found], key=lambda part: (part.groupId, part.artifactId))
+                    for part in sorted([*inputs, *resolved], key=lambda part: (part.groupId, part.artifactId))
                     if part.scope in (None, "compile", "runtime")
                     and not (group in PLUGINS and part.groupId in _OF_THE_WORKER)
                 ]

@@ -137,39 +137,39 @@ class LocalStack:
     @property
     def environment(self) -> dict[str, str]:
         """The endpoints as SIGHTLINE_* variables."""
-        found: dict[str, str] = {}
+        variables: dict[str, str] = {}
         if KAFKA in self._servers:
-            found["SIGHTLINE_KAFKA_BOOTSTRAP"] = self.kafka
-            found["SIGHTLINE_KAFKA_PARTITIONS"] = str(self.options.partitions)
+            variables["SIGHTLINE_KAFKA_BOOTSTRAP"] = self.kafka
+            variables["SIGHTLINE_KAFKA_PARTITIONS"] = str(self.options.partitions)
             if self.options.topic_prefix:
-                found["SIGHTLINE_KAFKA_PREFIX"] = self.options.topic_prefix
+                variables["SIGHTLINE_KAFKA_PREFIX"] = self.options.topic_prefix
         if REGISTRY in self._servers:
-            found["SIGHTLINE_REGISTRY_URL"] = self.registry_url
+            variables["SIGHTLINE_REGISTRY_URL"] = self.registry_url
         if REDIS in self._servers:
-            found["SIGHTLINE_REDIS_URL"] = self.redis_url
+            variables["SIGHTLINE_REDIS_URL"] = self.redis_url
         if self.options.s3 in self._servers:
-            found["SIGHTLINE_S3_ENDPOINT"] = self.s3_endpoint
-            found["SIGHTLINE_S3_ACCESS_KEY"] = ACCESS_KEY
-            found["SIGHTLINE_S3_SECRET_KEY"] = SECRET_KEY
-            found["SIGHTLINE_S3_REGION"] = REGION
+            variables["SIGHTLINE_S3_ENDPOINT"] = self.s3_endpoint
+            variables["SIGHTLINE_S3_ACCESS_KEY"] = ACCESS_KEY
+            variables["SIGHTLINE_S3_SECRET_KEY"] = SECRET_KEY
+            variables["SIGHTLINE_S3_REGION"] = REGION
         if self.options.with_lake or self.has_lake:
             lake = self.options.lake
-            found["SIGHTLINE_LAKE_CATALOG_URI"] = str(self._catalog_file)
-            found["SIGHTLINE_LAKE_COMMIT_SECONDS"] = f"{lake.commit_seconds:g}"
-            found["SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS"] = f"{lake.commit_timeout_seconds:g}"
-            found["SIGHTLINE_LAKE_TASKS"] = str(lake.tasks)
-            found["SIGHTLINE_LAKE_NAMESPACE"] = lake.namespace
-            found["SIGHTLINE_LAKE_WAREHOUSE"] = lake.warehouse
-            found["SIGHTLINE_LAKE_ARCHIVE"] = lake.archive
+            variables["SIGHTLINE_LAKE_CATALOG_URI"] = str(self._catalog_file)
+            variables["SIGHTLINE_LAKE_COMMIT_SECONDS"] = f"{lake.commit_seconds:g}"
+            variables["SIGHTLINE_LAKE_COMMIT_TIMEOUT_SECONDS"] = f"{lake.commit_timeout_seconds:g}"
+            variables["SIGHTLINE_LAKE_TASKS"] = str(lake.tasks)
+            variables["SIGHTLINE_LAKE_NAMESPACE"] = lake.namespace
+            variables["SIGHTLINE_LAKE_WAREHOUSE"] = lake.warehouse
+            variables["SIGHTLINE_LAKE_ARCHIVE"] = lake.archive
             if CONNECT in self._servers:
-                found["SIGHTLINE_LAKE_CONNECT_URL"] = self.connect_url
+                variables["SIGHTLINE_LAKE_CONNECT_URL"] = self.connect_url
         if self._queue_url:
-            found["SIGHTLINE_SQS_ENDPOINT"] = self.sqs_endpoint
-            found["SIGHTLINE_SQS_QUEUE_URL"] = self._queue_url
+            variables["SIGHTLINE_SQS_ENDPOINT"] = self.sqs_endpoint
+            variables["SIGHTLINE_SQS_QUEUE_URL"] = self._queue_url
         if self._api_lease is not None:
-            found["SIGHTLINE_API_PORT"] = str(self._api_lease.port)
-            found["SIGHTLINE_WORKER_DATA_DIR"] = str(agents.workers_dir(self.options))
-        return found
+            variables["SIGHTLINE_API_PORT"] = str(self._api_lease.port)
+            variables["SIGHTLINE_WORKER_DATA_DIR"] = str(agents.workers_dir(self.options))
+        return variables
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -203,15 +203,15 @@ class LocalStack:
 
     async def wait_for_exit(self) -> str:
         """Wait until a server ends by itself and return a sentence about it; agents that end are only reported."""
-        told: set[str] = set()
+        reported: set[str] = set()
         while True:
             for name, server in self._servers.items():
                 code, log_file = server.process.exit_code, server.process.how.log_file
-                if code is None or name in told:
+                if code is None or name in reported:
                     continue
                 if server.vital:
                     return f"{name} ended by itself (exit code {code}); see {log_file}"
-                told.add(name)
+                reported.add(name)
                 self._report(agents.why_ended(name, code, log_file))
                 self._save()
             await asyncio.sleep(0.5)
@@ -437,7 +437,9 @@ class LocalStack:
             async with SchemaRegistry(endpoint) as registry:
                 registered = await register_all(registry)
             refuse_other_ids(registered)
-            self._report(f"schemas: {len({found.answered_id for found in registered})} registered, ids as in ids.lock")
+            self._report(
+                f"schemas: {len({schema.answered_id for schema in registered})} registered, ids as in ids.lock"
+            )
 
         how = await asyncio.to_thread(registry_server.registry_command, self.options, folder, lease.port)
         await self._launch(REGISTRY, how, endpoint, answers, furnish, lease)

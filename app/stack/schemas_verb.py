@@ -33,8 +33,8 @@ def _check() -> None:
     complaints = schema_complaints()
     if not complaints and stale_records():
         complaints = ("schemas/records.py: not what the newest schemas say; run `make wire`",)
-    for told in complaints:
-        print(f"sightline: {told}", file=sys.stderr)
+    for complaint in complaints:
+        print(f"sightline: {complaint}", file=sys.stderr)
     if complaints:
         raise typer.Exit(ExitCode.FINDING)
     print("schemas only grow")

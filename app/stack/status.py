@@ -94,11 +94,11 @@ def _rss_bytes(server: ServerState) -> int:
     """Return the memory of a server and of what it keeps alive; 0 when it does not run."""
     if server.exit_code is not None:
         return 0
-    found = 0
+    total = 0
     try:
         process = psutil.Process(server.pid)
         for each in (process, *process.children(recursive=True)):
-            found += int(each.memory_info().rss)
+            total += int(each.memory_info().rss)
     except psutil.NoSuchProcess:
-        return found
-    return found
+        return total
+    return total

@@ -47,10 +47,10 @@ def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs,
     return ServerCommand("ministack", command, options.log_dir / "ministack.log", folder, environment)
 
 
-def go_is_new_enough(told: str) -> bool:
-    """Whether `told`, the line that `go version` prints, is of a Go that can build versitygw."""
-    found = re.match(r"go version go(\d+)\.(\d+)", told)
-    return found is not None and (int(found[1]), int(found[2])) >= GO_LEAST
+def go_is_new_enough(version_line: str) -> bool:
+    """Whether `version_line`, the output that `go version` prints, is of a Go that can build versitygw."""
+    match = re.match(r"go version go(\d+)\.(\d+)", version_line)
+    return match is not None and (int(match[1]), int(match[2])) >= GO_LEAST
 
 
 def versitygw_binary(options: StackOptions, report: Report) -> Path:
@@ -70,9 +70,9 @@ def _build_versitygw(options: StackOptions, binary: Path, report: Report) -> Pat
     wanted = f"install Go {GO_LEAST[0]}.{GO_LEAST[1]} or later, or use `--s3 ministack`, which needs nothing"
     if go is None:
         raise StartupRefused(f"versitygw is built from source and Go is missing: {wanted}")
-    told = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout.strip()
-    if not go_is_new_enough(told):
-        raise StartupRefused(f"versitygw is built from source and {go} is too old ({told}): {wanted}")
+    version_line = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    if not go_is_new_enough(version_line):
+        raise StartupRefused(f"versitygw is built from source and {go} is too old ({version_line}): {wanted}")
     report("building versitygw with Go, first use only (about 3 minutes)")
     log_file = options.log_dir / "versitygw-build.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -30,9 +30,9 @@ async def ensure_key(var_dir: Path, environment: Mapping[str, str], report: Repo
     path = key_file(var_dir)
     if path.exists():
         return
-    key, told = await _create(environment)
+    key, output = await _create(environment)
     if key is None:
-        report(f"no API key was made: {told}")
+        report(f"no API key was made: {output}")
         return
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
@@ -46,5 +46,5 @@ async def _create(environment: Mapping[str, str]) -> tuple[str | None, str]:
     """Return the new key, or None and what the verb said."""
     scopes = (word for scope in SCOPES for word in ("--scope", scope))
     code, text = await run_verb(environment, "api", "keys", "create", "--name", _NAME, *scopes, "--json")
-    found = told_object(text)
-    return (found["key"], "") if code == 0 and "key" in found else (None, " ".join(text.split())[-300:])
+    created = told_object(text)
+    return (created["key"], "") if code == 0 and "key" in created else (None, " ".join(text.split())[-300:])

@@ -229,11 +229,11 @@ def _init(
 
     kafka, registry_url = settings.kafka, settings.registry.url
     specs = topics_of(settings.tables)
-    told: dict[str, Any] = {"kafka": kafka.bootstrap, "topics": len(specs), "topics_created": []}
+    summary: dict[str, Any] = {"kafka": kafka.bootstrap, "topics": len(specs), "topics_created": []}
 
     async def init() -> None:
         if not check:
-            told["topics_created"] += await create_topics(
+            summary["topics_created"] += await create_topics(
                 kafka.bootstrap, specs, partitions=kafka.partitions, prefix=kafka.prefix, replication=kafka.replication
             )
         await check_topics(kafka.bootstrap, specs, partitions=kafka.partitions, prefix=kafka.prefix)
@@ -243,15 +243,15 @@ def _init(
             async with SchemaRegistry(registry_url) as registry:
                 registered = await register_all(registry)
             refuse_other_ids(registered)
-            told.update(registry=registry_url, schemas=len(registered))
+            summary.update(registry=registry_url, schemas=len(registered))
 
     asyncio.run(patiently(init, wait))
-    words = [] if check else [f"topics: {len(told['topics_created'])} created at {kafka.bootstrap}"]
+    words = [] if check else [f"topics: {len(summary['topics_created'])} created at {kafka.bootstrap}"]
     if not registry_url:
         words.append("no SIGHTLINE_REGISTRY_URL: schemas were not registered")
     elif not check:
-        words.append(f"schemas: {told['schemas']} registered at {registry_url}, ids as in schemas/ids.lock")
-    show(as_json, told, words)
+        words.append(f"schemas: {summary['schemas']} registered at {registry_url}, ids as in schemas/ids.lock")
+    show(as_json, summary, words)
 
 
 def _bucket(

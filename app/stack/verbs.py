@@ -52,5 +52,5 @@ async def run_verb(environment: Mapping[str, str], *words: str) -> tuple[int, st
 
 def told_object(text: str) -> dict[str, Any]:
     """Return the first JSON object among the lines that a verb printed; empty where there is none."""
-    found: dict[str, Any] = next((json.loads(line) for line in text.splitlines() if line.startswith("{")), {})
-    return found
+    document: dict[str, Any] = next((json.loads(line) for line in text.splitlines() if line.startswith("{")), {})
+    return document

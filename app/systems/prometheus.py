@@ -51,12 +51,12 @@ class PrometheusMeters:
                 return Histogram(metric.name, meaning, metric.labels, registry=self._registry, buckets=metric.buckets)
 
     def _row(self, name: str, labels: dict[str, str]) -> Any:
-        told = (name, *labels.items())
-        found = self._series.get(told)
-        if found is None:
+        series_key = (name, *labels.items())
+        series = self._series.get(series_key)
+        if series is None:
             row = self._rows[name]
-            found = self._series[told] = row.labels(**labels) if labels else row
-        return found
+            series = self._series[series_key] = row.labels(**labels) if labels else row
+        return series
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """See Meters."""
@@ -78,7 +78,7 @@ class PrometheusMeters:
     def forget(self, name: str) -> None:
         """See Meters."""
         self._rows[name].clear()
-        self._series = {told: row for told, row in self._series.items() if told[0] != name}
+        self._series = {series_key: row for series_key, row in self._series.items() if series_key[0] != name}
 
     def text(self) -> bytes:
         """Return the page that Prometheus scrapes."""

@@ -90,7 +90,7 @@ async def _story(parts: ApiParts, bucket: str, key: str) -> Story:
             asyncio.timeout(settings.api.explain_seconds + _MARGIN_SECONDS),
             KafkaTopicLog(settings.kafka) as log,
         ):
-            told = ExplainParts(
+            explain_parts = ExplainParts(
                 log=log,
                 index=parts.index,
                 codec=parts.codec,
@@ -100,7 +100,7 @@ async def _story(parts: ApiParts, bucket: str, key: str) -> Story:
                 days=_DAYS,
                 scan_seconds=settings.api.explain_seconds,
             )
-            return await explain(told, bucket, key)
+            return await explain(explain_parts, bucket, key)
     except StartupRefused as error:
         raise BrokerUnavailable(str(error)) from error
     except TimeoutError as error:

@@ -34,10 +34,10 @@ async def _serve_image(request: Request) -> Response:
     etag, seconds = None, 0.0
     if request.scope["query_string"]:
         etag, seconds = _asked(request.query_params, parts.settings.api.max_wait_seconds)
-    found = await parts.index.image(*image)
-    if seconds > 0 and not _is_answer(found, etag):
-        found = await _awaited(parts, image, etag, seconds)
-    return _answer(request, parts, image, found, etag)
+    known = await parts.index.image(*image)
+    if seconds > 0 and not _is_answer(known, etag):
+        known = await _awaited(parts, image, etag, seconds)
+    return _answer(request, parts, image, known, etag)
 
 
 @served_by(_serve_image)
@@ -74,44 +74,44 @@ router.add_api_route(
 def _asked(query: QueryParams, most_seconds: float) -> tuple[str | None, float]:
     """Return ETag and seconds to wait, as `get_image` describes them. Raises Problem 422."""
     wait, etag = query.get("wait", "0"), query.get("etag")
-    found = re.fullmatch(_WAIT, wait)
-    if found is None:
+    match = re.fullmatch(_WAIT, wait)
+    if match is None:
         raise invalid("query.wait", "must be a time such as 5s or 500ms")
     if etag is not None and len(etag) > _ETAG:
         raise invalid("query.etag", f"must have at most {_ETAG} characters")
-    seconds = float(found[1]) / (1000 if found[3] == "ms" else 1)
+    seconds = float(match[1]) / (1000 if match[3] == "ms" else 1)
     return None if etag is None else etag.strip('"').lower(), min(seconds, most_seconds)
 
 
 def _answer(
-    request: Request, parts: ApiParts, image: tuple[str, str], found: IndexedImage | None, etag: str | None
+    request: Request, parts: ApiParts, image: tuple[str, str], known: IndexedImage | None, etag: str | None
 ) -> Response:
     bucket, key = image
-    if found is None:
+    if known is None:
         raise Problem(404, "unknown_image", "no upload of this image is known; one of this moment needs `?wait=5s`")
-    other = found.prediction is not None and etag is not None and found.prediction.etag != etag
-    if found.prediction is not None and not other:
-        return tagged_answer(request, image_view(found, found.prediction))
-    if found.pending is not None:
-        since_ms = found.pending.since_ms
+    other = known.prediction is not None and etag is not None and known.prediction.etag != etag
+    if known.prediction is not None and not other:
+        return tagged_answer(request, image_view(known, known.prediction))
+    if known.pending is not None:
+        since_ms = known.pending.since_ms
         body = {
             "bucket": bucket,
             "key": key,
             "status": "under_way",
-            "upload_id": found.pending.upload_id,
+            "upload_id": known.pending.upload_id,
             "since_ms": since_ms,
             "queue_seconds": max(0, parts.clock.now_ms() - since_ms) / 1000,
         }
         return json_answer(body, 202, {"Retry-After": "1"})
     if other:
         raise Problem(404, "unknown_upload", "the latest outcome of this image is that of an upload with another ETag")
-    raise Problem(404, "removed_image", "this image was removed and not uploaded again", removed_ms=found.removed_at_ms)
+    raise Problem(404, "removed_image", "this image was removed and not uploaded again", removed_ms=known.removed_at_ms)
 
 
-def _is_answer(found: IndexedImage | None, etag: str | None) -> bool:
-    if found is None or found.prediction is None:
+def _is_answer(known: IndexedImage | None, etag: str | None) -> bool:
+    if known is None or known.prediction is None:
         return False
-    return found.pending is None if etag is None else found.prediction.etag == etag
+    return known.pending is None if etag is None else known.prediction.etag == etag
 
 
 async def _awaited(parts: ApiParts, image: tuple[str, str], etag: str | None, seconds: float) -> IndexedImage | None:
@@ -119,16 +119,16 @@ async def _awaited(parts: ApiParts, image: tuple[str, str], etag: str | None, se
     async with parts.watch.watching(*image) as changed:
         while True:
             changed.clear()
-            found = await parts.index.image(*image)
+            known = await parts.index.image(*image)
             left = until - parts.clock.monotonic()
-            if left <= 0 or parts.stopping.is_set() or _is_answer(found, etag):
-                return found
-            waiting = [asyncio.create_task(one.wait()) for one in (changed, parts.stopping)]
+            if left <= 0 or parts.stopping.is_set() or _is_answer(known, etag):
+                return known
+            waiting = [asyncio.create_task(event.wait()) for event in (changed, parts.stopping)]
             try:
                 await asyncio.wait(waiting, timeout=min(left, _LOOK_AGAIN_SECONDS), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for one in waiting:
-                    one.cancel()
+                for task in waiting:
+                    task.cancel()
 
 
 @router.get("/v1/images/{bucket}/{key}/history", response_model=History, responses={**problems(*COMMON, 400, 404)})
@@ -140,8 +140,8 @@ async def get_history(request: Request, image: Annotated[tuple[str, str], Depend
     body = {
         "bucket": image[0],
         "key": image[1],
-        "outcomes": [outcome_view(one) for one in kept.outcomes],
-        "decisions": [decision_view(one) for one in kept.decisions],
+        "outcomes": [outcome_view(outcome) for outcome in kept.outcomes],
+        "decisions": [decision_view(decision) for decision in kept.decisions],
     }
     return tagged_answer(request, body)
 
@@ -149,24 +149,24 @@ async def get_history(request: Request, image: Annotated[tuple[str, str], Depend
 @router.get("/v1/content/{sha256}", response_model=Content, responses={**problems(*COMMON, 404)})
 async def get_content(request: Request, sha256: Sha256) -> Response:
     """Tell what is known of bytes, whatever name they were uploaded under."""
-    found = await parts_of(request).index.content(sha256)
-    if found is None:
+    prediction = await parts_of(request).index.content(sha256)
+    if prediction is None:
         raise Problem(404, "unknown_content", "no upload with these bytes is known")
-    return tagged_answer(request, content_view(found))
+    return tagged_answer(request, content_view(prediction))
 
 
 @router.post("/v1/images:batchGet", response_model=Batch, responses={**problems(*COMMON, 413)})
 async def batch_get_images(request: Request, asked: BatchRequest) -> Response:
     """Tell what is known of many images, in the order asked; what is not known is told as such."""
-    names = [(one.bucket, one.key) for one in asked.images]
-    found = await parts_of(request).index.images(names)
-    return json_answer({"images": [_entry(name, one) for name, one in zip(names, found, strict=True)]})
+    names = [(reference.bucket, reference.key) for reference in asked.images]
+    images = await parts_of(request).index.images(names)
+    return json_answer({"images": [_entry(name, known) for name, known in zip(names, images, strict=True)]})
 
 
-def _entry(name: tuple[str, str], found: IndexedImage | None) -> dict[str, Any]:
+def _entry(name: tuple[str, str], known: IndexedImage | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"bucket": name[0], "key": name[1], "status": "unknown", "image": None}
-    if found is None:
+    if known is None:
         return entry
-    if found.prediction is not None:
-        return {**entry, "status": "found", "image": image_view(found, found.prediction)}
-    return {**entry, "status": "under_way" if found.pending is not None else "removed"}
+    if known.prediction is not None:
+        return {**entry, "status": "found", "image": image_view(known, known.prediction)}
+    return {**entry, "status": "under_way" if known.pending is not None else "removed"}

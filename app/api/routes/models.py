@@ -66,10 +66,10 @@ _POLICIES: Final = record(
 async def list_models(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
     """Models in the folder of this process, by name and version."""
     try:
-        found = await parts_of(request).live.models.get()
+        models = await parts_of(request).live.models.get()
     except (ManifestError, ConfigurationError) as error:
         raise Problem(503, "unavailable", str(error)) from error
-    return tagged_answer(request, {"models": found})
+    return tagged_answer(request, {"models": models})
 
 
 @router.get(

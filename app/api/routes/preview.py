@@ -60,17 +60,17 @@ async def get_preview(
     outcome = known.prediction
     ref = ObjectRef(outcome.bucket, outcome.key, outcome.version_id, outcome.etag, outcome.size_bytes)
     try:
-        found = await parts.pictures.previews.preview(ref, size)
+        preview = await parts.pictures.previews.preview(ref, size)
     except Overloaded as error:
         headers = {"Retry-After": str(error.retry_after_seconds)}
         raise Problem(429, "overloaded", str(error), headers=headers) from error
-    match found:
+    match preview:
         case Gone(detail):
             raise Problem(404, "gone", f"what was scored is no longer there: {detail}")
         case Rejection():
-            raise Problem(422, found.reason.value, found.detail)
+            raise Problem(422, preview.reason.value, preview.detail)
         case bytes():
-            return Response(found, 200, _headers(parts.settings.api.preview_seconds), _JPEG)
+            return Response(preview, 200, _headers(parts.settings.api.preview_seconds), _JPEG)
 
 
 def _headers(seconds: float) -> dict[str, str]:

@@ -30,12 +30,14 @@ async def lease_images(request: Request, asked: LeaseRequest, caller: _Moderator
     """Take the next images: nobody else gets them until the lease ends. Those that you have already come first."""
     parts = parts_of(request)
     actions = parts.settings.moderation.actions if asked.actions is None else asked.actions
-    found = await _leased(parts, caller.name, asked.count, actions)
+    leased = await _leased(parts, caller.name, asked.count, actions)
     now_ms = parts.clock.now_ms()
     counts = await parts.queue.counts()
     body = {
         "leases": [
-            lease_view(one, image, image.prediction, now_ms) for one, image in found if image.prediction is not None
+            lease_view(lease, image, image.prediction, now_ms)
+            for lease, image in leased
+            if image.prediction is not None
         ],
         "waiting": sum(counts.by_action.values()),
     }
@@ -48,18 +50,18 @@ async def _leased(
     """Return leases on images that really wait; the index has the last word."""
     for _ in range(_ROUNDS):
         leases = await parts.queue.lease(moderator, count, actions)
-        images = await parts.index.images([(one.waiting.bucket, one.waiting.key) for one in leases])
+        images = await parts.index.images([(lease.waiting.bucket, lease.waiting.key) for lease in leases])
         good = [
-            (one, image)
-            for one, image in zip(leases, images, strict=True)
+            (lease, image)
+            for lease, image in zip(leases, images, strict=True)
             if image is not None and waits(image.flag, image.decision, parts.settings.moderation.actions)
         ]
-        kept = {one.lease_id for one, _ in good}
-        stale = [one.waiting for one in leases if one.lease_id not in kept]
+        kept = {lease.lease_id for lease, _ in good}
+        stale = [lease.waiting for lease in leases if lease.lease_id not in kept]
         if not stale:
             return good
-        for one in stale:
-            await parts.queue.withdraw(one)
+        for waiting in stale:
+            await parts.queue.withdraw(waiting)
     return good
 
 
@@ -67,7 +69,9 @@ async def _leased(
 async def renew_leases(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
     """Prolong leases; those that are lost have gone to somebody else, or were decided on."""
     kept = await parts_of(request).queue.renew(caller.name, asked.lease_ids)
-    return json_answer({"renewed": list(kept), "lost": [one for one in asked.lease_ids if one not in kept]})
+    return json_answer(
+        {"renewed": list(kept), "lost": [lease_id for lease_id in asked.lease_ids if lease_id not in kept]}
+    )
 
 
 @router.post("/v1/queue/release", status_code=204, responses={**problems(*COMMON, 413)})
@@ -88,7 +92,7 @@ async def get_queue(request: Request, caller: _Moderator) -> Response:
         "leased": counts.leased,
         "by_action": dict(counts.by_action),
         "oldest_seconds": None if oldest is None else max(0, parts.clock.now_ms() - oldest) / 1000,
-        "today": {kind: sum(count for (_, one), count in today.items() if one == kind) for kind in _KINDS},
+        "today": {kind: sum(count for (_, decided), count in today.items() if decided == kind) for kind in _KINDS},
         "mine": {kind: today.get((caller.name, kind), 0) for kind in _KINDS},
     }
     return json_answer(body)
@@ -105,16 +109,16 @@ async def list_flagged(
     parts = parts_of(request)
     wanted: Sequence[str] = actions.split(",") if actions else parts.settings.moderation.actions
     ahead = await parts.queue.ahead(limit, wanted)
-    images = await parts.index.images([(one.bucket, one.key) for one, _ in ahead])
+    images = await parts.index.images([(waiting.bucket, waiting.key) for waiting, _ in ahead])
     now_ms = parts.clock.now_ms()
     rows: list[dict[str, Any]] = [
         {
-            "priority": one.weight,
-            "waiting_seconds": max(0, now_ms - one.since_ms) / 1000,
+            "priority": waiting.weight,
+            "waiting_seconds": max(0, now_ms - waiting.since_ms) / 1000,
             "leased_by": holder or None,
             "image": image_view(image, image.prediction),
         }
-        for (one, holder), image in zip(ahead, images, strict=True)
+        for (waiting, holder), image in zip(ahead, images, strict=True)
         if image is not None and image.prediction is not None
     ]
     return json_answer({"images": rows})

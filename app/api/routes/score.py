@@ -125,24 +125,24 @@ async def _referenced(
     room = await pictures.bodies.take(pictures.objects.max_bytes, _left(parts, deadline))
     try:
         async with within(deadline, parts.clock.monotonic):
-            found = await pictures.objects.read(ref)
-        match found:
+            content = await pictures.objects.read(ref)
+        match content:
             case Absent():
-                raise Problem(403 if found.code == NOT_SERVED else 404, found.code, found.detail)
+                raise Problem(403 if content.code == NOT_SERVED else 404, content.code, content.detail)
             case Rejection():
-                raise _no_picture(scorer, found)
+                raise _no_picture(scorer, content)
             case _:
-                return await _answer(scorer, found, room, deadline)
+                return await _answer(scorer, content, room, deadline)
     finally:
         room.release()
 
 
 async def _answer(scorer: ContentScorer, body: bytes, room: Held, deadline: float | None) -> Response:
     room.keep(len(body))
-    found = await scorer.score(body, deadline=deadline)
-    if isinstance(found, Rejection):
-        raise _no_picture(scorer, found)
-    return json_answer(score_view(found))
+    scored = await scorer.score(body, deadline=deadline)
+    if isinstance(scored, Rejection):
+        raise _no_picture(scorer, scored)
+    return json_answer(score_view(scored))
 
 
 def _no_picture(scorer: ContentScorer, rejection: Rejection) -> Problem:

@@ -60,9 +60,9 @@ async def sign_in(request: Request) -> Response:
         parts.sign_ins.note(address)
         raise not_signed_in()
     request.scope["state"]["key_id"] = key.id
-    found = _who(key)
-    await _begin(parts, key, found)
-    return found
+    response = _who(key)
+    await _begin(parts, key, response)
+    return response
 
 
 @router.get(
@@ -101,31 +101,31 @@ async def sign_out(request: Request) -> Response:
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is not None:
         await parts.sessions.end(session_digest(cookie))
-    found = Response(status_code=204, headers=_NEVER_KEPT)
-    found.delete_cookie(
+    response = Response(status_code=204, headers=_NEVER_KEPT)
+    response.delete_cookie(
         SESSION_COOKIE, path="/", secure=parts.settings.api.secure_cookies, httponly=True, samesite="strict"
     )
-    return found
+    return response
 
 
 def _offered(body: bytes) -> str:
     try:
-        told = orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem(422, "invalid_request", "the body is no JSON") from error
-    match told:
+    match document:
         case {"key": str(token)}:
             return token.strip()
         case _:
             raise Problem(422, "invalid_request", 'the body must be {"key": "slk_…"}')
 
 
-async def _begin(parts: ApiParts, key: ApiKey, found: Response) -> None:
+async def _begin(parts: ApiParts, key: ApiKey, response: Response) -> None:
     settings = parts.settings.api
     session_id = secrets.token_urlsafe(_SESSION_BYTES)
     expires_ms = parts.clock.now_ms() + round(settings.session_hours * _MS_PER_HOUR)
     await parts.sessions.put(session_digest(session_id), ConsoleSession(key.id, expires_ms))
-    found.set_cookie(
+    response.set_cookie(
         SESSION_COOKIE,
         session_id,
         max_age=round(settings.session_hours * 3600),

@@ -91,10 +91,10 @@ class ConnectClient:
 
     async def state(self, name: str) -> ConnectorState | None:
         """Return how a connector is, or None where there is none. Raises LakeUnavailable."""
-        found = await self._ask("GET", f"/connectors/{name}/status", absent=None)
-        if found is None:
+        status = await self._ask("GET", f"/connectors/{name}/status", absent=None)
+        if status is None:
             return None
-        parts = [(-1, found["connector"]), *((task["id"], task) for task in found["tasks"])]
+        parts = [(-1, status["connector"]), *((task["id"], task) for task in status["tasks"])]
         return ConnectorState(
             name,
             tuple(
@@ -113,22 +113,22 @@ class ConnectClient:
             # Connect refuses a POST without this type, even one without a body.
             headers = {"Content-Type": "application/json"}
             async with self._session.request(method, self._url + path, json=body, headers=headers) as answer:
-                told = await answer.json(content_type=None) if answer.content_length != 0 else None
+                document = await answer.json(content_type=None) if answer.content_length != 0 else None
                 if answer.status == 404 and absent is not ConfigurationError:
                     return absent
                 if answer.status in _BUSY:
-                    raise LakeUnavailable(f"Kafka Connect at {self._url} is busy: {_message(told)}")
+                    raise LakeUnavailable(f"Kafka Connect at {self._url} is busy: {_message(document)}")
                 if answer.status >= 500:
-                    raise LakeUnavailable(f"Kafka Connect at {self._url} answers {answer.status}: {_message(told)}")
+                    raise LakeUnavailable(f"Kafka Connect at {self._url} answers {answer.status}: {_message(document)}")
                 if answer.status >= 400:
-                    raise ConfigurationError(f"Kafka Connect refuses {method} {path}: {_message(told)}")
-                return told
+                    raise ConfigurationError(f"Kafka Connect refuses {method} {path}: {_message(document)}")
+                return document
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise LakeUnavailable(f"Kafka Connect at {self._url} does not answer ({type(error).__name__})") from error
 
 
-def _message(told: Any) -> str:
-    return str(told.get("message", told))[:500] if isinstance(told, dict) else str(told)[:500]
+def _message(answer: Any) -> str:
+    return str(answer.get("message", answer))[:500] if isinstance(answer, dict) else str(answer)[:500]
 
 
 def _first_line(trace: str) -> str:

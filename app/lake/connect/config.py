@@ -76,5 +76,5 @@ def native_registry(url: str) -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    config: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return config

@@ -92,14 +92,14 @@ async def _table_health(sources: LakeSources, table: LakeTable) -> TableHealth:
 
 async def _connector_state(connect: Connect, name: str) -> tuple[str, str]:
     try:
-        found = await connect.state(name)
+        state = await connect.state(name)
     except LakeUnavailable as away:
         return "away", str(away)
-    if found is None:
+    if state is None:
         return "absent", "run `./sightline lake up`"
-    if found.failed:
-        return "failed", found.failed[-1].why
-    return ("running", "") if found.running else ("starting", "")
+    if state.failed:
+        return "failed", state.failed[-1].why
+    return ("running", "") if state.running else ("starting", "")
 
 
 async def _behind_seconds(sources: LakeSources, table: LakeTable, snapshot_ms: int) -> float:

@@ -136,25 +136,25 @@ def sqlite_file(settings: Settings) -> Path:
 
 def _catalog_properties(settings: Settings) -> dict[str, str]:
     lake, s3 = settings.lake, settings.s3
-    found: dict[str, str] = {
+    properties: dict[str, str] = {
         "warehouse": lake.warehouse,
         "s3.region": s3.region,
         "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
     }
     if s3.endpoint:
-        found["s3.endpoint"] = s3.endpoint
-        found["s3.force-virtual-addressing"] = "false"
+        properties["s3.endpoint"] = s3.endpoint
+        properties["s3.force-virtual-addressing"] = "false"
     if s3.access_key:
-        found["s3.access-key-id"] = s3.access_key
-        found["s3.secret-access-key"] = s3.secret_key.reveal()
+        properties["s3.access-key-id"] = s3.access_key
+        properties["s3.secret-access-key"] = s3.secret_key.reveal()
     match lake.catalog:
         case "sqlite":
             file = sqlite_file(settings)
             file.parent.mkdir(parents=True, exist_ok=True)
             # The name is the same for all who share the file: it is part of each row there.
-            return {**found, "type": "sql", "uri": f"sqlite:///{file}"}
+            return {**properties, "type": "sql", "uri": f"sqlite:///{file}"}
         case "rest":
-            return {**found, "type": "rest", "uri": lake.catalog_uri}
+            return {**properties, "type": "rest", "uri": lake.catalog_uri}
         case _:
             glue = {"type": "glue", "glue.region": s3.region}
             if lake.catalog_uri:
@@ -162,7 +162,7 @@ def _catalog_properties(settings: Settings) -> dict[str, str]:
             if s3.access_key:
                 glue["glue.access-key-id"] = s3.access_key
                 glue["glue.secret-access-key"] = s3.secret_key.reveal()
-            return {**found, **glue}
+            return {**properties, **glue}
 
 
 def full_name(settings: Settings, table: LakeTable) -> tuple[str, str]:
@@ -188,10 +188,10 @@ def make_namespace(catalog: Catalog, settings: Settings) -> None:
 
 def newest_snapshot(catalog: Catalog, settings: Settings, table: LakeTable) -> tuple[int, int] | None:
     """Return time (Unix ms) and row count of the newest snapshot; None without one. Raises LakeUnavailable."""
-    found = load_table(catalog, settings, table)
-    if found is None:
+    loaded = load_table(catalog, settings, table)
+    if loaded is None:
         raise LakeUnavailable(f"the catalog has no table {table.name}; see docs/lake.md, catalog wiped")
-    snapshot = found.current_snapshot()
+    snapshot = loaded.current_snapshot()
     if snapshot is None or snapshot.summary is None:
         return None
     return snapshot.timestamp_ms, int(snapshot.summary["total-records"] or 0)
@@ -206,19 +206,19 @@ def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
     make_namespace(catalog, settings)
     for row in TABLES:
         wanted = iceberg_schema(row)
-        found = load_table(catalog, settings, row)
+        loaded = load_table(catalog, settings, row)
         with lake_errors(f"creating or changing the table {row.name}"):
-            if found is None:
+            if loaded is None:
                 with suppress(TableAlreadyExistsError):
                     catalog.create_table(
                         full_name(settings, row), wanted, partition_spec=_by_day(wanted), properties=_PROPERTIES
                     )
                     done.append(f"{row.name} created")
                 continue
-            before = found.schema()
-            with found.update_schema() as update:
+            before = loaded.schema()
+            with loaded.update_schema() as update:
                 update.union_by_name(wanted)
-            if found.schema() != before:
+            if loaded.schema() != before:
                 done.append(f"{row.name} got new columns")
     return tuple(done)
 

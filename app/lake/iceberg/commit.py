@@ -102,10 +102,10 @@ def progress_behind(metadata: TableMetadata, snapshot_id: int | None) -> dict[st
     start = None if snapshot_id is None else metadata.snapshot_by_id(snapshot_id)
     kept: dict[str, str] = {}
     for snapshot in ancestors_of(start, metadata):
-        found = sink_properties(snapshot)
-        kept = kept or found
-        if VALID_THROUGH in found:
-            return {**kept, VALID_THROUGH: found[VALID_THROUGH]}
+        properties = sink_properties(snapshot)
+        kept = kept or properties
+        if VALID_THROUGH in properties:
+            return {**kept, VALID_THROUGH: properties[VALID_THROUGH]}
     return kept
 
 
@@ -132,10 +132,10 @@ class _Append(_KeepsProgress, _FastAppendFiles):
                 return
             if snapshot.summary is not None and snapshot.summary.operation is Operation.REPLACE:
                 continue
-            said = sink_properties(snapshot)
+            progress = sink_properties(snapshot)
             # The sink's own: it says what no snapshot behind it said.
             behind = progress_behind(metadata, snapshot.parent_snapshot_id)
-            own = said and said.get(SINK_COMMIT) != behind.get(SINK_COMMIT)
+            own = progress and progress.get(SINK_COMMIT) != behind.get(SINK_COMMIT)
             if not (own and self.beside is Beside.SINK):
                 raise ValidationException(f"rows came into the table meanwhile, in snapshot {snapshot.snapshot_id}")
 

@@ -68,12 +68,12 @@ class Compactor:
             for task in self._reader.tasks()
             if task.file.spec_id == spec and not task.delete_files
         }
-        found: dict[str, list[Candidate]] = {}
+        by_day: dict[str, list[Candidate]] = {}
         for path, task in self._tasks.items():
-            found.setdefault(day_of(task.file), []).append(
+            by_day.setdefault(day_of(task.file), []).append(
                 Candidate(path, task.file.file_size_in_bytes, self._begin(task.file))
             )
-        return found
+        return by_day
 
     def join(self, group: Group) -> Joined | None:
         """Exchange the files of a group for new ones; None when some were taken out of the table meanwhile.
@@ -201,8 +201,8 @@ _WHOLE: Final = (1 << 64) - 1
 
 def _numbers(column: Any) -> _Numbers:
     plain = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) or column.type != pa.int64() else column
-    found: _Numbers = plain.fill_null(-1).to_numpy(zero_copy_only=False)
-    return found
+    numbers: _Numbers = plain.fill_null(-1).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _digest(partitions: _Numbers, offsets: _Numbers) -> int:

@@ -98,14 +98,14 @@ class Eraser:
 
     def digests(self, image: Image) -> frozenset[str]:
         """Return the contents that the lake has of this image and of no other: their embeddings are its own."""
-        found: set[str] = set()
+        digests: set[str] = set()
         for name in ("predictions", "flagged", "decisions"):
-            found |= self._collect(table_named(name), image)
-        if not found:
+            digests |= self._collect(table_named(name), image)
+        if not digests:
             return frozenset()
         shared: set[str] = set()
         reader = self._reader(table_named("predictions"))
-        wanted = frozenset(found)
+        wanted = frozenset(digests)
 
         def others(batch: Any) -> Mask:
             mask: Mask = is_any(batch, "sha256", wanted) & ~_mask(batch, image)
@@ -113,18 +113,18 @@ class Eraser:
             return _nothing(batch)
 
         choose(reader, _columns(reader, image), others)
-        return frozenset(found - shared)
+        return frozenset(digests - shared)
 
     def _collect(self, row: LakeTable, image: Image) -> set[str]:
-        found: set[str] = set()
+        digests: set[str] = set()
         reader = self._reader(row)
 
         def note(batch: Any) -> Mask:
-            found.update(batch.column("sha256").filter(pa.array(_mask(batch, image))).to_pylist())
+            digests.update(batch.column("sha256").filter(pa.array(_mask(batch, image))).to_pylist())
             return _nothing(batch)
 
         choose(reader, _columns(reader, image), note, _matching(reader, image))
-        return {digest for digest in found if digest}
+        return {digest for digest in digests if digest}
 
     def _reader(self, row: LakeTable) -> TableReader:
         return TableReader(self._catalog, self._settings, row).require()

@@ -76,9 +76,9 @@ class Erasures:
 
     def _made(self) -> Table:
         settings = self._settings
-        found = load_table(self._catalog, settings, ERASURES)
-        if found is not None:
-            return found
+        table = load_table(self._catalog, settings, ERASURES)
+        if table is not None:
+            return table
         with lake_errors("creating the table erasures"):
             make_namespace(self._catalog, settings)
             return self._catalog.create_table_if_not_exists(full_name(settings, ERASURES), _SCHEMA)

@@ -99,14 +99,14 @@ class TableReader:
         sink_ms: int | None = None
         valid: str | None = None
         for snapshot in ancestors_of(current, metadata):
-            found = sink_properties(snapshot)
-            if not found:
+            properties = sink_properties(snapshot)
+            if not properties:
                 continue
             # Snapshots of ours repeat the sink's words: its own commit is the oldest that says them.
-            same = commit is None or found.get(SINK_COMMIT) == commit
+            same = commit is None or properties.get(SINK_COMMIT) == commit
             if same:
-                commit, sink_ms = found.get(SINK_COMMIT), snapshot.timestamp_ms
-            valid = valid or found.get(VALID_THROUGH)
+                commit, sink_ms = properties.get(SINK_COMMIT), snapshot.timestamp_ms
+            valid = valid or properties.get(VALID_THROUGH)
             if valid is not None and not same:
                 break
         return Progress(
@@ -153,13 +153,13 @@ def _parquet_batches(table: Table, path: str, schema: Schema) -> Iterator[Any]:
         )
         # A file from before a column was added lacks it.
         wanted = {number for number in schema.field_ids if not isinstance(schema.find_type(number), ListType | MapType)}
-        found = prune_columns(written, wanted, select_full_types=False)
-        names = [field.name for field in found.fields]
+        present = prune_columns(written, wanted, select_full_types=False)
+        names = [field.name for field in present.fields]
         for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
             if not batch.num_rows:
                 continue
             yield _to_requested_schema(
-                schema, found, batch, downcast_ns_timestamp_to_us=True, allow_timestamp_tz_mismatch=True
+                schema, present, batch, downcast_ns_timestamp_to_us=True, allow_timestamp_tz_mismatch=True
             )
 
 
@@ -167,8 +167,8 @@ def equal(column: str, value: str) -> BooleanExpression:
     """Return the condition that a column has a value."""
     # The class takes them by position, which its generated signature does not know.
     make: Any = EqualTo
-    found: BooleanExpression = make(column, value)
-    return found
+    condition: BooleanExpression = make(column, value)
+    return condition
 
 
 def sink_properties(snapshot: Snapshot) -> dict[str, str]:
@@ -176,8 +176,10 @@ def sink_properties(snapshot: Snapshot) -> dict[str, str]:
     summary = snapshot.summary
     if summary is None:
         return {}
-    found = {name: str(value) for name, value in summary.additional_properties.items() if name.startswith(SINK_PREFIX)}
-    return found if any(name.startswith(SINK_OFFSETS) for name in found) else {}
+    properties = {
+        name: str(value) for name, value in summary.additional_properties.items() if name.startswith(SINK_PREFIX)
+    }
+    return properties if any(name.startswith(SINK_OFFSETS) for name in properties) else {}
 
 
 def stored_file(file: DataFile) -> StoredFile:

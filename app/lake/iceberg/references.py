@@ -22,20 +22,20 @@ def referenced_files(table: Table) -> set[str]:
     Memory: a path of some 200 bytes for each. Raises LakeUnavailable.
     """
     metadata = table.metadata
-    found = {table.metadata_location}
-    found.update(entry.metadata_file for entry in metadata.metadata_log)
-    found.update(part.statistics_path for part in (*metadata.statistics, *metadata.partition_statistics))
+    paths = {table.metadata_location}
+    paths.update(entry.metadata_file for entry in metadata.metadata_log)
+    paths.update(part.statistics_path for part in (*metadata.statistics, *metadata.partition_statistics))
     seen: set[str] = set()
     with lake_errors(f"reading the manifests of {'.'.join(table.name())}"):
         for snapshot in metadata.snapshots:
-            found.add(snapshot.manifest_list)
+            paths.add(snapshot.manifest_list)
             for manifest in snapshot.manifests(table.io):
                 if manifest.manifest_path in seen:
                     continue
                 seen.add(manifest.manifest_path)
                 for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-                    found.add(entry.data_file.file_path)
-    return {plain_path(path) for path in found | seen}
+                    paths.add(entry.data_file.file_path)
+    return {plain_path(path) for path in paths | seen}
 
 
 def table_location(table: Table) -> str:
@@ -48,19 +48,19 @@ def other_locations(table: Table) -> tuple[str, ...]:
     with lake_errors("listing the catalog's tables"):
         mine = table_location(table)
         names = [name for name in table.catalog.list_tables(table.name()[:-1]) if name[-1] != table.name()[-1]]
-        found = [table_location(table.catalog.load_table(name)) for name in names]
-    return tuple(location for location in found if location.startswith(mine))
+        locations = [table_location(table.catalog.load_table(name)) for name in names]
+    return tuple(location for location in locations if location.startswith(mine))
 
 
 def strangers(table: Table, paths: Sequence[str]) -> list[str]:
     """Return those of some metadata files that are of another table. Raises LakeUnavailable."""
-    found = []
+    others = []
     for path in paths:
         with lake_errors(f"reading {path}"):
             metadata = FromInputFile.table_metadata(table.io.new_input(path))
             if metadata.table_uuid != table.metadata.table_uuid:
-                found.append(path)
-    return found
+                others.append(path)
+    return others
 
 
 def plain_path(path: str) -> str:

@@ -31,10 +31,10 @@ def newest_whole(catalog: Catalog, paths: Sequence[str]) -> tuple[str, str] | No
     Raises LakeUnavailable when none of the newest can be read.
     """
     ordered = sorted(paths, key=_number, reverse=True)[:_TRIED]
-    found: list[tuple[int, int, str, str]] = []
+    readable: list[tuple[int, int, str, str]] = []
     failure: LakeUnavailable | None = None
     for path in ordered:
-        if found and _number(path) < found[0][0]:
+        if readable and _number(path) < readable[0][0]:
             break
         try:
             with lake_errors(f"reading {path}"):
@@ -46,10 +46,10 @@ def newest_whole(catalog: Catalog, paths: Sequence[str]) -> tuple[str, str] | No
         except LakeUnavailable as error:
             failure = error
             continue
-        found.append((_number(path), metadata.last_updated_ms, path, str(metadata.table_uuid)))
-    if not found and failure is not None:
+        readable.append((_number(path), metadata.last_updated_ms, path, str(metadata.table_uuid)))
+    if not readable and failure is not None:
         raise failure
-    return max(found)[2:] if found else None
+    return max(readable)[2:] if readable else None
 
 
 def attach(catalog: Catalog, settings: Settings, row: LakeTable, path: str, uuid: str, *, replace: bool) -> str:

@@ -54,7 +54,7 @@ def choose(
     Memory: a byte a row of those files, and the coordinates of the rows that are meant.
     """
     names = list(dict.fromkeys((*columns, KAFKA_PARTITION, KAFKA_OFFSET)))
-    found = []
+    chosen = []
     for task in reader.tasks(matching):
         masks: list[Mask] = []
         coordinates: list[tuple[int, int]] = []
@@ -67,8 +67,8 @@ def choose(
                     rows.column(KAFKA_PARTITION).to_pylist(), rows.column(KAFKA_OFFSET).to_pylist(), strict=True
                 )
         if coordinates:
-            found.append(Chosen(task, np.concatenate(masks), tuple(coordinates)))
-    return found
+            chosen.append(Chosen(task, np.concatenate(masks), tuple(coordinates)))
+    return chosen
 
 
 def remove_rows(reader: TableReader, look: Callable[[], list[Chosen]]) -> list[tuple[int, int]]:
@@ -134,9 +134,9 @@ def is_any(batch: Any, column: str, values: frozenset[str]) -> Mask:
     """Return which rows of a batch have one of `values` in a column of text; none where the table lacks the column."""
     if column not in batch.schema.names:
         return np.zeros(batch.num_rows, np.bool_)
-    found: Mask = (
+    matches: Mask = (
         pc.is_in(batch.column(column), value_set=pa.array(sorted(values), batch.column(column).type))
         .fill_null(False)
         .to_numpy(zero_copy_only=False)
     )
-    return found
+    return matches

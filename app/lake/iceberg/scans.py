@@ -45,10 +45,10 @@ def table_scans(settings: Settings, *, snapshot_id: int | None = None, at_ms: in
     Raises ConfigurationError for a snapshot that no table has, LakeUnavailable.
     """
     catalog = open_catalog(settings)
-    found = [(row, load_table(catalog, settings, row)) for row in TABLES]
+    tables = [(row, load_table(catalog, settings, row)) for row in TABLES]
     if snapshot_id is not None:
-        at_ms = _time_of(snapshot_id, [table for _, table in found if table is not None])
-    return [_scan(row, table, snapshot_id, at_ms) for row, table in found]
+        at_ms = _time_of(snapshot_id, [table for _, table in tables if table is not None])
+    return [_scan(row, table, snapshot_id, at_ms) for row, table in tables]
 
 
 def empty_rows(table: LakeTable) -> Any:
@@ -73,7 +73,7 @@ def _scan(row: LakeTable, table: Table | None, snapshot_id: int | None, at_ms: i
     else:
         wanted = table.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
         snapshot = wanted or table.snapshot_as_of_timestamp(at_ms)
-        oldest = min((one.timestamp_ms for one in table.metadata.snapshots), default=None)
+        oldest = min((snapshot.timestamp_ms for snapshot in table.metadata.snapshots), default=None)
         why = f"it has no snapshot of that time; its oldest is of {moment(oldest)}" if oldest else "it has no snapshot"
     if snapshot is None:
         return _nothing(row, table.location(), why)

@@ -31,16 +31,16 @@ class Question:
 
 def questions(page: str) -> tuple[Question, ...]:
     """Return the questions of a page in their order."""
-    return tuple(Question(found["title"], found["sql"], found["text"]) for found in _BLOCKS.finditer(page))
+    return tuple(Question(match["title"], match["sql"], match["text"]) for match in _BLOCKS.finditer(page))
 
 
 def with_answers(page: str, answers: Mapping[str, str]) -> str:
     """Return the page with other answers, by title; what has none there keeps its own."""
 
-    def renewed(found: re.Match[str]) -> str:
-        start, end = found.start("text") - found.start(), found.end("text") - found.start()
-        whole = found[0]
-        return f"{whole[:start]}{answers.get(found['title'], found['text'])}{whole[end:]}"
+    def renewed(match: re.Match[str]) -> str:
+        start, end = match.start("text") - match.start(), match.end("text") - match.start()
+        whole = match[0]
+        return f"{whole[:start]}{answers.get(match['title'], match['text'])}{whole[end:]}"
 
     return _BLOCKS.sub(renewed, page)
 

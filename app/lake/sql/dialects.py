@@ -33,8 +33,11 @@ class Dialect:
 
     def last_said(self, model: str, version: str) -> str:
         """Return the row of a model version in predictions.scores; where a scored upload lacks it, in `previous`."""
-        one = _any_of("x", [(model, version)])
-        now, before = _first("predictions.scores", one), _first("predictions.previous", f"{_SCORED} AND {one}")
+        matching = _any_of("x", [(model, version)])
+        now, before = (
+            _first("predictions.scores", matching),
+            _first("predictions.previous", f"{_SCORED} AND {matching}"),
+        )
         return self.expression(f"coalesce({now}, {before})")
 
     def in_force(self, active: Sequence[tuple[str, str]]) -> str:

@@ -100,13 +100,13 @@ def dictionary(inference: InferenceSettings) -> tuple[Relation, ...]:
 
 def _columns(view: str, models: Sequence[ModelColumns]) -> list[Column]:
     if view in _OF_TABLE:
-        found = [Column(plain_name(column.name), column.kind) for column in table_columns(_table(view))]
+        columns = [Column(plain_name(column.name), column.kind) for column in table_columns(_table(view))]
         if view.startswith("predictions_"):
-            found += [Column(name, kind) for model in models for name, kind in _model_kinds(model)]
+            columns += [Column(name, kind) for model in models for name, kind in _model_kinds(model)]
         if view == "embeddings_latest":
-            at = next(at for at, column in enumerate(found) if column.name == "kafka_topic")
-            found.insert(at, Column("vector", "TINYINT[]"))
-        return found
+            at = next(at for at, column in enumerate(columns) if column.name == "kafka_topic")
+            columns.insert(at, Column("vector", "TINYINT[]"))
+        return columns
     chosen = [(name, _TEXT) for name in choices(models)]
     match view:
         case "prediction_scores":

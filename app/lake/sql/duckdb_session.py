@@ -165,8 +165,8 @@ class Duck:
         """Run a query and return its plan with what each step did, as DuckDB's JSON. Raises as `query`."""
         with _errors():
             query = self._one_query(sql)
-            found = self._connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {query}").fetchall()
-        plan: dict[str, Any] = json.loads(found[0][1])
+            rows = self._connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {query}").fetchall()
+        plan: dict[str, Any] = json.loads(rows[0][1])
         return plan
 
     def _columns(self, select: str) -> dict[str, str]:

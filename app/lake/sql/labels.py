@@ -43,7 +43,7 @@ class ModelColumns:
 def model_columns(manifests: Iterable[ModelManifest], taken: Collection[str] = ()) -> tuple[ModelColumns, ...]:
     """Return the columns of each model, by name; a name that is taken gets a number behind it."""
     used = set(taken)
-    found = []
+    columns = []
     for manifest in sorted(manifests, key=lambda each: each.name):
         single = not manifest.multi_label and len(manifest.labels) > 1
         choice = _free(manifest.name, used) if single else ""
@@ -53,8 +53,8 @@ def model_columns(manifests: Iterable[ModelManifest], taken: Collection[str] = (
             LabelColumn(label, _free(f"{manifest.name}_{_plain(label)}", used), _meaning(manifest, label))
             for label in manifest.labels
         )
-        found.append(ModelColumns(manifest.name, manifest.version, labels, choice, choice_score, version, skipped))
-    return tuple(found)
+        columns.append(ModelColumns(manifest.name, manifest.version, labels, choice, choice_score, version, skipped))
+    return tuple(columns)
 
 
 def _plain(label: str) -> str:

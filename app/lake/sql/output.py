@@ -29,27 +29,27 @@ def plain_value(value: Any) -> Any:
         case bytes():
             return base64.b64encode(value).decode("ascii")
         case dict():
-            return {str(name): plain_value(one) for name, one in value.items()}
+            return {str(name): plain_value(part) for name, part in value.items()}
         case list() | tuple():
-            return [plain_value(one) for one in value]
+            return [plain_value(part) for part in value]
         case _:
             return str(value)
 
 
 def cell(value: Any) -> str:
     """Return a value as one cell of a table: fractions in six digits, lists and rows as JSON, null as nothing."""
-    found = plain_value(value)
-    match found:
+    plain = plain_value(value)
+    match plain:
         case None:
             return ""
         case bool():
-            return "true" if found else "false"
+            return "true" if plain else "false"
         case float():
-            return f"{found:.6g}"
+            return f"{plain:.6g}"
         case dict() | list():
-            return json.dumps(found, ensure_ascii=False)
+            return json.dumps(plain, ensure_ascii=False)
         case _:
-            return str(found)
+            return str(plain)
 
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -86,14 +86,14 @@ def write_csv(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[An
 
 
 def _csv_value(value: Any) -> Any:
-    found = plain_value(value)
-    match found:
+    plain = plain_value(value)
+    match plain:
         case bool():
-            return "true" if found else "false"
+            return "true" if plain else "false"
         case dict() | list():
-            return json.dumps(found, ensure_ascii=False)
+            return json.dumps(plain, ensure_ascii=False)
         case _:
-            return found
+            return plain
 
 
 def write_json(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
@@ -101,8 +101,8 @@ def write_json(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[A
     count = 0
     stream.write("[")
     for row in rows:
-        found = {name: plain_value(value) for name, value in zip(columns, row, strict=True)}
-        stream.write(f"{',' if count else ''}\n{json.dumps(found, ensure_ascii=False)}")
+        document = {name: plain_value(value) for name, value in zip(columns, row, strict=True)}
+        stream.write(f"{',' if count else ''}\n{json.dumps(document, ensure_ascii=False)}")
         count += 1
     stream.write("\n]\n" if count else "]\n")
     return count

@@ -41,14 +41,14 @@ def _files(count: int, scans: int, table: PlannedTable) -> str:
 
 def files_read(plan: dict[str, Any], tables: Sequence[PlannedTable]) -> dict[str, tuple[int, int]]:
     """Return how many files each table of the query had to give, in how many scans."""
-    found: dict[str, tuple[int, int]] = {}
+    by_table: dict[str, tuple[int, int]] = {}
     for _, node in _steps(plan, 0):
         info = node.get("extra_info") or {}
         if _is_scan(info):
             name = _table_of(info, tables)
-            files, scans = found.get(name, (0, 0))
-            found[name] = files + int(info.get("Total Files Read", 0)), scans + 1
-    return found
+            files, scans = by_table.get(name, (0, 0))
+            by_table[name] = files + int(info.get("Total Files Read", 0)), scans + 1
+    return by_table
 
 
 def _steps(node: dict[str, Any], depth: int) -> Iterator[tuple[int, dict[str, Any]]]:

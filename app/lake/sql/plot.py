@@ -37,8 +37,8 @@ def plot(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], titl
     if all(isinstance(place, date) for place in places) or is_number(places):
         order = sorted(range(len(rows)), key=lambda at: float("-inf") if places[at] is None else _sortable(places[at]))
         for at in numeric:
-            values = [None if rows[one][at] is None else float(rows[one][at]) for one in order]
-            axes.plot([places[one] for one in order], values, marker="o", label=columns[at])
+            values = [None if rows[index][at] is None else float(rows[index][at]) for index in order]
+            axes.plot([places[index] for index in order], values, marker="o", label=columns[at])
     else:
         _bars(axes, columns, rows[:_MOST_BARS], numeric)
     axes.set_xlabel(columns[0])

@@ -90,8 +90,8 @@ def _list(parts: Iterable[str], indent: str = "  ") -> str:
 
 
 def _predictions_all(columns: Sequence[str], models: Sequence[ModelColumns], dialect: Dialect) -> str:
-    found = [f"{dialect.first_with('scores', 'model', model.model)} AS {_row(model)}" for model in models]
-    return _flattened([*_renamed(columns), *found], columns, models, dialect)
+    scores = [f"{dialect.first_with('scores', 'model', model.model)} AS {_row(model)}" for model in models]
+    return _flattened([*_renamed(columns), *scores], columns, models, dialect)
 
 
 def _predictions_latest(columns: Sequence[str], models: Sequence[ModelColumns], dialect: Dialect) -> str:

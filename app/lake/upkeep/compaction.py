@@ -49,7 +49,7 @@ def compact(compactor: Compactor, days: Days, target_bytes: int, report: Callabl
             groups = plan(files, target_bytes)
             if not groups:
                 break
-            joined = [found for group in groups if (found := compactor.join(group)) is not None]
+            joined = [result for group in groups if (result := compactor.join(group)) is not None]
             if joined:
                 finished = _day(day, len(files), joined)
                 done.append(finished)

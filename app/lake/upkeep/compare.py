@@ -51,17 +51,17 @@ class Comparer:
     async def topic(self, now_ms: int, recent_ms: int) -> Comparison:
         """Return the records; a record younger than `recent_ms` is recent. Raises as TopicLog, LakeUnavailable."""
         exists = await asyncio.to_thread(self._reader.open)
-        found = Comparison({}, exists=exists)
+        comparison = Comparison({}, exists=exists)
         if exists:
-            found.progress = await asyncio.to_thread(self._reader.progress)
-        await self._committed(found)
+            comparison.progress = await asyncio.to_thread(self._reader.progress)
+        await self._committed(comparison)
         topic = self._row.topic
         low, end = await self._log.starts(topic), await self._log.ends(topic)
         for number in low:
-            sets = found.sets.setdefault(number, PartitionSets(low[number], end[number]))
+            sets = comparison.sets.setdefault(number, PartitionSets(low[number], end[number]))
             sets.low, sets.end = low[number], end[number]
-        valid_ms = found.progress.valid_through_ms
-        pending = {number: _Pending(found.sets[number]) for number in low}
+        valid_ms = comparison.progress.valid_through_ms
+        pending = {number: _Pending(comparison.sets[number]) for number in low}
         async with aclosing(self._log.scan(topic, AtOffsets(low), AtOffsets(end))) as records:
             async for record in records:
                 if record.value is None:
@@ -69,63 +69,63 @@ class Comparer:
                     continue
                 published_ms = record.timestamp_ms
                 recent = now_ms - published_ms < recent_ms
-                found.newest_ms = max(found.newest_ms or 0, published_ms)
+                comparison.newest_ms = max(comparison.newest_ms or 0, published_ms)
                 if not recent:
-                    found.newest_settled_ms = max(found.newest_settled_ms or 0, published_ms)
+                    comparison.newest_settled_ms = max(comparison.newest_settled_ms or 0, published_ms)
                 beyond = valid_ms is not None and published_ms >= valid_ms
                 pending[record.partition].take(record.offset, recent=recent, beyond=beyond)
         for each in pending.values():
             each.flush()
         # Retention may have dropped a segment while it was read.
         for number, start in (await self._log.starts(topic)).items():
-            sets = found.sets[number]
+            sets = comparison.sets[number]
             if start > sets.low:
                 sets.low = start
                 sets.records = between(sets.records, start, sets.end)
         if valid_ms is None:
             # Nothing is known to be complete. The same set, not one more of its size.
-            for sets in found.sets.values():
+            for sets in comparison.sets.values():
                 sets.beyond = sets.records
-        return found
+        return comparison
 
-    async def table(self, found: Comparison) -> None:
+    async def table(self, comparison: Comparison) -> None:
         """Read the rows into a comparison, in place of those that were read into it before. Raises LakeUnavailable."""
-        found.exists = await asyncio.to_thread(self._reader.open)
-        await self._committed(found)
+        comparison.exists = await asyncio.to_thread(self._reader.open)
+        await self._committed(comparison)
         # What the topic has gained meanwhile: a row beyond it came from nowhere.
         ends = await self._log.ends(self._row.topic)
-        await asyncio.to_thread(self._read_rows, found)
+        await asyncio.to_thread(self._read_rows, comparison)
         later = await self._log.ends(self._row.topic)
-        for number, sets in found.sets.items():
+        for number, sets in comparison.sets.items():
             beyond_end = between(sets.rows, max(sets.end, later.get(number, ends.get(number, sets.end))), 1 << 62)
             known = sets.records | sets.erased
-            found.foreign[number] = len(between(sets.rows, sets.low, sets.end) - known) + len(beyond_end)
-            found.newer[number] = len(between(sets.rows, sets.end, 1 << 62)) - len(beyond_end)
+            comparison.foreign[number] = len(between(sets.rows, sets.low, sets.end) - known) + len(beyond_end)
+            comparison.newer[number] = len(between(sets.rows, sets.end, 1 << 62)) - len(beyond_end)
 
-    def _read_rows(self, found: Comparison) -> None:
-        for sets in found.sets.values():
+    def _read_rows(self, comparison: Comparison) -> None:
+        for sets in comparison.sets.values():
             sets.rows, sets.doubled, sets.erased = BitMap64(), BitMap64(), BitMap64()
             sets.doubles = 0
-        found.strays = 0
-        if found.exists:
-            found.progress = self._reader.progress()
+        comparison.strays = 0
+        if comparison.exists:
+            comparison.progress = self._reader.progress()
             for number, offsets in _by_partition(self._reader.coordinates()):
-                if number not in found.sets:
-                    found.strays += len(offsets)
+                if number not in comparison.sets:
+                    comparison.strays += len(offsets)
                     continue
                 inside = offsets[offsets >= 0]
-                found.strays += len(offsets) - len(inside)
-                sets = found.sets[number]
+                comparison.strays += len(offsets) - len(inside)
+                sets = comparison.sets[number]
                 repeats, repeated = add(sets.rows, inside)
                 sets.doubles += repeats
                 sets.doubled |= repeated
         for number, offsets in _by_partition(self._erasures.of(self._row.name)):
-            if number in found.sets:
-                found.sets[number].erased |= offset_set(offsets)
+            if number in comparison.sets:
+                comparison.sets[number].erased |= offset_set(offsets)
 
-    async def _committed(self, found: Comparison) -> None:
+    async def _committed(self, comparison: Comparison) -> None:
         for number, offset in (await self._sink_offsets(self._row.connector, self._row.topic)).items():
-            found.sets.setdefault(number, PartitionSets(0, 0)).committed = offset
+            comparison.sets.setdefault(number, PartitionSets(0, 0)).committed = offset
 
 
 class _Pending:
@@ -158,17 +158,17 @@ class _Pending:
             del pending[:]
 
 
-def partition_sums(found: Comparison) -> tuple[PartitionSums, ...]:
+def partition_sums(comparison: Comparison) -> tuple[PartitionSums, ...]:
     """Return the counts of each partition."""
     sums = []
-    for number, sets in sorted(found.sets.items()):
+    for number, sets in sorted(comparison.sets.items()):
         absent = sets.absent()
         waiting = sets.waiting(absent)
         window = between(sets.rows, sets.low, sets.end)
         older = between(sets.rows, 0, sets.low)
-        doubles, foreign = sets.doubles, found.foreign.get(number, 0)
+        doubles, foreign = sets.doubles, comparison.foreign.get(number, 0)
         # Of what is there twice, one row is the one that belongs there.
-        surplus = len(sets.rows) - len(window) - len(older) - found.newer.get(number, 0)
+        surplus = len(sets.rows) - len(window) - len(older) - comparison.newer.get(number, 0)
         sums.append(
             PartitionSums(
                 number,

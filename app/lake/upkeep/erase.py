@@ -31,11 +31,11 @@ class Erased:
 
 async def look(eraser: Eraser, target: Target) -> list[Erased]:
     """Return what `erase` would take. Changes nothing. Raises LakeUnavailable."""
-    found = []
+    counted = []
     for row, what in await asyncio.to_thread(lambda: list(_targets(eraser, target))):
         rows, files = await asyncio.to_thread(eraser.count, row, what)
-        found.append(Erased(row.name, rows, files, 0, ()))
-    return found
+        counted.append(Erased(row.name, rows, files, 0, ()))
+    return counted
 
 
 async def erase(eraser: Eraser, target: Target, store: LakeStore, clock: Clock) -> list[Erased]:

@@ -59,7 +59,7 @@ async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, boun
     others = await asyncio.to_thread(other_locations, reader.table)
     progress = await asyncio.to_thread(reader.progress)
     now_ms = clock.now_ms()
-    found = [
+    orphans = [
         file
         async for file in store.list(folder)
         if file.path not in in_use
@@ -67,7 +67,7 @@ async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, boun
         and not file.path.startswith(others)
         and not _may_be_committed(file, folder, progress.sink_snapshot_ms, bounds)
     ]
-    foreign = [file.path for file in found if file.path.endswith(METADATA_ENDING)]
+    foreign = [file.path for file in orphans if file.path.endswith(METADATA_ENDING)]
     foreign = await asyncio.to_thread(strangers, reader.table, foreign)
     if foreign:
         raise LakeUnavailable(
@@ -79,7 +79,7 @@ async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, boun
     await asyncio.to_thread(reader.open)
     in_use = await asyncio.to_thread(referenced_files, reader.table)
     uploads = [upload async for upload in store.half_uploads(folder) if now_ms - upload.begun_ms > bounds.age_ms]
-    return Rubbish(tuple(file for file in found if file.path not in in_use), tuple(uploads))
+    return Rubbish(tuple(file for file in orphans if file.path not in in_use), tuple(uploads))
 
 
 async def remove(rubbish: Rubbish, store: LakeStore) -> None:

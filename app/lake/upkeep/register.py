@@ -19,7 +19,7 @@ async def register(catalog: Any, settings: Settings, row: LakeTable, store: Lake
     """
     folder = table_folder(settings, row) + "metadata/"
     paths = [file.path async for file in store.list(folder) if file.path.endswith(METADATA_ENDING)]
-    found = await asyncio.to_thread(newest_whole, catalog, paths)
-    if found is None:
+    newest = await asyncio.to_thread(newest_whole, catalog, paths)
+    if newest is None:
         return None
-    return await asyncio.to_thread(lambda: attach(catalog, settings, row, *found, replace=replace))
+    return await asyncio.to_thread(lambda: attach(catalog, settings, row, *newest, replace=replace))

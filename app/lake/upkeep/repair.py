@@ -57,22 +57,22 @@ async def repair(
     run, as it may be about to commit the same. Rows that came meanwhile from elsewhere make it fail, with nothing
     appended. Raises BrokerUnavailable, StartupRefused, LakeUnavailable, Poison.
     """
-    found = await comparer.topic(clock.now_ms(), limits.behind_ms)
-    await comparer.table(found)
-    if not found.exists:
+    comparison = await comparer.topic(clock.now_ms(), limits.behind_ms)
+    await comparer.table(comparison)
+    if not comparison.exists:
         raise LakeUnavailable(
             f"the catalog has no table {reader.row.name}; `./sightline lake register` attaches the one that lies in "
             "the warehouse, `./sightline lake up` makes an empty one"
         )
-    absent = {number: sets.absent() for number, sets in found.sets.items()}
-    wanted = absent if force else {number: found.sets[number].settled(bits) for number, bits in absent.items()}
+    absent = {number: sets.absent() for number, sets in comparison.sets.items()}
+    wanted = absent if force else {number: comparison.sets[number].settled(bits) for number, bits in absent.items()}
     appender = RowAppender(reader.table, codec, prefix)
     await _bring(reader.row.topic, wanted, log, appender)
     appended = appender.rows
     await asyncio.to_thread(appender.commit, Beside.NOBODY if force else Beside.SINK)
-    doubled = {number: sets.doubled for number, sets in found.sets.items() if sets.doubled}
+    doubled = {number: sets.doubled for number, sets in comparison.sets.items() if sets.doubled}
     removed = await asyncio.to_thread(_single, reader, doubled) if doubled else 0
-    late = sum(len(bits - found.sets[number].waiting(bits) - wanted[number]) for number, bits in absent.items())
+    late = sum(len(bits - comparison.sets[number].waiting(bits) - wanted[number]) for number, bits in absent.items())
     return Repaired(reader.row.name, appended, removed, late)
 
 
@@ -83,8 +83,10 @@ async def _bring(topic: str, wanted: Mapping[int, BitMap64], log: TopicLog, appe
     last = {number: bits.max() + 1 for number, bits in wanted.items() if bits}
     records: list[SourceRecord] = []
     try:
-        async with aclosing(log.scan(topic, AtOffsets(first), AtOffsets({**await log.starts(topic), **last}))) as found:
-            async for record in found:
+        async with aclosing(
+            log.scan(topic, AtOffsets(first), AtOffsets({**await log.starts(topic), **last}))
+        ) as topic_records:
+            async for record in topic_records:
                 if record.partition in last and record.offset in wanted[record.partition]:
                     records.append(record)
                 if len(records) >= _AT_ONCE:

@@ -96,8 +96,8 @@ class TableSums:
 
 def lines(sums: TableSums) -> list[str]:
     """Return one table for people: what is wrong first, the sums last."""
-    found = [f"{sums.table}: {sentence}" for sentence in (*sums.faults, *sums.notes)]
-    found += [
+    text = [f"{sums.table}: {sentence}" for sentence in (*sums.faults, *sums.notes)]
+    text += [
         f"{sums.table}: partition {part.partition}: records={part.records} rows={part.rows} "
         f"missing={part.missing} extra={part.extra}"
         for part in sums.partitions
@@ -105,7 +105,7 @@ def lines(sums: TableSums) -> list[str]:
     ]
     if sums.small_files:
         worst = max(sums.small_files, key=lambda day: sums.small_files[day])
-        found.append(
+        text.append(
             f"{sums.table}: {sum(sums.small_files.values())} small files on {len(sums.small_files)} days, most on "
             f"{worst or 'no day'}: {sums.small_files[worst]}; `./sightline lake compact` joins them"
         )
@@ -115,7 +115,7 @@ def lines(sums: TableSums) -> list[str]:
     for name in ("waiting", "erased", "older", "orphans"):
         if getattr(sums, name):
             line += f" {name}={getattr(sums, name)}"
-    return [*found, line]
+    return [*text, line]
 
 
 def as_json(sums: TableSums) -> dict[str, Any]:

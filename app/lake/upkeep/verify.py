@@ -42,50 +42,50 @@ async def verify(
     BrokerUnavailable, StartupRefused, LakeUnavailable, StoreUnavailable.
     """
     deadline = clock.monotonic() + wait_seconds
-    found = await comparer.topic(clock.now_ms(), limits.behind_ms)
+    comparison = await comparer.topic(clock.now_ms(), limits.behind_ms)
     while True:
-        await comparer.table(found)
-        absent = sum(len(sets.absent()) for sets in found.sets.values())
+        await comparer.table(comparison)
+        absent = sum(len(sets.absent()) for sets in comparison.sets.values())
         if not absent or clock.monotonic() >= deadline:
             break
         await clock.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - clock.monotonic())))
-    return await _sums(found, reader, store, clock, limits, waited=wait_seconds > 0)
+    return await _sums(comparison, reader, store, clock, limits, waited=wait_seconds > 0)
 
 
 async def _sums(
-    found: Comparison, reader: TableReader, store: LakeStore, clock: Clock, limits: Limits, *, waited: bool
+    comparison: Comparison, reader: TableReader, store: LakeStore, clock: Clock, limits: Limits, *, waited: bool
 ) -> TableSums:
     row = reader.row
-    parts = partition_sums(found)
+    parts = partition_sums(comparison)
     missing, waiting = sum(part.missing for part in parts), sum(part.waiting for part in parts)
     faults: list[str] = []
     notes: list[str] = []
-    if waited or not found.exists:
+    if waited or not comparison.exists:
         missing, waiting = missing + waiting, 0
-    if not found.exists:
+    if not comparison.exists:
         if missing:
             faults.append(
                 "the catalog has no such table, and its topic has records: `./sightline lake register` attaches the "
                 "table again that lies in the warehouse, `./sightline lake up` makes an empty one"
             )
     else:
-        faults += _stale(found, row.connector, clock.now_ms(), limits)
-    if missing and found.exists:
+        faults += _stale(comparison, row.connector, clock.now_ms(), limits)
+    if missing and comparison.exists:
         notes.append("`./sightline lake repair` brings what is missing from the topic, as long as the topic holds it")
-    doubles = sum(sets.doubles for sets in found.sets.values())
-    foreign = sum(found.foreign.values()) + found.strays
+    doubles = sum(sets.doubles for sets in comparison.sets.values())
+    foreign = sum(comparison.foreign.values()) + comparison.strays
     if doubles:
         notes.append(f"{doubles} rows are there twice; `./sightline lake repair` leaves one of each")
     if foreign:
         notes.append(f"{foreign} rows have coordinates that the topic never had: written by hand, or of another topic")
-    orphans, small = await _files(reader, store, clock, limits) if found.exists else (0, {})
+    orphans, small = await _files(reader, store, clock, limits) if comparison.exists else (0, {})
     if orphans:
         faults.append(f"{orphans} files belong to no snapshot; `./sightline lake gc` deletes them")
     return TableSums(
         row.name,
         row.topic,
         records=sum(part.records for part in parts),
-        rows=sum(part.rows for part in parts) + found.strays,
+        rows=sum(part.rows for part in parts) + comparison.strays,
         missing=missing,
         doubles=doubles,
         foreign=foreign,
@@ -100,11 +100,11 @@ async def _sums(
     )
 
 
-def _stale(found: Comparison, row: str, now_ms: int, limits: Limits) -> list[str]:
+def _stale(comparison: Comparison, row: str, now_ms: int, limits: Limits) -> list[str]:
     """Return what says that the sink stands still while there are records for it that it should have by now."""
     faults = []
-    newest, progress = found.newest_settled_ms, found.progress
-    late = sum(len(sets.waiting(sets.absent()) - sets.recent) for sets in found.sets.values())
+    newest, progress = comparison.newest_settled_ms, comparison.progress
+    late = sum(len(sets.waiting(sets.absent()) - sets.recent) for sets in comparison.sets.values())
     limit = f"{limits.behind_ms / 1000:g} s"
     if late:
         faults.append(f"{late} records wait longer than {limit} for the sink: look at the tasks of connector {row}")

@@ -151,8 +151,8 @@ class RedisIndex:
                 # A version's id belongs to one object, by whatever reading its outcome came.
                 for letters in (_FIRST, _OTHER) if one_version else (_OTHER if standing.other_reading else _FIRST,):
                     places = (key(letters[0]), tombstone, key(letters[1]), key("h"), key("p"))
-                    ttl, one = self._tombstone_ttl_ms, "1" if one_version else "0"
-                    pipe.evalsha(scripts.remove, 5, *places, header, ttl, channel, self._history, one)
+                    ttl, version_only = self._tombstone_ttl_ms, "1" if one_version else "0"
+                    pipe.evalsha(scripts.remove, 5, *places, header, ttl, channel, self._history, version_only)
                     owners.append((owner, _HAS_FLAG))
 
     def _key(self, image: str, letter: str) -> str:
@@ -197,8 +197,8 @@ class RedisIndex:
     def _of_same_upload(self, value: bytes | None, standing: Standing, record: type[_R]) -> _R | None:
         if value is None:
             return None
-        found, wire = _split(value)
-        return self._decode(wire, record) if same_upload(found, standing) else None
+        flagged_standing, wire = _split(value)
+        return self._decode(wire, record) if same_upload(flagged_standing, standing) else None
 
     async def history(self, bucket: str, key: str) -> ImageHistory:
         """Return what is kept; see `Index`."""
@@ -216,7 +216,7 @@ class RedisIndex:
             if not standing.removal
         }
         return ImageHistory(
-            tuple(sorted(outcomes.values(), key=lambda one: one.scored_at_ms, reverse=True)),
+            tuple(sorted(outcomes.values(), key=lambda outcome: outcome.scored_at_ms, reverse=True)),
             tuple(self._decode(wire, ModerationDecision) for wire in decided),
         )
 

@@ -159,11 +159,11 @@ def _to_wire(kind: Any) -> Callable[[Any], Any]:
 def _from_wire(kind: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        found = [(field.name, _from_wire(hints[field.name])) for field in dataclasses.fields(kind)]
-        nested = [(name, convert) for name, convert in found if convert is not _as_it_is]
+        converters = [(field.name, _from_wire(hints[field.name])) for field in dataclasses.fields(kind)]
+        nested = [(name, convert) for name, convert in converters if convert is not _as_it_is]
         make = typing.cast("Callable[..., Any]", kind)
         # By position: half the time of `make(**value)`. With one name alone, itemgetter gives no tuple.
-        names = [name for name, _ in found]
+        names = [name for name, _ in converters]
         fields = operator.itemgetter(*names) if len(names) > 1 else lambda value: (value[names[0]],)
 
         def build(value: Any) -> Any:

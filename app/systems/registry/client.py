@@ -131,11 +131,11 @@ async def register_all(
 
 def refuse_other_ids(registered: Iterable[RegisteredSchema]) -> None:
     """Return when every answer is the pinned id; StartupRefused otherwise."""
-    for found in registered:
-        if found.answered_id != found.schema.schema_id:
+    for schema in registered:
+        if schema.answered_id != schema.schema.schema_id:
             raise StartupRefused(
-                f"the schema registry numbers {found.schema.record}/{found.schema.version} {found.answered_id}, but "
-                f"schemas/ids.lock pins {found.schema.schema_id}; use a registry whose ids are ours (a fresh one gets "
+                f"the schema registry numbers {schema.schema.record}/{schema.schema.version} {schema.answered_id}, but "
+                f"schemas/ids.lock pins {schema.schema.schema_id}; use a registry whose ids are ours (a fresh one gets "
                 "them by `./sightline stack init`)"
             )
 

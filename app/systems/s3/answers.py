@@ -72,8 +72,8 @@ Answer = Gone | Overwritten | Refused | Denied | Failed
 
 def read_answer(status: int, text: str, headers: Mapping[str, str], *, versioned: bool) -> Answer:
     """Return what `status` with the error document `text` means."""
-    found = _CODE.search(text)
-    code = found.group(1) if found else ""
+    match = _CODE.search(text)
+    code = match.group(1) if match else ""
     detail = f"{status} {code}".strip()
     if status == 412:
         return Overwritten()

@@ -29,7 +29,7 @@ class ChainCredentials:
 
     def __init__(self, find: Callable[[], Awaitable[Any]] = _find) -> None:
         self._find = find
-        self._found: Any = None
+        self._credentials: Any = None
         self._failing = False
 
     async def keys(self) -> AccessKeys:
@@ -41,10 +41,10 @@ class ChainCredentials:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            if self._found is None:
-                self._found = await self._find()
-            if self._found is not None:
-                frozen = await self._found.get_frozen_credentials()
+            if self._credentials is None:
+                self._credentials = await self._find()
+            if self._credentials is not None:
+                frozen = await self._credentials.get_frozen_credentials()
                 self._failing = False
                 return AccessKeys(frozen.access_key, frozen.secret_key, frozen.token)
             # The link that asks the instance's metadata service says None too when that does not answer.
@@ -60,11 +60,11 @@ class ChainCredentials:
         ) as error:
             # RuntimeError: renewed keys that had expired already. LookupError, ValueError: half an answer.
             why = f"{type(error).__name__}: {error}"[:300]
-        told = f"no S3 credentials: {why}"
+        message = f"no S3 credentials: {why}"
         if not self._failing:
-            logger.warning("%s; trying again until there are some", told)
+            logger.warning("%s; trying again until there are some", message)
         self._failing = True
-        raise StoreUnavailable(told)
+        raise StoreUnavailable(message)
 
 
 async def keys_of(settings: S3Settings, chain: ChainCredentials) -> AccessKeys:
