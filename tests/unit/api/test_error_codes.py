@@ -20,9 +20,9 @@ COMPUTED = {
     ("problems.py", "_CODES[status]"),
     ("problems.py", "_CODES.get(status, 'refused')"),
     ("decisions.py", "refused.code"),
-    ("preview.py", "found.reason.value"),
+    ("preview.py", "preview.reason.value"),
     ("score.py", "error.code"),
-    ("score.py", "found.code"),
+    ("score.py", "content.code"),
     ("score.py", "rejection.reason.value"),
 }
 
