@@ -1,4 +1,4 @@
-"""Failed sign-ins of one address: five at once, then one in ten seconds."""
+"""Limit on failed sign-ins per address: five at once, then one in ten seconds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from app.ports.clock import Clock
 
 _BURST: Final = 5.0
 _SECONDS_EACH: Final = 10.0
-# An address that is forgotten may fail anew; to push one out somebody must own so many.
+# An address that is evicted starts again without failures; to evict one, an attacker needs this many addresses.
 _ADDRESSES: Final = 10_000
 
 
 class FailedSignIns:
-    """A token bucket for each address, of which failures take; bounded by the number of addresses."""
+    """Token bucket per address; each failure takes a token. The number of addresses is bounded."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # Failures not yet forgiven, and when that was counted.
+        # Failures that still count, and the time at which they were computed.
         self._failed: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_seconds(self, address: str) -> float:
-        """Return 0, or for how long `address` is not listened to."""
+        """Return the time until `address` may sign in again; 0 if it may now."""
         return max(0.0, (self._open(address) - _BURST + 1.0) * _SECONDS_EACH)
 
     def note(self, address: str) -> None:

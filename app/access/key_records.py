@@ -1,4 +1,4 @@
-"""Making, listing and revoking API keys: records on `control.v1`."""
+"""Creation, listing and revocation of API keys, as records on `control.v1`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from schemas.records import ControlRecord
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """What a new key is to be. `days` None: it does not expire; `rate_per_second` None: as the settings say."""
+    """Properties of a new key. `days` None: it does not expire. `rate_per_second` None: the default of the settings."""
 
     name: str
     scopes: frozenset[Scope]
@@ -40,7 +40,7 @@ class KeyRequest:
 async def create_key(
     producer: Producer, codec: RecordCodec, clock: Clock, request: KeyRequest, written_by: str
 ) -> tuple[Token, ApiKey]:
-    """Publish a new key; its token exists in the answer alone. Raises BrokerUnavailable."""
+    """Publish a new key and return its token, which is stored nowhere. Raises BrokerUnavailable."""
     now_ms = clock.now_ms()
     token = make_token(secrets.token_bytes(ID_BYTES), secrets.token_bytes(SECRET_BYTES))
     key = ApiKey(
@@ -57,7 +57,7 @@ async def create_key(
 
 
 async def read_keys(log: TopicLog, codec: RecordCodec) -> dict[str, ApiKey]:
-    """Return every key that was made, by id, oldest first. Raises BrokerUnavailable, StartupRefused."""
+    """Return all keys by id, oldest first. Raises BrokerUnavailable, StartupRefused."""
     records = await read_control(log, codec, API_KEY_KIND)
     keys: Iterable[ApiKey] = filter(None, (key_of(name, control.body) for (_, name), control in records.items()))
     return {key.id: key for key in sorted(keys, key=lambda key: (key.created_ms, key.id))}
@@ -66,9 +66,9 @@ async def read_keys(log: TopicLog, codec: RecordCodec) -> dict[str, ApiKey]:
 async def revoke_key(
     log: TopicLog, producer: Producer, codec: RecordCodec, clock: Clock, key_id: str, written_by: str
 ) -> ApiKey:
-    """Publish that the key `key_id` is revoked and return it; twice is as once.
+    """Revoke the key `key_id` and return it. Idempotent.
 
-    Raises ConfigurationError for an id that no key has; BrokerUnavailable.
+    Raises ConfigurationError for an unknown id; BrokerUnavailable.
     """
     key = (await read_keys(log, codec)).get(key_id)
     if key is None:

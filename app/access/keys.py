@@ -1,4 +1,4 @@
-"""The API keys that a process knows: read from `control.v1` at its start, then followed while it runs."""
+"""API keys of a process: read from `control.v1` at its start, then followed while it runs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from schemas.records import ControlRecord
 
 logger = logging.getLogger(__name__)
 _KEY_PREFIX: Final = control_key(API_KEY_KIND, "")
-# A new key works, and a revoked one ends, within this and the time of a fetch.
+# A new key works, and a revoked one stops working, after this and the time of a fetch.
 _POLL_SECONDS: Final = 0.5
-# A quiet topic and a broker that is away look the same to a consumer, so the broker is asked.
+# A consumer cannot distinguish a quiet topic from a broker outage, so the broker is asked.
 _ASK_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 1.0
-# Two questions and the wait for their answers.
+# Two requests and their timeouts.
 _DEAF_MS: Final = 15_000
-# What the secret of an unknown id is compared with: the answer takes as long as for a known one.
+# The secret of an unknown id is compared with this, so that the answer takes as long as for a known id.
 _NO_SECRET: Final = hashlib.sha256(b"no key has this secret").hexdigest()
 
 
 class KeyRing:
-    """The latest record of each key. Reads are dictionary look-ups: safe on the path of every request."""
+    """Latest record of each key. Reads are dictionary look-ups, cheap enough for every request."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._keys: dict[str, tuple[int, ApiKey | None]] = {}
-        # By the digest of the whole token, of tokens that were right: no more entries than keys.
+        # Valid tokens by the digest of the whole token; at most one entry per key.
         self._right: dict[bytes, ApiKey] = {}
         self._heard_ms: int | None = None
         self.generation = 0
@@ -45,21 +45,21 @@ class KeyRing:
 
     @property
     def ready(self) -> bool:
-        """Whether the keys were read at all; until then no token can be said to be wrong."""
+        """True after the keys were read once; before that no token may be called wrong."""
         return self.filled.is_set()
 
     @property
     def healthy(self) -> bool:
-        """Whether new and revoked keys arrive here; what is known already counts in any case."""
+        """True if new and revoked keys arrive. Keys that were read stay valid in any case."""
         return self._heard_ms is not None and self._clock.now_ms() - self._heard_ms < _DEAF_MS
 
     @property
     def heard_ms(self) -> int | None:
-        """When the broker was last heard; None for never."""
+        """Time of the broker's last answer; None if it never answered."""
         return self._heard_ms
 
     def find(self, token: str) -> ApiKey | None:
-        """Return the key that `token` opens, None for a token that is unknown, wrong, expired or revoked."""
+        """Return the key of `token`; None if the token is unknown, wrong, expired or revoked."""
         digest = hashlib.sha256(token.encode()).digest()
         key = self._right.get(digest)
         if key is None:
@@ -70,7 +70,7 @@ class KeyRing:
         return key if key.valid_at(self._clock.now_ms()) else None
 
     def valid(self, key_id: str) -> ApiKey | None:
-        """Return the key of this id, None where it is unknown, expired or revoked."""
+        """Return the key with this id; None if it is unknown, expired or revoked."""
         _, key = self._keys.get(key_id, (0, None))
         return key if key is not None and key.valid_at(self._clock.now_ms()) else None
 
@@ -83,7 +83,7 @@ class KeyRing:
         return key if right else None
 
     def learn(self, key_id: str, key: ApiKey | None, offset: int) -> None:
-        """Take what the record at `offset` says of a key (None: it is gone), unless a later one is known."""
+        """Store the key of the record at `offset` (None: deleted), unless a later record is stored."""
         known = self._keys.get(key_id)
         if known is not None and known[0] > offset:
             return
@@ -92,33 +92,33 @@ class KeyRing:
         self.generation += 1
 
     def replace(self, keys: dict[str, tuple[int, ApiKey | None]]) -> None:
-        """Take `keys`, each with its offset, for all there are."""
+        """Replace all keys by `keys`, each with its offset."""
         self._keys = keys
         self._right.clear()
         self.generation += 1
         self.filled.set()
 
     def hear(self) -> None:
-        """Note that the broker was heard."""
+        """Record an answer of the broker."""
         self._heard_ms = self._clock.now_ms()
 
 
 async def follow_keys(ring: KeyRing, log: TopicLog, codec: RecordCodec, clock: Clock) -> None:
-    """Keep `ring` as `control.v1` has it, for ever. While the broker is away, the ring keeps what it knows."""
+    """Follow `control.v1` into `ring`, for ever. During a broker outage the ring keeps its keys."""
     silent = False
     while True:
         try:
-            # Entered before the topic is read: what comes in between is seen twice instead of never.
+            # The follower starts before the topic is read, so that records in between are read twice instead of never.
             async with log.follow((CONTROL,)) as follower:
                 ring.replace(await _all_keys(log, codec))
                 ring.hear()
                 if silent:
-                    logger.info("API keys are followed again")
+                    logger.info("following API keys again")
                     silent = False
                 await _listen(ring, follower, codec, clock)
         except (BrokerUnavailable, StartupRefused) as error:
             if not silent:
-                logger.warning("API keys stay as they were known: %s", error)
+                logger.warning("new and revoked API keys are not noticed until Kafka answers: %s", error)
             silent = True
             await clock.sleep(_AGAIN_SECONDS)
 
@@ -127,7 +127,7 @@ async def _all_keys(log: TopicLog, codec: RecordCodec) -> dict[str, tuple[int, A
     newest: dict[str, tuple[int, ApiKey | None]] = {}
     async with aclosing(control_records(log, codec, API_KEY_KIND)) as records:
         async for source, control in records:
-            # One that cannot be read changes nothing: an older record of the key still stands.
+            # An unreadable record is ignored: an older record of the key stays in force.
             key = key_of(control.name, control.body)
             if key is not None:
                 newest[control.name] = (source.offset, key)
@@ -135,7 +135,7 @@ async def _all_keys(log: TopicLog, codec: RecordCodec) -> dict[str, tuple[int, A
 
 
 async def _listen(ring: KeyRing, follower: Follower, codec: RecordCodec, clock: Clock) -> None:
-    """Learn what comes. Raises BrokerUnavailable when the broker does not answer: what was missed must be read anew."""
+    """Apply new records. Raises BrokerUnavailable if the broker does not answer; then the topic must be read again."""
     asked = clock.monotonic()
     while True:
         records = await follower.poll(_POLL_SECONDS)

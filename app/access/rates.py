@@ -1,4 +1,4 @@
-"""How often a key may come: a token bucket for each, kept in step with the other API processes beside the requests."""
+"""Rate limit per API key: a token bucket for each key, synchronised with other API processes outside of requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.ports.clock import Clock
 logger = logging.getLogger(__name__)
 _SHARE_SECONDS: Final = 0.2
 _BURST_SECONDS: Final = 2.0
-# By then every bucket is full again, whatever debt it had: forgetting it changes nothing.
+# After this time every bucket is full again, whatever its debt, so it can be dropped.
 _IDLE_SECONDS: Final = 10.0
 
 
@@ -24,7 +24,7 @@ class _Bucket:
     tokens: float
     filled_at: float
     used_at: float
-    # Taken here since the last exchange, and the shared counter as it was then (None: never exchanged).
+    # Tokens taken by this process since the last exchange, and the shared counter at that time (None: no exchange yet).
     unshared: int = 0
     total: int | None = None
 
@@ -34,10 +34,10 @@ class _Bucket:
 
 
 class Rates:
-    """Token buckets by key id: `rate` a second, and at once what two seconds give (one request at least).
+    """Token buckets by key id: `rate` tokens per second, with the tokens of two seconds as capacity (at least one).
 
-    Processes exchange their use through `shared` every 200 ms, so a key that goes to several at once gets its rate over
-    all of them; what they let in too much until they know is owed. Without `shared`, or while it is away, each counts
+    Processes exchange their use through `shared` every 200 ms, so the rate of a key applies to all of them together.
+    Requests beyond the rate until then become a debt. Without `shared`, or during its outage, each process counts
     alone.
     """
 
@@ -49,7 +49,7 @@ class Rates:
         self._alone = False
 
     def take(self, key_id: str, rate_per_second: float | None = None) -> float:
-        """Return 0 and count the request, or in how many seconds one would be let in. Never waits."""
+        """Count the request and return 0, or return the seconds until a request is accepted. Never waits."""
         now = self._clock.monotonic()
         rate = self._default if rate_per_second is None else rate_per_second
         bucket = self._buckets.get(key_id)
@@ -65,13 +65,13 @@ class Rates:
         return 0.0
 
     async def run(self) -> None:
-        """Exchange with the other processes for ever."""
+        """Exchange use with other processes, for ever."""
         while True:
             await self._clock.sleep(_SHARE_SECONDS)
             await self.exchange()
 
     async def exchange(self) -> None:
-        """Tell the others what was used here, and take their use off the buckets."""
+        """Publish the use of this process, and deduct the use of others from the buckets."""
         now = self._clock.monotonic()
         self._buckets = {key: bucket for key, bucket in self._buckets.items() if now - bucket.used_at < _IDLE_SECONDS}
         if self._shared is None or not self._buckets:
@@ -81,13 +81,13 @@ class Rates:
             totals = await self._shared.add(used)
         except RedisUnavailable as error:
             if not self._alone:
-                logger.warning("rate limits count this process alone: %s", error)
+                logger.warning("rate limits apply to this process alone until Redis answers: %s", error)
             self._alone = True
-            # Whether it was added is not known; the next exchange begins from what it finds.
+            # It is unknown whether the use was added; the next exchange starts from the stored counter.
             self._settle(used, {})
             return
         if self._alone:
-            logger.info("rate limits count all processes again")
+            logger.info("rate limits apply to all processes again")
         self._alone = False
         self._settle(used, totals)
 
@@ -97,9 +97,9 @@ class Rates:
             bucket = self._buckets.get(key)
             if bucket is None:
                 continue
-            bucket.unshared = max(0, bucket.unshared - own)  # a bucket that was made anew meanwhile counts from 0
+            bucket.unshared = max(0, bucket.unshared - own)  # a bucket that was recreated in the meantime starts at 0
             total = totals.get(key)
-            # A counter that began anew holds less than before: nothing to be taken off then.
+            # A counter that was recreated is lower than before; then nothing is deducted.
             if total is not None and bucket.total is not None and total >= bucket.total:
                 bucket.fill(now)
                 others = total - bucket.total - own

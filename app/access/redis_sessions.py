@@ -1,4 +1,4 @@
-"""What API processes share in Redis: console sessions, and how often each API key was used.
+"""State that API processes share in Redis: console sessions, and the use of each API key.
 
 <prefix>s:<sha256 of the session id>   key id and end of the session; expires with it
 <prefix>u:<key id>                     requests counted; expires after a minute without one

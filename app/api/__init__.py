@@ -1,1 +1,1 @@
-"""The query service: HTTP in, what is known of images out. FastAPI is named in this package alone."""
+"""The query service: HTTP requests about images, and the pages of the console. Only this package imports FastAPI."""

@@ -1,4 +1,4 @@
-"""JSON answers made by hand: a response model that FastAPI checks and copies costs more than the answer itself."""
+"""JSON answers without FastAPI's response models, whose checks and copies cost more than the answer itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSON: Final = "application/json"
 
 
 def media_type(request: Request) -> str:
-    """Return what the request says its body is, without parameters; empty where it says nothing."""
+    """Return the content type of the request without parameters; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -24,7 +24,7 @@ def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None 
 
 
 def tagged_answer(request: Request, body: Any) -> Response:
-    """Return `body` with a strong ETag, or 304 where the client names that very ETag."""
+    """Return `body` with a strong ETag, or 304 if the client sends this ETag."""
     text = orjson.dumps(body)
     etag = f'"{hashlib.blake2b(text, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}

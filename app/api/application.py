@@ -36,7 +36,7 @@ ROUTERS: Final = (
 
 
 def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
-    """Return the ASGI application on `parts`, with these routes. Has no effect but that."""
+    """Return the ASGI application with these routes. Has no other effect."""
     app = _routed(routers)
     app.state.parts = parts
     add_handlers(app)
@@ -45,7 +45,7 @@ def build_application(parts: ApiParts, routers: Sequence[APIRouter] = ROUTERS) -
 
 
 def openapi_page() -> str:
-    """Return the OpenAPI document as the file docs/openapi.json holds it. Needs no server and no model."""
+    """Return the OpenAPI document in the form of docs/openapi.json. Needs no server and no model."""
     return json.dumps(_routed(ROUTERS).openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -57,7 +57,7 @@ def _routed(routers: Sequence[APIRouter]) -> DocumentedApi:
 
 
 def _add_middleware(app: FastAPI, parts: ApiParts) -> None:
-    """Add from the inside to the outside: what is added last sees a request first and its answer last."""
+    """Add middleware from the inside to the outside: the last one sees a request first and its answer last."""
     settings = parts.settings.api
     app.add_middleware(ImagePaths)
     app.add_middleware(BodyLimits, picture_bytes=settings.max_body_bytes)

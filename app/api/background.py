@@ -1,4 +1,4 @@
-"""What runs beside the requests, for as long as the service does."""
+"""Background tasks that run as long as the service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AGAIN_SECONDS: Final = 3.0
 
 @asynccontextmanager
 async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `works` until the body is left. One that raises ends the process: its restarter brings all of it back."""
+    """Run `works` until the context ends. If one raises, the process ends and is restarted as a whole."""
     tasks = [asyncio.create_task(_kept(work)) for work in works]
     try:
         yield
@@ -23,7 +23,8 @@ async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         while running:
             for task in running:
                 task.cancel()
-            # Again, because a library may lose one: asyncio.wait_for does before Python 3.12 (python/cpython#86296).
+            # Cancelled repeatedly, because a library may lose a cancellation: asyncio.wait_for does before Python 3.12
+            # (python/cpython#86296).
             _, running = await asyncio.wait(running, timeout=_AGAIN_SECONDS)
 
 
@@ -31,7 +32,7 @@ async def _kept(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except BaseException as error:
-        # A library that lets the cancellation of a task of its own out must not end ours unseen.
+        # If a library leaks the cancellation of its own task, this task must not end unnoticed.
         task = asyncio.current_task()
         if task is None or not task.cancelling():
             fail_stop(error)

@@ -1,4 +1,4 @@
-"""No body is larger or slower than its route takes: Content-Length is looked at before a byte is read."""
+"""Limits on size and duration of request bodies. Content-Length is checked before a byte is read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from app.api.problems import Problem, problem_answer
 _PLAIN_BYTES: Final = 1024 * 1024
 # Boundaries and part headers around the picture of a form.
 FORM_BYTES: Final = 64 * 1024
-# 1 MiB takes so long over 1 Mbit/s, most bodies a thousandth of it.
+# 1 MiB over 1 Mbit/s takes about this time; most bodies take a thousandth of it.
 PLAIN_SECONDS: Final = 10.0
-# Most clients read an answer only when they have sent their body, and closing a connection on which something unread
-# lies takes the answer away from them. For so long what they send is thrown away.
+# Most clients read the answer only after they have sent their body, and closing a connection with unread data discards
+# the answer. For this time the rest of the body is read and discarded.
 _LINGER_SECONDS: Final = 2.0
 
 
 class _Refused(HTTPException):
-    """Ends whatever reads the body; FastAPI would make a 400 of any other exception."""
+    """Signal to end the reader of a body; FastAPI would turn any other exception into a 400."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.status, problem.detail)
@@ -30,10 +30,10 @@ class _Refused(HTTPException):
 
 
 class BodyLimits:
-    """ASGI middleware: POST /v1/score takes a picture of `picture_bytes`, every other route 1 MiB within some seconds.
+    """ASGI middleware: POST /v1/score accepts a picture of `picture_bytes`, other routes 1 MiB within some seconds.
 
-    More is 413 `body_too_large`, slower is 408 `body_too_slow` (POST /v1/score has a time of its own); both are said at
-    once, and end the connection.
+    A larger body gets 413 `body_too_large`, a slower one 408 `body_too_slow` (POST /v1/score has its own limit). Both
+    are answered at once and end the connection.
     """
 
     def __init__(self, app: ASGIApp, picture_bytes: int, plain_seconds: float = PLAIN_SECONDS) -> None:
@@ -59,7 +59,7 @@ class BodyLimits:
 
 
 class _Body:
-    """The body as it comes. Once it is refused, what the application still answers is dropped."""
+    """Stream of the body. After a refusal, the application's own answer is dropped."""
 
     def __init__(self, receive: Receive, send: Send, most_bytes: int, seconds: float | None) -> None:
         self._receive = receive
@@ -106,8 +106,10 @@ class _Body:
 
 
 def too_slow(seconds: float) -> Problem:
-    """Return the refusal of a body that takes longer."""
-    return Problem(408, "body_too_slow", f"the body did not come within {seconds:g} s", headers={"Connection": "close"})
+    """Return the answer to a body that takes longer than `seconds`."""
+    return Problem(
+        408, "body_too_slow", f"the body did not arrive within {seconds:g} s", headers={"Connection": "close"}
+    )
 
 
 def _too_large(most_bytes: int) -> Problem:
@@ -132,7 +134,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, problem: Problem, 
 
 
 def _announced_bytes(scope: Scope) -> int:
-    """Return Content-Length, 0 without one; the server has refused what is no number."""
+    """Return Content-Length, 0 without it. The server has already refused values that are not numbers."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else 0

@@ -1,4 +1,4 @@
-"""What the routes work with; made once by app/api/serve.py, found by `parts_of`."""
+"""Objects that the routes use; created once by app/api/serve.py, returned by `parts_of`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from app.systems.prometheus import PrometheusMeters
 
 @dataclass(slots=True)
 class ApiParts:
-    """One for each process. What is None is switched off or not ready yet, and its routes say so."""
+    """Objects of one process. A field is None while it is switched off or not ready; its routes then answer 503."""
 
     settings: Settings
     clock: Clock
@@ -46,11 +46,11 @@ class ApiParts:
     live: LiveParts
     pictures: PictureParts | None = None
     checks: list[Check] = field(default_factory=list)
-    """What /readyz asks; whoever brings a part that requests need appends its check."""
+    """Checks of /readyz; each part that requests need appends its own."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the service ends: what waits answers now."""
+    """Set when the service ends, so that waiting requests answer at once."""
 
 
 def parts_of(request: HTTPConnection) -> ApiParts:
-    """Return the parts of the application that serves `request`."""
+    """Return the objects of the application that serves `request`."""
     return cast("ApiParts", request.app.state.parts)

@@ -1,8 +1,8 @@
 """Routes that are described to FastAPI and served without it.
 
-FastAPI resolves a handler's parameters anew for each request, which makes a look-up cost half as much again
-(bench/README.md). A route of this class is documented by its endpoint's signature as any other, and served by a
-function of the request alone, which must check what the signature promises.
+FastAPI resolves a handler's parameters for each request, which makes a look-up 50 % more expensive (bench/README.md). A
+route of this class is documented by its endpoint's signature, as any other route, and served by a function of the
+request alone. That function must check everything that the signature promises.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SERVED: dict[Callable[..., Any], Serve] = {}
 
 
 def served_by(serve: Serve) -> Callable[[_D], _D]:
-    """Return a decorator of the function that describes a route which `serve` answers."""
+    """Return a decorator for the function that documents a route; `serve` answers its requests."""
 
     def described(endpoint: _D) -> _D:
         _SERVED[endpoint] = serve
@@ -31,10 +31,10 @@ def served_by(serve: Serve) -> Callable[[_D], _D]:
 
 
 class HandMade(APIRoute):
-    """The route of a function decorated with `served_by`."""
+    """Route of a function decorated with `served_by`."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; what is raised, the application's handlers answer."""
+        """Answer the request. Exceptions are answered by the application's handlers."""
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return

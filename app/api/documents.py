@@ -1,4 +1,4 @@
-"""Pieces of the OpenAPI document: schemas of answers that are made by hand, and the problems of every route."""
+"""Parts of the OpenAPI document: schemas of answers without a response model, and the problems of every route."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ _MEANINGS: Final = {
     503: "Something that is needed is away; Retry-After says when to come again.",
     504: "Not done within the request's deadline.",
 }
-# What every route below /v1 may answer, besides what app/api/openapi.py says of all of them.
+# Problems of every route below /v1, in addition to those that app/api/openapi.py adds to all routes.
 COMMON: Final = (401, 403, 422, 429, 503)
 
 
 def problems(*statuses: int) -> Responses:
-    """Return what the document says of these statuses; that they are problem documents is said of all of them."""
+    """Return the responses for these statuses; app/api/openapi.py adds that they are problem documents."""
     return {status: {"description": _MEANINGS[status]} for status in statuses}
 
 
 def answer(meaning: str, schema: Schema, media_type: str = "application/json") -> dict[str, Any]:
-    """Return what the document says of a success."""
+    """Return the response for a success."""
     return {"description": meaning, "content": {media_type: {"schema": schema}}}
 
 
 def problem(meaning: str) -> dict[str, Any]:
-    """Return what the document says of a status whose codes are worth naming."""
+    """Return the response for a status, with the codes that it can have."""
     return {"description": meaning}
 
 
 def guarded(scope: str, more: Mapping[int | str, dict[str, Any]]) -> Responses:
-    """Return the responses of a route for keys with `scope`: `more`, and what each such route may answer."""
+    """Return the responses of a route for keys with `scope`: `more`, and those common to all such routes."""
     common: Responses = {
-        401: problem("`unauthorized`: no key, or none that is known"),
+        401: problem("`unauthorized`: no key, or an invalid one"),
         403: problem(f"`forbidden`: a key without the scope `{scope}`"),
-        422: problem("`invalid_request`: a parameter is not as it must be"),
-        429: problem("`rate_limited`: this key asks too often"),
-        503: problem("`unavailable`: something that the answer needs is away"),
+        422: problem("`invalid_request`: a parameter is invalid"),
+        429: problem("`rate_limited`: the key exceeds its rate"),
+        503: problem("`unavailable`: a system that the answer needs does not answer"),
     }
     return {**common, **more}

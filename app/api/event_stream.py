@@ -1,4 +1,4 @@
-"""Server-sent events: their form, and a response that gives its place back whatever ends it."""
+"""Server-sent events: their format, and a response that releases its place however it ends."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from starlette.types import Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 EVENT_STREAM: Final = "text/event-stream"
-# A client that takes nothing for so long is cut off; what it missed it gets by its last id.
+# A client that reads nothing for this time is disconnected; it continues with its last id.
 _SEND_SECONDS: Final = 60.0
 
 
 def server_event(
     *, event_id: str = "", event: str = "", data: bytes = b"", comment: str = "", retry_ms: int | None = None
 ) -> bytes:
-    """Return one block of the stream. `data` and `comment` hold no line breaks.
+    """Return one block of the stream. `data` and `comment` contain no line breaks.
 
-    A block without data is no event for a browser; its id counts all the same.
+    A browser does not report a block without data as an event, but stores its id.
     """
     lines = []
     if comment:
@@ -38,12 +38,12 @@ def server_event(
 
 
 class EventStream(StreamingResponse):
-    """The blocks of `blocks` as they come. `close` is called once, when they end, the client goes or takes nothing."""
+    """Response that sends `blocks`. Calls `close` once: at their end, or when the client leaves or reads nothing."""
 
     media_type = EVENT_STREAM
 
     def __init__(self, blocks: AsyncIterator[bytes], close: Callable[[], None]) -> None:
-        # `no` keeps nginx and its like from gathering what must arrive at once.
+        # `no` stops nginx and similar proxies from buffering the stream.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(blocks, headers=headers)
         self._close = close
@@ -56,7 +56,7 @@ class EventStream(StreamingResponse):
             self._close()
 
     async def stream_response(self, send: Send) -> None:
-        """Send everything; return where the client takes nothing any more, which closes the connection."""
+        """Send all blocks. Return if the client reads nothing, which closes the connection."""
 
         async def patient(message: Message) -> None:
             async with asyncio.timeout(_SEND_SECONDS):
@@ -65,4 +65,4 @@ class EventStream(StreamingResponse):
         try:
             await super().stream_response(patient)
         except TimeoutError:
-            logger.info("a subscriber took nothing for %g s and is cut off", _SEND_SECONDS)
+            logger.info("disconnected a subscriber that read nothing for %g s", _SEND_SECONDS)

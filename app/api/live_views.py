@@ -1,4 +1,4 @@
-"""The live side of the query service: stream, operators' figures, models, policies; made from Settings."""
+"""Live views of the query service, created from Settings: flag stream, operators' figures, models, policies."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
 from app.topics import FLAGGED
 
-# Each reads partitions of several topics from their beginning: more at once would take the broker from the pipeline.
+# Each explanation reads partitions of several topics from the beginning; more at once would load the broker.
 _MOST_STORIES: Final = 2
 _FILES_SECONDS: Final = 30.0
 _RECORDED_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 8.0
-# Below what a readiness check may take, so that its words say what is away.
+# Shorter than the limit of a readiness check, so that the check's message names what does not answer.
 _PROBE_SECONDS: Final = 5.0
 _PROBE_PATIENCE_SECONDS: Final = 1.5
-# A digest that no bytes have: only whether the index answers counts.
+# No bytes have this digest: the probe only needs an answer of the index.
 _NO_CONTENT: Final = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
 class LiveParts:
-    """What the routes of this side use. `explaining` bounds how many stories are read at once."""
+    """Objects behind the routes for live views. `explaining` limits the explanations that are read at the same time."""
 
     flags: FlagHub
     operations: Operations
@@ -55,7 +55,7 @@ class LiveParts:
 async def live_parts(
     settings: Settings, clock: Clock, codec: Codec, index: Index, meters: Meters
 ) -> AsyncIterator[LiveParts]:
-    """Yield the parts. A broker that is away is waited for, beside everything else."""
+    """Yield the objects. During a broker outage they wait for it in the background."""
     async with KafkaTopicLog(settings.kafka) as log:
         following = Following(log, (FLAGGED,), clock)
         flags = FlagHub(following, log, codec, meters, most=settings.api.max_streams)

@@ -1,4 +1,4 @@
-"""Around every request: its id, one access line, its metrics, and a decent answer where ours failed. Plain ASGI."""
+"""Middleware around every request: its id, an access line, metrics, and a problem document after an internal error."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TOKEN: Final = re.compile(r"slk_[A-Za-z0-9_-]*")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNMATCHED: Final = "unmatched"
 _PATH_LETTERS: Final = 200
-# nginx' word for a client that went before its answer began.
+# Status that nginx logs if the client disconnects before the answer begins.
 _NO_ANSWER: Final = 499
 
 
 class Observed:
-    """Around all that may refuse or fail: what happens to a request, however it ends, is seen here once."""
+    """Outermost middleware: it observes every request once, however the request ends."""
 
     def __init__(self, app: ASGIApp, clock: Clock, meters: Meters, lines: str) -> None:
         self._app = app
@@ -36,7 +36,7 @@ class Observed:
         self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request; raises nothing but cancellation."""
+        """Serve the request. Raises only CancelledError."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -50,7 +50,7 @@ class Observed:
             logger.exception("request %s failed", seen.request_id)
             if seen.status == _NO_ANSWER:
                 answer = problem_answer(
-                    Problem(500, "internal_error", "this went wrong on our side; the request id finds it in the log"),
+                    Problem(500, "internal_error", "internal error; the log has it under the request id"),
                     seen.request_id,
                 )
                 await answer(scope, receive, sending)
@@ -86,7 +86,7 @@ class Observed:
 
 
 class _Seen:
-    """What is noted of one request while it is served."""
+    """Observations of one request while it is served."""
 
     __slots__ = ("method", "request_id", "scope", "sent_bytes", "started", "status")
 
@@ -113,11 +113,11 @@ class _Seen:
         return sending
 
     def route(self) -> str:
-        """Return the template of the route that took the request, empty where none did."""
+        """Return the template of the request's route; empty if no route matched."""
         return str(getattr(self.scope.get("route"), "path", ""))
 
     def path(self) -> str:
-        """Return the path as it came, percent-encoded, so that no line can be broken by it; never its query."""
+        """Return the path as received, percent-encoded, so that it cannot break a log line; never the query."""
         raw: bytes = self.scope.get("raw_path") or b""
         return _TOKEN.sub("slk_***", raw.decode("latin-1")[:_PATH_LETTERS])
 
@@ -126,5 +126,5 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value.decode())
-    # Unlike a secret it need not be hard to guess, and asking the kernel for each costs more than a look-up.
+    # An id need not be hard to guess, and asking the kernel for randomness costs more than a look-up.
     return f"{random.getrandbits(64):016x}"

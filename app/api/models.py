@@ -1,4 +1,4 @@
-"""The JSON of requests and answers, for the OpenAPI document: requests are checked by it, views.py makes answers."""
+"""JSON of requests and answers, for the OpenAPI document. Requests are checked by it; views.py creates answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.domain.object_names import MAX_BUCKET_BYTES, MAX_KEY_BYTES
 
 
 def _text(value: str) -> str:
-    # JSON can hold half of a surrogate pair, which is no text that a store or a topic could keep.
+    # JSON can contain half of a surrogate pair, which no store or topic can hold as text.
     if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in value):
         raise ValueError("holds a NUL or half of a surrogate pair")
     return value
@@ -25,7 +25,7 @@ def _at_most(most_bytes: int) -> AfterValidator:
     return AfterValidator(checked)
 
 
-# The pattern is for the document; it lets surrogates by, which few languages can put into one.
+# The pattern is for the document; it admits surrogates, because few languages can exclude them in a pattern.
 Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": "^[^\\x00]*$"})]
 Bucket = Annotated[Text, Field(min_length=1, max_length=MAX_BUCKET_BYTES), _at_most(MAX_BUCKET_BYTES)]
 Key = Annotated[Text, Field(min_length=1, max_length=MAX_KEY_BYTES), _at_most(MAX_KEY_BYTES)]
@@ -50,7 +50,7 @@ class Region(BaseModel):
 
 
 class Rendition(BaseModel):
-    """One picture that the models looked at: a part of a frame, as fractions of its width and height.
+    """One picture that the models scored: a part of a frame, as fractions of its width and height.
 
     `ground`: `white` or `dark`, the colour under a transparent picture; empty without transparency.
     """
@@ -64,7 +64,7 @@ class Rendition(BaseModel):
 
 
 class Condition(BaseModel):
-    """One condition of a rule that held. `rendition`: index into the flag's `renditions`, the one that gave `value`."""
+    """A condition of a rule that holds. `rendition`: index into the flag's `renditions` of the one with `value`."""
 
     model: str
     version: str
@@ -77,7 +77,7 @@ class Condition(BaseModel):
 
 
 class Rule(BaseModel):
-    """A rule of the policy that matched, in words and figures."""
+    """A rule of the policy that matches, in words and figures."""
 
     rule: str
     action: str
@@ -87,7 +87,7 @@ class Rule(BaseModel):
 
 
 class Flag(BaseModel):
-    """What the policy decided of an image."""
+    """The policy's verdict on an image."""
 
     flag_id: str
     state: Literal["flagged", "cleared"]
@@ -103,7 +103,7 @@ class Flag(BaseModel):
 
 
 class Decision(BaseModel):
-    """What a person decided."""
+    """A moderator's decision."""
 
     decision_id: str
     decision: Literal["approve", "reject", "skip"]
@@ -114,7 +114,7 @@ class Decision(BaseModel):
 
 
 class DecidedLabel(BaseModel):
-    """What a decision says of one label; weight 0 takes back what an earlier one said."""
+    """A label that a decision confirms or denies; weight 0 withdraws the label of an earlier decision."""
 
     model: str
     version: str
@@ -125,7 +125,7 @@ class DecidedLabel(BaseModel):
 
 
 class MadeDecision(Decision):
-    """A decision, what it is about, and the labels that it makes."""
+    """A decision with its image and its labels."""
 
     bucket: str
     key: str
@@ -137,14 +137,14 @@ class MadeDecision(Decision):
 
 
 class Pending(BaseModel):
-    """A later upload of the same image, whose outcome is still to come."""
+    """A later upload of the same image that has no outcome yet."""
 
     upload_id: str
     since_ms: int
 
 
 class Times(BaseModel):
-    """When it was uploaded, identified and scored (Unix ms), and where the time went (ms)."""
+    """Times of upload, identification and scoring (Unix ms), and durations of the stages (ms)."""
 
     uploaded_ms: int
     identified_ms: int
@@ -157,10 +157,10 @@ class Times(BaseModel):
 
 
 class Scored(BaseModel):
-    """What models say: values from 0 to 1 by model and label, boxes, cascades that did not run and why, versions.
+    """Results of models: values from 0 to 1 by model and label, boxes, skipped cascades with the cause, versions.
 
     `frames`: number of frames of an animation; 0 without scores. `truncated`: the file ends before the picture does.
-    `rendition_of`: by model and label the index into `renditions` of the one that gave the value; 0 where not listed.
+    `rendition_of`: by model and label, the index into `renditions` of the one with the value; 0 if not listed.
     """
 
     format: str
@@ -179,7 +179,7 @@ class Scored(BaseModel):
 
 
 class Outcome(Scored):
-    """One outcome of one upload. `publishable`: it was scored, and the policy of then did not block it."""
+    """One outcome of one upload. `publishable`: it was scored, and the policy of that time did not block it."""
 
     bucket: str
     key: str
@@ -198,7 +198,7 @@ class Outcome(Scored):
 
 
 class Image(Outcome):
-    """An image as it is known now. `publishable`: a product may show it; decisions and `pending` are considered."""
+    """Present state of an image. `publishable`: a product may show it; decisions and `pending` are considered."""
 
     flag: Flag | None
     decision: Decision | None
@@ -206,14 +206,14 @@ class Image(Outcome):
 
 
 class SeenAs(BaseModel):
-    """Where bytes were seen last."""
+    """Latest bucket and key of a content."""
 
     bucket: str
     key: str
 
 
 class Content(Scored):
-    """What is known of bytes."""
+    """Latest outcome of a content."""
 
     sha256: str
     outcome: str
@@ -223,7 +223,7 @@ class Content(Scored):
 
 
 class UnderWay(BaseModel):
-    """An upload that is known and has no outcome yet."""
+    """An upload that has no outcome yet."""
 
     bucket: str
     key: str
@@ -247,7 +247,7 @@ class BatchRequest(_Wire):
 
 
 class BatchEntry(BaseModel):
-    """What is known of one of them."""
+    """State of one image of a batch."""
 
     bucket: str
     key: str
@@ -256,13 +256,13 @@ class BatchEntry(BaseModel):
 
 
 class Batch(BaseModel):
-    """In the order that was asked."""
+    """States in the order of the request."""
 
     images: list[BatchEntry]
 
 
 class History(BaseModel):
-    """Outcomes and decisions that are kept, newest first."""
+    """Stored outcomes and decisions, newest first."""
 
     bucket: str
     key: str
@@ -271,7 +271,7 @@ class History(BaseModel):
 
 
 class DecideRequest(_Wire):
-    """A decision on an image. The same `decision_id` again is the same decision, made once."""
+    """A decision on an image. Idempotent by `decision_id`."""
 
     decision_id: Annotated[Text, Field(min_length=1, max_length=100)]
     bucket: Bucket
@@ -283,14 +283,14 @@ class DecideRequest(_Wire):
 
 
 class LeaseRequest(_Wire):
-    """How many images to take, and of which actions (left out: all that wait)."""
+    """Number of images to lease, and their actions (default: all that wait)."""
 
     count: Annotated[int, Field(ge=1, le=5)] = 1
     actions: Annotated[list[Action], Field(min_length=1, max_length=3)] | None = None
 
 
 class Leased(BaseModel):
-    """An image that is yours alone until `expires_ms`."""
+    """An image that is leased to you until `expires_ms`."""
 
     lease_id: str
     expires_ms: int
@@ -300,20 +300,20 @@ class Leased(BaseModel):
 
 
 class Leases(BaseModel):
-    """Yours, and how many wait in all."""
+    """Your leases, and the number of all waiting images."""
 
     leases: list[Leased]
     waiting: int
 
 
 class LeaseIds(_Wire):
-    """Leases by their ids."""
+    """Ids of leases."""
 
     lease_ids: Annotated[list[Annotated[Text, Field(max_length=100)]], Field(max_length=50)]
 
 
 class Renewed(BaseModel):
-    """Which leases are still yours, and which are not."""
+    """Leases that you still hold, and leases that you lost."""
 
     renewed: list[str]
     lost: list[str]
@@ -328,7 +328,7 @@ class DayCounts(BaseModel):
 
 
 class Queue(BaseModel):
-    """How many wait for a moderator."""
+    """Number of images that wait for a moderator."""
 
     waiting: int
     leased: int
@@ -339,7 +339,7 @@ class Queue(BaseModel):
 
 
 class Flagged(BaseModel):
-    """One image that waits."""
+    """An image that waits."""
 
     priority: int
     waiting_seconds: float
@@ -348,6 +348,6 @@ class Flagged(BaseModel):
 
 
 class FlaggedList(BaseModel):
-    """Images that wait, in the order in which moderators get them."""
+    """Waiting images, in the order in which moderators get them."""
 
     images: list[Flagged]

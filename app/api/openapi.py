@@ -1,4 +1,4 @@
-"""What FastAPI cannot see of itself for the OpenAPI document: scopes, problem documents, image paths."""
+"""Parts of the OpenAPI document that FastAPI cannot derive: scopes, problem documents, image paths."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ _RETRY_AFTER: Final = {
     }
 }
 _LATER: Final = frozenset({"429", "503"})
-# A question that is too long in coming: the server gives such a body up, whatever the route.
+# A body that takes too long; the server refuses it on every route.
 _BODY_REFUSALS: Final = {"408": "The body did not come in time.", "413": "The body is too large."}
 
 
 class DocumentedApi(FastAPI):
-    """A FastAPI whose OpenAPI document tells what is outside of its routes, too."""
+    """FastAPI application whose OpenAPI document also describes what is outside of its routes."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -97,21 +97,21 @@ class DocumentedApi(FastAPI):
             openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             docs_url=None,
             redoc_url=None,
-            # A redirect to another spelling of a path would lead to another key.
+            # A redirect to another form of the path would lead to another key.
             redirect_slashes=False,
-            # app/metrics.py has ours; FastAPI's own asks the environment for its set-up at each request.
+            # Metrics are in app/metrics.py; FastAPI's own would read the environment at each request.
             telemetry={"tracing": False, "metrics": False, "logs": False},
         )
 
     def add(self, router: APIRouter) -> None:
-        """Serve the routes of `router`, whose paths are whole. Unlike one that is included, they are matched once."""
+        """Serve the routes of `router`, which have complete paths. Included routers would be matched twice."""
         for route in router.routes:
             if isinstance(route, APIRoute):
                 route.unique_id = route.name  # stable, and a decent name in generated clients
             self.router.routes.append(route)
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document, made once."""
+        """Return the document, which is created once."""
         made = self.openapi_schema is not None
         document = super().openapi()
         if not made:
@@ -120,7 +120,7 @@ class DocumentedApi(FastAPI):
 
 
 def complete(document: dict[str, Any]) -> None:
-    """Add to `document` what every route here has in common."""
+    """Add to `document` what all routes have in common."""
     for path, operations in document.get("paths", {}).items():
         for operation in operations.values():
             if path.startswith(_IMAGE_PATH):
@@ -129,7 +129,7 @@ def complete(document: dict[str, Any]) -> None:
             _add_problems(operation)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    # FastAPI's own form of a 422, which no route here answers with.
+    # FastAPI's own format of a 422, which no route uses.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM
@@ -147,7 +147,7 @@ def _add_image(operation: dict[str, Any]) -> None:
 
 
 def _add_key(operation: dict[str, Any]) -> None:
-    """Say by which credentials `Allow` lets in; it names its scope as if it were a scheme."""
+    """Describe the credentials that `Allow` accepts; FastAPI treats its scope as a scheme."""
     scopes = [name for scheme in operation.get("security", ()) for name in scheme if name in SCOPES]
     if not scopes:
         return

@@ -1,8 +1,8 @@
-"""`/v1/images/{bucket}/{key}` exactly as the client wrote it: a key is any text, slashes and dots and all.
+"""Paths `/v1/images/{bucket}/{key}` exactly as the client wrote them: a key is any text, with slashes and dots.
 
-Servers decode a path before it is routed, and then `a%2Fb` and `a/b`, a key that ends in `/explain` and the
-sub-resource `explain`, are one. So the path is taken apart as it came, and written anew with a dash for each of bucket
-and key: ordinary routes match it, and `image_key` gives what the two really are.
+Servers decode a path before routing. Then `a%2Fb` and `a/b` are the same, and so are a key that ends in `/explain` and
+the sub-resource `explain`. Therefore this middleware splits the path as received and replaces bucket and key by a dash:
+ordinary routes match the new path, and `image_key` returns the real bucket and key.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class ImagePaths:
-    """ASGI middleware, see above; a path that names no possible key is answered with 400 `invalid_key`."""
+    """ASGI middleware, see above. A path without a valid key is answered with 400 `invalid_key`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, its path written anew."""
+        """Serve the request with the new path."""
         if scope["type"] == "http":
             raw = scope.get("raw_path") or quote(scope["path"]).encode()
             if raw.startswith(_PREFIX):
@@ -42,15 +42,15 @@ class ImagePaths:
                 state["image"] = (bucket, key)
                 scope["path"] = f"/v1/images/-/-{sub}"
             elif scope["path"].startswith(_PREFIX.decode()):
-                # Only decoded does it begin so; the routes below would take it for a path that was read here.
+                # Only the decoded path begins so; the routes would take it for a path that this middleware has split.
                 scope["path"] = "/v1/images"
         await self._app(scope, receive, send)
 
 
 def split_image_path(raw: bytes) -> tuple[str, str, str]:
-    """Return bucket, key and sub-resource (with its slash, or empty) of a path as it came, percent-encoded.
+    """Return bucket, key and sub-resource (with its slash, or empty) of a percent-encoded path.
 
-    The last segment is a sub-resource where it is literally one and a key stands before it. Raises Problem 400.
+    The last segment is a sub-resource if it literally names one and follows a key. Raises Problem 400.
     """
     first, slash, rest = raw.removeprefix(_PREFIX).partition(b"/")
     if not slash:
@@ -66,14 +66,14 @@ def _decoded(what: str, raw: bytes, most_bytes: int) -> str:
     plain = raw
     if b"%" in raw:
         if _BROKEN_ESCAPE.search(raw):
-            raise Problem(400, "invalid_key", f"the {what} has a % that begins no escape; a real one is %25")
+            raise Problem(400, "invalid_key", f"the {what} has a % that is not part of an escape; write %25")
         plain = unquote_to_bytes(raw)
     if not plain:
         raise Problem(400, "invalid_key", f"the {what} is empty")
     if len(plain) > most_bytes:
-        raise Problem(400, "invalid_key", f"the {what} has {len(plain)} bytes; {most_bytes} are the most")
+        raise Problem(400, "invalid_key", f"the {what} has {len(plain)} bytes; the maximum is {most_bytes}")
     if b"\0" in plain:
-        raise Problem(400, "invalid_key", f"the {what} holds a NUL")
+        raise Problem(400, "invalid_key", f"the {what} contains a NUL")
     try:
         return plain.decode()
     except UnicodeDecodeError as error:
@@ -83,6 +83,6 @@ def _decoded(what: str, raw: bytes, most_bytes: int) -> str:
 async def image_key(request: Request) -> tuple[str, str]:
     """Return exact bucket and key of a request to /v1/images/{bucket}/{key}: a dependency.
 
-    It takes no path parameters: they would be the encoded ones, and their checks a quarter of the request's whole time.
+    It takes no path parameters: they would be encoded, and checking them takes a quarter of the request's time.
     """
     return cast("tuple[str, str]", request.scope["state"]["image"])

@@ -1,4 +1,4 @@
-"""What the routes that touch bytes work with: the models, room for bodies, the object store."""
+"""Objects of the routes that read bytes: the models, the budget for bodies, the object store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.systems.s3.objects import S3ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class PictureParts:
-    """One for each process."""
+    """Objects of one process."""
 
     scoring: Scoring
     bodies: BodyRoom
@@ -32,13 +32,13 @@ class PictureParts:
 
     @property
     def check(self) -> Check:
-        """What /readyz asks."""
+        """Return the checks of /readyz."""
         return Check("models", self.scoring.ready)
 
 
 @asynccontextmanager
 async def picture_parts(settings: Settings, index: Index, clock: Clock, meters: Meters) -> AsyncIterator[PictureParts]:
-    """Yield the parts while the models are being loaded; afterwards everything is released."""
+    """Yield the objects at once, while the models load in the background; release everything at the end."""
     async with AsyncExitStack() as held:
         contents = RedisContents(settings.redis, index)
         held.push_async_callback(contents.close)

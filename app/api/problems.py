@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: one form for every answer that is no success."""
+"""Errors as RFC 9457 problem documents, the format of every answer that is not a success."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CODES: Final = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too
 
 
 class Problem(Exception):
-    """An answer that is no success: HTTP status, a stable code, a sentence, and what more the code promises."""
+    """Answer that is not a success: HTTP status, a stable code, a sentence, and further fields of the code."""
 
     def __init__(
         self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
@@ -58,7 +58,7 @@ def problem_answer(problem: Problem, request_id: str) -> Response:
 
 
 def invalid_fields(errors: Iterable[Mapping[str, Any]], *before: str) -> Problem:
-    """Return what a client is told whose fields pydantic refused; `before` is where they stand."""
+    """Return the problem for fields that pydantic refused; `before` is their place in the request."""
     # Where and what, never the value: it may be a credential or a picture.
     faults = [{"where": [*before, *map(str, error["loc"])], "what": str(error["msg"])} for error in errors]
     detail = "; ".join(f"{'.'.join(fault['where'])}: {fault['what']}" for fault in faults[:5])
@@ -66,18 +66,18 @@ def invalid_fields(errors: Iterable[Mapping[str, Any]], *before: str) -> Problem
 
 
 def invalid(where: str, what: str) -> Problem:
-    """Return what a client is told whose request cannot be read; `where` is as in `query.wait`."""
+    """Return the problem for an invalid request; `where` is a path such as `query.wait`."""
     errors = [{"where": where.split("."), "what": what}]
     return Problem(422, "invalid_request", f"{where}: {what}", errors=errors)
 
 
 def unavailable(error: Retryable) -> Problem:
-    """Return what a client is told while something that we need is away."""
+    """Return the problem for an outage of a system that the answer needs."""
     return Problem(503, "unavailable", str(error), headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Make every error of the routes a problem document."""
+    """Turn every error of the routes into a problem document."""
 
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> Response:
@@ -97,7 +97,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _framework_problem(request: Request, error: HTTPException) -> Problem:
-    """Return what Starlette or FastAPI refuses as a problem of ours."""
+    """Return the problem for a request that Starlette or FastAPI refuses."""
     status = error.status_code
     if status == 400:
         # FastAPI says so where reading JSON ends with anything but a syntax error: bytes that are no UTF-8, a number of
@@ -109,7 +109,7 @@ def _framework_problem(request: Request, error: HTTPException) -> Problem:
 
 
 def _methods(request: Request) -> str:
-    """Return the methods of all routes of this path; Starlette names those of the first one."""
+    """Return the methods of all routes with this path; Starlette returns those of the first."""
     scopes = [(method, {**request.scope, "method": method}) for method in _METHODS]
     routes = request.app.routes
     return ", ".join(method for method, scope in scopes if any(_takes(route, scope) for route in routes))

@@ -1,4 +1,4 @@
-"""Whether this process can answer: named checks, side by side, each within a short time."""
+"""Readiness of this process: named checks that run concurrently, each with a short time limit."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Final
 
 from app.errors import Retryable
 
-# A load balancer that asks every few seconds must hear a "no" well before it asks again.
+# A load balancer that asks every few seconds must get a negative answer well before it asks again.
 CHECK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing without which requests fail. `ask` returns words; it raises Retryable where the thing is away."""
+    """Check of something that requests need. `ask` returns a short text; it raises Retryable during an outage."""
 
     name: str
     ask: Callable[[], Awaitable[str]]
 
 
 async def readiness(checks: Sequence[Check]) -> tuple[bool, list[dict[str, Any]]]:
-    """Return whether all is well, and each check's name, result and words. Takes 2 s at most."""
+    """Return True if all checks succeed, and each check's name, result and text. Takes at most 2 s."""
     results = await asyncio.gather(*(_result(check) for check in checks))
     return all(result["ok"] for result in results), list(results)
 

@@ -1,4 +1,4 @@
-"""The bytes of POST /v1/score: a raw body, a form's file or a JSON reference, never more than the limits."""
+"""Bodies of POST /v1/score: raw bytes, a form's file or a JSON reference, within the limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.domain.object_names import bare_etag
 from app.errors import DeadlineExceeded
 from app.ports.objects import ObjectRef
 
-# A body of 10 MB takes so long over 2 Mbit/s; a client that is slower holds bytes that others wait for.
+# A body of 10 MB over 2 Mbit/s takes about this time. A slower client would hold bytes that others wait for.
 _BODY_SECONDS: Final = 45.0
 # Bucket and key, each byte of which may be written as six.
 _REFERENCE_BYTES: Final = 16 * 1024
@@ -49,7 +49,7 @@ def kind_of(request: Request) -> str:
 
 
 def expected_bytes(request: Request, most: int) -> int:
-    """Return how many bytes to make room for. Raises Problem(413) for a body that announces more than `most`."""
+    """Return the number of bytes to reserve. Raises Problem(413) if Content-Length exceeds `most`."""
     announced = request.headers.get("content-length", "")
     if not announced.isdecimal():
         return most
@@ -59,12 +59,12 @@ def expected_bytes(request: Request, most: int) -> int:
 
 
 def form_bytes(most: int) -> int:
-    """Return how large a form with a file of `most` bytes may be."""
+    """Return the size limit of a form with a file of `most` bytes."""
     return most + FORM_BYTES
 
 
 def too_large(most: int, *, closing: bool = False) -> Problem:
-    """Return the refusal of a body; `closing` where its end is not known and it must not be waited for."""
+    """Return the problem of a body that is too large. `closing`: its end is unknown, so the connection is closed."""
     headers = {"Connection": "close"} if closing else {}
     return Problem(413, "body_too_large", f"the body is larger than {most} bytes", headers=headers, most_bytes=most)
 
@@ -82,8 +82,8 @@ async def read_bytes(request: Request, most: int) -> bytes:
 
 
 async def read_form(request: Request, most: int) -> bytes:
-    """Return the one file of a form, its field `file`. Raises Problem."""
-    # How much may come at all, the form's own bytes among it, the middleware counts (app/api/bodies.py).
+    """Return the only file of a form, from its field `file`. Raises Problem."""
+    # The middleware limits the whole body, form included (app/api/bodies.py).
     try:
         async with request.form(max_files=1, max_fields=0) as form:
             fields = form.multi_items()
@@ -91,7 +91,7 @@ async def read_form(request: Request, most: int) -> bytes:
                 raise Problem(422, "invalid_request", "the form must hold one file, in the field `file`")
             content = await fields[0][1].read()
     except HTTPException as error:
-        raise Problem(422, "invalid_request", f"this form cannot be read: {error.detail}") from error
+        raise Problem(422, "invalid_request", f"the form cannot be read: {error.detail}") from error
     if len(content) > most:
         raise too_large(most)
     return content
@@ -110,19 +110,19 @@ async def read_reference(request: Request) -> ObjectRef:
 
 @asynccontextmanager
 async def within(deadline: float | None, now: Callable[[], float]) -> AsyncIterator[None]:
-    """End what is inside with DeadlineExceeded when the caller's deadline passes."""
+    """End the body of the `with` statement with DeadlineExceeded when the caller's deadline passes."""
     try:
         async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now())) as limit:
             yield
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise DeadlineExceeded("the deadline passed before the picture was there") from error
+        raise DeadlineExceeded("the deadline passed before the picture arrived") from error
 
 
 @asynccontextmanager
 async def receiving() -> AsyncIterator[None]:
-    """Bound how long a client may take to send a body. Raises Problem for one that takes longer, or leaves."""
+    """Limit the time in which a client sends a body. Raises Problem if it takes longer or disconnects."""
     try:
         async with asyncio.timeout(_BODY_SECONDS) as limit:
             yield
@@ -131,4 +131,4 @@ async def receiving() -> AsyncIterator[None]:
             raise
         raise too_slow(_BODY_SECONDS) from error
     except ClientDisconnect as error:
-        raise Problem(400, "disconnected", "the client left before its body was there") from error
+        raise Problem(400, "disconnected", "the client disconnected before its body was complete") from error

@@ -1,4 +1,4 @@
-"""POST /v1/score in JSON: its bodies and its answer, for the OpenAPI document and for the answer itself."""
+"""JSON of POST /v1/score: its bodies and its answer, for the OpenAPI document and for the answer itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FORM_SCHEMA: Final = {
 }
 REQUEST_BODY: Final[dict[str, Any]] = {
     "required": True,
-    "description": "The picture itself, as a body or as the field `file` of a form, or the object that holds it.",
+    "description": "The picture itself, as a body or as the field `file` of a form, or a reference to its object.",
     "content": {
         "application/octet-stream": _BYTES,
         "image/*": _BYTES,
@@ -51,11 +51,11 @@ class ScoreTimings(BaseModel):
 
 
 class Score(BaseModel):
-    """What the models and the policy say of a picture. `cached`: nothing was computed for this request.
+    """Result of models and policy for a picture. `cached`: nothing was computed for this request.
 
-    `scores` is model → label → value, `skipped` why a cascade did not need to run (its labels then hold the value of
-    its condition), `reasons` the codes of labels over their threshold, `rules` those that flag the picture.
-    `rendition_of` is model → label → index into `renditions` of the one that gave the value; 0 where not listed.
+    `scores`: model → label → value. `skipped`: why a cascade did not need to run (its labels then have the value of its
+    condition). `reasons`: codes of labels that reach their threshold. `rules`: rules that flag the picture.
+    `rendition_of`: model → label → index into `renditions` of the rendition with the value; 0 if not listed.
     `publishable`: the policy does not block the picture.
     """
 

@@ -1,4 +1,4 @@
-"""The query service as a process: everything made from Settings, served until SIGTERM."""
+"""Process of the query service: creates everything from Settings and serves until SIGTERM."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from app.systems.redis.watch import RedisWatch
 from app.systems.registry.avro import Codec
 
 logger = logging.getLogger(__name__)
-# Long polls and streams are told to end; what has not ended by then is cut.
+# Long polls and streams are asked to end; after this time they are cut off.
 _DRAIN_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
-# With Kafka there, the keys are read well within this. Without, the service starts and answers 503 until it comes.
+# If Kafka answers, the keys are read well within this time. Else the service answers 503 until they are read.
 _KEYS_SECONDS = 10.0
 
 
 @asynccontextmanager
 async def api_parts(settings: Settings) -> AsyncIterator[ApiParts]:
-    """Yield the parts that the settings describe. Raises StartupRefused where the service could not work at all."""
+    """Yield the objects that the settings describe. Raises StartupRefused if the service could not work at all."""
     codec, clock, meters = Codec(), SystemClock(), PrometheusMeters()
     async with AsyncExitStack() as stack:
         index = RedisIndex(settings.redis, codec)
@@ -119,9 +119,9 @@ def api_server(parts: ApiParts) -> ApiServer:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Longer than load balancers keep theirs, so that they never write into one that is being closed.
+        # Longer than load balancers keep connections, so that they never write into one that is being closed.
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        # Addresses matter to failed sign-ins alone, and a header could claim any.
+        # Only failed sign-ins use addresses, and a header could claim any address.
         proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
@@ -129,7 +129,7 @@ def api_server(parts: ApiParts) -> ApiServer:
 
 
 class ApiServer(uvicorn.Server):
-    """Tells those that wait, before it waits for them."""
+    """Server that asks waiting requests to end before it waits for them."""
 
     def __init__(self, config: uvicorn.Config, parts: ApiParts) -> None:
         super().__init__(config)
@@ -137,24 +137,24 @@ class ApiServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End at SIGTERM and SIGINT and return then; uvicorn's own would let the signal end the process afterwards."""
+        """Stop at SIGTERM and SIGINT, and return. Uvicorn's own method would raise the signal again afterwards."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End in order."""
+        """Stop the server in order."""
         self._parts.stopping.set()
         self._parts.live.flags.close()
         await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; the kernel holds connections that come before the service is ready."""
+    """Return a listening socket. The kernel queues connections that arrive before the service is ready."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, because asyncio turns Nagle's algorithm off for sockets alone that say they are TCP: with it, each answer
-    # on a kept connection waits 40 ms for the client's acknowledgement of its head.
+    # TCP is named, because asyncio disables Nagle's algorithm only for sockets that say so. With Nagle's algorithm each
+    # answer on a kept connection waits 40 ms for the client's acknowledgement of its head.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""What the index knows, as the JSON that clients read; models.py describes the same for the OpenAPI document."""
+"""JSON of what the index knows; models.py describes the same for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def outcome_view(outcome: ImagePrediction) -> dict[str, Any]:
 
 
 def scores_view(scores: Iterable[ModelScores]) -> dict[str, Any]:
-    """Return scores by model and label, boxes, what was not run, versions, and labels of another rendition than 0."""
+    """Return scores by model and label, boxes, skipped cascades, versions, and labels from other renditions than 0."""
     values: dict[str, dict[str, float]] = {}
     regions: dict[str, list[dict[str, float]]] = {}
     skipped: dict[str, str] = {}
@@ -86,7 +86,7 @@ def scores_view(scores: Iterable[ModelScores]) -> dict[str, Any]:
 
 
 def content_view(outcome: ImagePrediction) -> dict[str, Any]:
-    """Return what is known of bytes, and under which name they were seen last."""
+    """Return the outcome of a content, and its latest bucket and key."""
     return {
         "sha256": outcome.sha256,
         "outcome": outcome.outcome,
@@ -106,7 +106,7 @@ def content_view(outcome: ImagePrediction) -> dict[str, Any]:
 
 
 def decision_view(decision: ModerationDecision) -> dict[str, Any]:
-    """Return what a person decided."""
+    """Return a moderator's decision."""
     return {
         "decision_id": decision.decision_id,
         "decision": decision.decision,
@@ -118,7 +118,7 @@ def decision_view(decision: ModerationDecision) -> dict[str, Any]:
 
 
 def made_decision_view(decision: ModerationDecision) -> dict[str, Any]:
-    """Return a decision with what it is about and which labels it makes."""
+    """Return a decision with its image and its labels."""
     return {
         **decision_view(decision),
         "bucket": decision.bucket,
@@ -142,7 +142,7 @@ def made_decision_view(decision: ModerationDecision) -> dict[str, Any]:
 
 
 def lease_view(lease: Lease, image: IndexedImage, prediction: ImagePrediction, now_ms: int) -> dict[str, Any]:
-    """Return an image that a moderator has for himself."""
+    """Return an image that is leased to a moderator."""
     waiting = lease.waiting
     return {
         "lease_id": lease.lease_id,

@@ -1,1 +1,1 @@
-"""What stands before the routes: authentication, rates, sign-ins, headers of security."""
+"""Guards before the routes: authentication, rate limits, sign-ins, security headers."""

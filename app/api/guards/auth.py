@@ -1,4 +1,4 @@
-"""Who calls, and what that key may do."""
+"""Authentication: the API key of a request, and its scopes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The API key behind a request, by header or by a console session; `name` is who decides."""
+    """API key of a request, by header or by a console session. `name` is recorded in decisions."""
 
     key_id: str
     name: str
@@ -35,7 +35,7 @@ class Caller:
 
 
 class Allow(SecurityBase):
-    """The dependency that lets keys with `scope` in; as a scheme it tells the OpenAPI document which scope that is."""
+    """Dependency that admits keys with `scope`. As a security scheme it adds the scope to the OpenAPI document."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope: Scope = scope
@@ -49,9 +49,9 @@ class Allow(SecurityBase):
         return hash(self.scope)
 
     async def __call__(self, request: Request) -> Caller:
-        """Return the caller. Raises Problem 401, 403 or 429; Retryable where keys or sessions cannot be looked up."""
+        """Return the caller. Raises Problem 401, 403 or 429; Retryable if keys or sessions cannot be looked up."""
         state = request.scope["state"]
-        # Asked again for the endpoint that `KeyFirst` let him come to: one request, counted once.
+        # `KeyFirst` has already counted the request; the endpoint's dependency must not count it again.
         caller = state["caller"] = state.get("caller") or await caller_of(request)
         if self.scope not in caller.scopes:
             raise Problem(403, "forbidden", f"this needs a key with the scope `{self.scope}`", needed_scope=self.scope)
@@ -59,10 +59,10 @@ class Allow(SecurityBase):
 
 
 class KeyFirst(APIRoute):
-    """A route whose caller is known before his body is read: FastAPI parses a body first, whoever sent it."""
+    """Route that authenticates the caller before it reads the body. FastAPI would parse the body first."""
 
     async def handle(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Answer. Raises what `Allow` raises; the application's handlers answer that."""
+        """Answer the request. Raises as `Allow`; the application's handlers answer that."""
         if scope["method"] in (self.methods or ()):
             for needed in self.dependant.dependencies:
                 if isinstance(needed.call, Allow):
@@ -74,15 +74,15 @@ READ: Final = Allow("read")
 
 
 def allow(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
-    """Return the dependency that lets keys with `scope` in and gives their Caller; others get 401, 403 or 429.
+    """Return the dependency that admits keys with `scope` and returns their Caller; others get 401, 403 or 429.
 
-    No scope holds another one: a key that may `admin` may not `read` unless it says so.
+    No scope includes another: a key with `admin` alone may not `read`.
     """
     return Allow(scope)
 
 
 async def caller_of(request: Request) -> Caller:
-    """Return who calls, whatever his scopes, and count the request against his limit. Raises as `allow` does."""
+    """Return the caller, whatever the scopes, and count the request against the key's rate. Raises as `allow`."""
     parts = parts_of(request)
     token = _token(request)
     key = await session_key(request, parts) if token is None else find_key(parts, token)
@@ -96,16 +96,16 @@ async def caller_of(request: Request) -> Caller:
 
 
 def find_key(parts: ApiParts, token: str) -> ApiKey | None:
-    """Return the key that `token` opens. Raises BrokerUnavailable while nothing is known of any key."""
+    """Return the key of `token`. Raises BrokerUnavailable until the keys were read."""
     if not parts.keys.ready:
         raise BrokerUnavailable("the API keys have not been read yet: Kafka does not answer")
     return parts.keys.find(token)
 
 
 async def session_key(request: Request, parts: ApiParts) -> ApiKey | None:
-    """Return the key of the request's console session, None without one; the session ends with its key.
+    """Return the key of the request's console session, None without a session. The session ends with its key.
 
-    Raises Problem 403 for a request that could come from a stranger's page.
+    Raises Problem 403 for a request that a page of another site could have sent.
     """
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is None:
@@ -121,7 +121,7 @@ async def session_key(request: Request, parts: ApiParts) -> ApiKey | None:
 
 
 def not_signed_in() -> Problem:
-    """Return the one answer to a missing, unknown, wrong, expired or revoked key: it tells a stranger nothing."""
+    """Return the answer to a missing, unknown, wrong, expired or revoked key. It is the same for all of them."""
     return Problem(
         401,
         "unauthorized",
@@ -131,12 +131,12 @@ def not_signed_in() -> Problem:
 
 
 def rate_limited(wait_seconds: float, detail: str) -> Problem:
-    """Return the answer to a client that comes too often; Retry-After counts whole seconds."""
+    """Return the answer to a client that exceeds its rate; Retry-After counts whole seconds."""
     return Problem(429, "rate_limited", detail, headers={"Retry-After": str(max(1, math.ceil(wait_seconds)))})
 
 
 def _token(request: Request) -> str | None:
-    """Return what the headers offer as a token, None where they offer none; another scheme's credentials are wrong."""
+    """Return the token in the headers, None without one. Credentials of another scheme are invalid."""
     offered = request.headers.get("authorization")
     if offered is None:
         return request.headers.get("x-api-key")

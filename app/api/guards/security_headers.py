@@ -1,4 +1,4 @@
-"""Headers that tell a browser to trust an answer no more than it must. A route that sets one itself keeps its own."""
+"""Headers that restrict what a browser does with an answer. A header that a route sets takes precedence."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The console loads its own scripts, styles and fonts, shows previews from the API or from a dropped file, and talks to
-# nobody but this service.
+# The console loads its own scripts, styles and fonts, shows previews from the API or from a dropped file, and connects
+# only to this service.
 CONSOLE_CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# What is no page needs nothing.
+# An answer that is not a page needs no sources.
 API_CSP: Final = "default-src 'none'; frame-ancestors 'none'"
 _CSP: Final = b"content-security-policy"
 _ALWAYS: Final = (
@@ -30,7 +30,7 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request with the headers on its answer."""
+        """Serve the request and add the headers to its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

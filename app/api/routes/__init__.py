@@ -1,1 +1,1 @@
-"""The routes of the query service, one file for each group of paths."""
+"""Routes of the query service, one file per group of paths."""

@@ -1,4 +1,4 @@
-"""The console's pages and files, and the page of the OpenAPI document. They hold no facts: those come from /v1."""
+"""Pages and files of the console, and the page of the OpenAPI document. They contain no data; it comes from /v1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DOCS: Final = Path(__file__).parents[1] / "docs_page"
 _SWAGGER: Final = Path(fastapi_offline.__file__).parent / "static"
 _PAGES: Final = frozenset({"", "queue", "flagged", "search", "image", "operations"})
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
-# Asked again at each visit, and answered with 304 while it is the same: a new release shows at once.
+# Revalidated at each visit and answered with 304 if unchanged, so a new release appears at once.
 _CACHE: Final = {"Cache-Control": "no-cache"}
 # Swagger UI writes styles into its elements and draws icons from data: addresses.
 _DOCS_CSP: Final = (
@@ -30,14 +30,14 @@ _DOCS_CSP: Final = (
 
 @router.get("/")
 async def root() -> Response:
-    """Lead a browser to the console."""
+    """Redirect a browser to the console."""
     return RedirectResponse("/console")
 
 
 @router.get("/console")
 @router.get("/console/{page}")
 async def console(page: str = "") -> Response:
-    """Send the one document that is every page."""
+    """Return the document of all pages."""
     if page not in _PAGES:
         raise Problem(404, "no_such_page", "the console has no such page")
     return _file(_CONSOLE / "shell.html")
@@ -45,7 +45,7 @@ async def console(page: str = "") -> Response:
 
 @router.get("/console/static/{name}")
 async def console_file(name: str) -> Response:
-    """Send a script, style sheet or picture of the console."""
+    """Return a script, style sheet or picture of the console."""
     if name not in _names(_CONSOLE / "static"):
         raise Problem(404, "no_such_page", "the console has no such file")
     return _file(_CONSOLE / "static" / name)
@@ -53,7 +53,7 @@ async def console_file(name: str) -> Response:
 
 @router.get("/docs")
 async def docs() -> Response:
-    """Send the page that shows the OpenAPI document."""
+    """Return the page that shows the OpenAPI document."""
     answer = _file(_DOCS / "docs.html")
     answer.headers["Content-Security-Policy"] = _DOCS_CSP
     return answer
@@ -61,15 +61,15 @@ async def docs() -> Response:
 
 @router.get("/docs/start.js")
 async def docs_start() -> Response:
-    """Send the script that starts it."""
+    """Return the script that starts that page."""
     return _file(_DOCS / "start.js")
 
 
 @router.get("/docs/static/{name}")
 async def docs_file(name: str) -> Response:
-    """Send a file of Swagger UI."""
+    """Return a file of Swagger UI."""
     if name not in ("swagger-ui-bundle.js", "swagger-ui.css"):
-        raise Problem(404, "no_such_page", "Swagger UI needs no such file")
+        raise Problem(404, "no_such_page", "Swagger UI has no such file")
     return _file(_SWAGGER / name)
 
 

@@ -42,14 +42,14 @@ async def make_decision(
     caller: Annotated[Caller, Depends(allow("moderate"))],
     idempotency_key: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:
-    """Decide on an image: approve, reject or skip it. The decision is on its topic when the answer comes.
+    """Decide on an image: approve, reject or skip it. The decision is on its topic before the answer is sent.
 
-    A later decision stands over an earlier one, both stay in the history; to take one back, `skip` and name it in
-    `reverses`: the image then waits again. Sent again with the same `decision_id` (or Idempotency-Key, which must then
-    be the same) it is the same decision.
+    A later decision replaces an earlier one; both stay in the history. To withdraw a decision, send `skip` and name it
+    in `reverses`: the image then waits again. Idempotent: a request with the same `decision_id` (or Idempotency-Key,
+    which must then be equal) returns the same decision.
     """
     if idempotency_key is not None and idempotency_key != asked.decision_id:
-        raise Problem(422, "invalid_request", "Idempotency-Key and decision_id differ; one of them is enough")
+        raise Problem(422, "invalid_request", "Idempotency-Key and decision_id differ; send one of them")
     wanted = DecisionRequest(
         asked.decision_id, asked.bucket, asked.key, asked.decision, asked.reason, asked.flag_id, asked.reverses
     )

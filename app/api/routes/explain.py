@@ -23,7 +23,7 @@ from app.systems.kafka.topic_log import KafkaTopicLog
 router = APIRouter()
 _DAYS: Final = 30.0
 _BUSY_SECONDS: Final = 5
-# Beyond `api.explain_seconds`, which bounds the reading: connecting, and what is looked up by position.
+# Time beyond `api.explain_seconds`, which limits the reading: for connecting, and for look-ups by position.
 _MARGIN_SECONDS: Final = 10.0
 _ANY: Final[dict[str, Any]] = {"type": ["object", "null"]}
 _ANYTHING: Final[dict[str, Any]] = {}
@@ -54,9 +54,9 @@ _STORY: Final = record(
         "read",
         {
             200: answer("what `./sightline explain --json` prints", _STORY),
-            400: problem("`invalid_key`: the path names no possible key"),
-            404: problem("`unknown_image`: nothing is known of this image"),
-            429: problem("`busy`: two stories are being read already; `rate_limited`"),
+            400: problem("`invalid_key`: bucket or key in the path is invalid"),
+            404: problem("`unknown_image`: no upload of this image is known"),
+            429: problem("`busy`: two explanations are being read already; `rate_limited`"),
         },
     ),
 )
@@ -65,19 +65,19 @@ async def explain_image(
     _: Annotated[Caller, Depends(allow("read"))],
     image: Annotated[tuple[str, str], Depends(image_key)],
 ) -> Response:
-    """Event, task, outcome, rules as they were then, history: read from the index and from the topics.
+    """Explain an image: event, task, outcome, rules of that time, history; from the index and the topics.
 
-    Takes seconds on large topics; after `SIGHTLINE_API_EXPLAIN_SECONDS` it tells what it has found, with a note.
+    Takes seconds on large topics. After `SIGHTLINE_API_EXPLAIN_SECONDS` the answer is incomplete and has a note.
     """
     parts = parts_of(request)
     if parts.live.explaining.locked():
         headers = {"Retry-After": str(_BUSY_SECONDS)}
-        raise Problem(429, "busy", "as many stories as may be read at once are being read", headers=headers)
+        raise Problem(429, "busy", "the maximum number of explanations is being read", headers=headers)
     async with parts.live.explaining:
         story = await _story(parts, *image)
     if not story.known:
         if story.notes:
-            # Not found in what could be read is not unknown.
+            # An image that is not in the part that was read may still be known.
             raise BrokerUnavailable("; ".join(story.notes))
         raise Problem(404, "unknown_image", f"nothing is known of s3://{image[0]}/{image[1]}")
     return json_answer(story_as_json(story), headers={"Cache-Control": "private, no-cache"})

@@ -1,4 +1,4 @@
-"""What is known of images."""
+"""Routes for images and contents: latest outcome, history, batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from app.ports.index import IndexedImage
 router = APIRouter(tags=["images"], dependencies=[Depends(allow("read"))], route_class=KeyFirst)
 _WAIT: Final = r"^([0-9]{1,6}(\.[0-9]{1,3})?)(s|ms)?$"
 _ETAG: Final = 200
-# A change that was not heard is seen after so long.
+# A change whose notification was lost is noticed after this time.
 _LOOK_AGAIN_SECONDS: Final = 1.0
 
 
@@ -44,15 +44,15 @@ async def _serve_image(request: Request) -> Response:
 async def get_image(
     image: Annotated[tuple[str, str], Depends(image_key)],
     wait: Annotated[
-        str, Query(pattern=_WAIT, description="Wait so long for the outcome: `5s`, `500ms`; at most what is set.")
+        str, Query(pattern=_WAIT, description="Wait this long for the outcome: `5s`, `500ms`; the setting limits it.")
     ] = "0",
     etag: Annotated[
-        str | None, Query(max_length=_ETAG, description="Only the outcome of this upload: the ETag that S3 answered.")
+        str | None, Query(max_length=_ETAG, description="Only the outcome of this upload: the ETag that S3 returned.")
     ] = None,
 ) -> None:
-    """Tell what is known of an image: its latest outcome, all models' scores, flag and decision.
+    """Return the latest outcome of an image: all models' scores, flag and decision.
 
-    With `wait` the answer comes when the outcome does. An image whose later upload is under way is told with `pending`.
+    With `wait` the answer is sent when the outcome arrives. `pending` is set if a later upload has no outcome yet.
     """
 
 
@@ -88,7 +88,7 @@ def _answer(
 ) -> Response:
     bucket, key = image
     if known is None:
-        raise Problem(404, "unknown_image", "no upload of this image is known; one of this moment needs `?wait=5s`")
+        raise Problem(404, "unknown_image", "no upload of this image is known; for a very recent one use `?wait=5s`")
     other = known.prediction is not None and etag is not None and known.prediction.etag != etag
     if known.prediction is not None and not other:
         return tagged_answer(request, image_view(known, known.prediction))
@@ -104,7 +104,7 @@ def _answer(
         }
         return json_answer(body, 202, {"Retry-After": "1"})
     if other:
-        raise Problem(404, "unknown_upload", "the latest outcome of this image is that of an upload with another ETag")
+        raise Problem(404, "unknown_upload", "the latest outcome of this image belongs to an upload with another ETag")
     raise Problem(404, "removed_image", "this image was removed and not uploaded again", removed_ms=known.removed_at_ms)
 
 
@@ -133,10 +133,10 @@ async def _awaited(parts: ApiParts, image: tuple[str, str], etag: str | None, se
 
 @router.get("/v1/images/{bucket}/{key}/history", response_model=History, responses={**problems(*COMMON, 400, 404)})
 async def get_history(request: Request, image: Annotated[tuple[str, str], Depends(image_key)]) -> Response:
-    """Tell every outcome that is kept of an image, each with its models' versions and scores, and every decision."""
+    """Return all stored outcomes of an image, each with its models' versions and scores, and all decisions."""
     kept = await parts_of(request).index.history(*image)
     if not kept.outcomes and not kept.decisions:
-        raise Problem(404, "unknown_image", "no outcome of this image is kept")
+        raise Problem(404, "unknown_image", "no outcome of this image is stored")
     body = {
         "bucket": image[0],
         "key": image[1],
@@ -148,7 +148,7 @@ async def get_history(request: Request, image: Annotated[tuple[str, str], Depend
 
 @router.get("/v1/content/{sha256}", response_model=Content, responses={**problems(*COMMON, 404)})
 async def get_content(request: Request, sha256: Sha256) -> Response:
-    """Tell what is known of bytes, whatever name they were uploaded under."""
+    """Return the latest outcome of a content, whatever its bucket and key."""
     prediction = await parts_of(request).index.content(sha256)
     if prediction is None:
         raise Problem(404, "unknown_content", "no upload with these bytes is known")
@@ -157,7 +157,7 @@ async def get_content(request: Request, sha256: Sha256) -> Response:
 
 @router.post("/v1/images:batchGet", response_model=Batch, responses={**problems(*COMMON, 413)})
 async def batch_get_images(request: Request, asked: BatchRequest) -> Response:
-    """Tell what is known of many images, in the order asked; what is not known is told as such."""
+    """Return what is known of many images, in the order of the request; unknown images are included."""
     names = [(reference.bucket, reference.key) for reference in asked.images]
     images = await parts_of(request).index.images(names)
     return json_answer({"images": [_entry(name, known) for name, known in zip(names, images, strict=True)]})

@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/policies: what judges pictures, and by which rules."""
+"""GET /v1/models and /v1/policies: the models that score pictures, and the rules of the policy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _POLICIES: Final = record(
     responses=guarded("read", {200: answer("the models", _MODELS)}),
 )
 async def list_models(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
-    """Models in the folder of this process, by name and version."""
+    """Return the models in the folder of this process, by name and version."""
     try:
         models = await parts_of(request).live.models.get()
     except (ManifestError, ConfigurationError) as error:
@@ -77,12 +77,10 @@ async def list_models(request: Request, _: Annotated[Caller, Depends(allow("read
     tags=["models"],
     summary="The moderation policy, and its versions",
     response_model=None,
-    responses=guarded(
-        "read", {200: answer("the policy of this process, and those that workers decided by", _POLICIES)}
-    ),
+    responses=guarded("read", {200: answer("the policy of this process, and those that workers applied", _POLICIES)}),
 )
 async def list_policies(request: Request, _: Annotated[Caller, Depends(allow("read"))]) -> Response:
-    """The configured policy with its rules in words, and the versions that `control.v1` keeps."""
+    """Return the configured policy with its rules in words, and the versions that `control.v1` keeps."""
     live = parts_of(request).live
     notes = []
     try:

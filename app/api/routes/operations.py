@@ -74,9 +74,9 @@ _OPERATIONS: Final = record(
     responses=guarded("admin", {200: answer("the figures, of all workers together", _OPERATIONS)}),
 )
 async def get_operations(request: Request, _: Annotated[Caller, Depends(allow("admin"))]) -> Response:
-    """Figures of the whole pipeline as Kafka tells them, whichever process answers.
+    """Return figures of the whole pipeline, read from Kafka; all processes return the same.
 
-    What cannot be read is left out and named in `notes`. The first question after a while takes some seconds, because
-    the last five minutes are read then.
+    Figures that cannot be read are omitted and named in `notes`. The first request after a pause takes some seconds,
+    because it reads the last five minutes.
     """
     return json_answer(await parts_of(request).live.operations.figures(), headers={"Cache-Control": "no-store"})

@@ -40,9 +40,9 @@ async def get_preview(
     ] = "",
     size: Annotated[int, Query(ge=SIZES[0], le=SIZES[1], description="longest side, pixels")] = _USUAL_SIZE,
 ) -> Response:
-    """Show the very version that the latest outcome is about: upright, without metadata, no side longer than `size`.
+    """Return the version that was scored last: upright, without metadata, no side longer than `size`.
 
-    404 `gone`: what was scored is no longer there. 422: why nothing can be shown, by the reasons of docs/images.md.
+    404 `gone`: that version is no longer in the store. 422: it cannot be decoded, for a reason of docs/images.md.
     """
     parts = parts_of(request)
     bucket, key = image
@@ -52,7 +52,7 @@ async def get_preview(
     if known.prediction is None:
         raise Problem(404, "removed_image", "the image was removed", removed_ms=known.removed_at_ms)
     if upload and known.prediction.upload_id != upload:
-        raise Problem(404, "unknown_upload", "the image was uploaded or scored anew meanwhile")
+        raise Problem(404, "unknown_upload", "the image was uploaded or scored again in the meantime")
     if known.prediction.outcome == GONE:
         raise Problem(404, "gone", "the image was deleted before it could be read")
     if parts.pictures is None:
@@ -66,7 +66,7 @@ async def get_preview(
         raise Problem(429, "overloaded", str(error), headers=headers) from error
     match preview:
         case Gone(detail):
-            raise Problem(404, "gone", f"what was scored is no longer there: {detail}")
+            raise Problem(404, "gone", f"the version that was scored is no longer in the store: {detail}")
         case Rejection():
             raise Problem(422, preview.reason.value, preview.detail)
         case bytes():

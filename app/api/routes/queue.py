@@ -1,4 +1,4 @@
-"""The queue of flagged images, as moderators work through it."""
+"""Routes of the moderation queue."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from app.ports.moderation import Lease
 
 router = APIRouter(tags=["moderation"], route_class=KeyFirst)
 _KINDS: Final = ("approve", "reject", "skip")
-# What does not wait any more is taken off the queue and asked for anew; so often at most.
+# Leases on images that no longer wait are withdrawn and replaced, at most this many times.
 _ROUNDS: Final = 5
 _Moderator = Annotated[Caller, Depends(allow("moderate"))]
 
 
 @router.post("/v1/queue/lease", response_model=Leases, responses={**problems(*COMMON, 413)})
 async def lease_images(request: Request, asked: LeaseRequest, caller: _Moderator) -> Response:
-    """Take the next images: nobody else gets them until the lease ends. Those that you have already come first."""
+    """Lease the next images: no other moderator gets them until the lease ends. Leases that you hold come first."""
     parts = parts_of(request)
     actions = parts.settings.moderation.actions if asked.actions is None else asked.actions
     leased = await _leased(parts, caller.name, asked.count, actions)
@@ -47,7 +47,7 @@ async def lease_images(request: Request, asked: LeaseRequest, caller: _Moderator
 async def _leased(
     parts: ApiParts, moderator: str, count: int, actions: Collection[str]
 ) -> list[tuple[Lease, IndexedImage]]:
-    """Return leases on images that really wait; the index has the last word."""
+    """Return leases on images that wait according to the index, which decides."""
     for _ in range(_ROUNDS):
         leases = await parts.queue.lease(moderator, count, actions)
         images = await parts.index.images([(lease.waiting.bucket, lease.waiting.key) for lease in leases])
@@ -67,7 +67,7 @@ async def _leased(
 
 @router.post("/v1/queue/renew", response_model=Renewed, responses={**problems(*COMMON, 413)})
 async def renew_leases(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
-    """Prolong leases; those that are lost have gone to somebody else, or were decided on."""
+    """Prolong leases. Lost leases went to another moderator, or their images were decided on."""
     kept = await parts_of(request).queue.renew(caller.name, asked.lease_ids)
     return json_answer(
         {"renewed": list(kept), "lost": [lease_id for lease_id in asked.lease_ids if lease_id not in kept]}
@@ -76,14 +76,14 @@ async def renew_leases(request: Request, asked: LeaseIds, caller: _Moderator) ->
 
 @router.post("/v1/queue/release", status_code=204, responses={**problems(*COMMON, 413)})
 async def release_leases(request: Request, asked: LeaseIds, caller: _Moderator) -> Response:
-    """Give images back, to their places in the queue."""
+    """End leases; the images return to their places in the queue."""
     await parts_of(request).queue.release(caller.name, asked.lease_ids)
     return Response(status_code=204)
 
 
 @router.get("/v1/queue", response_model=Queue, responses={**problems(*COMMON)})
 async def get_queue(request: Request, caller: _Moderator) -> Response:
-    """Tell how many images wait, since when, and how many were decided on today (UTC)."""
+    """Return the number of waiting images, the age of the oldest, and the decisions of today (UTC)."""
     parts = parts_of(request)
     counts, today = await parts.queue.counts(), await parts.decision_log.today()
     oldest = counts.oldest_ms
@@ -103,9 +103,9 @@ async def list_flagged(
     request: Request,
     _: _Moderator,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    actions: Annotated[str, Query(pattern=ACTION_LIST, description="Only these, such as `review,block`.")] = "",
+    actions: Annotated[str, Query(pattern=ACTION_LIST, description="Only these actions, such as `review,block`.")] = "",
 ) -> Response:
-    """List what waits, in the order in which moderators get it, without taking it."""
+    """List waiting images in the order in which moderators get them, without leases."""
     parts = parts_of(request)
     wanted: Sequence[str] = actions.split(",") if actions else parts.settings.moderation.actions
     ahead = await parts.queue.ahead(limit, wanted)

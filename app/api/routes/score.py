@@ -1,4 +1,4 @@
-"""POST /v1/score: a picture in, its scores out, while the caller waits."""
+"""POST /v1/score: synchronous scoring of a picture."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def _serve(request: Request) -> Response:
     deadline = _deadline(request, parts.clock.monotonic())
     pictures = parts.pictures
     if pictures is None:
-        raise Problem(503, "scoring_off", "this service scores nothing")
+        raise Problem(503, "scoring_off", "this process does not score")
     try:
         scorer = pictures.scoring.scorer()
         kind = kind_of(request)
@@ -74,11 +74,11 @@ async def _serve(request: Request) -> Response:
 
 @served_by(_serve)
 async def score_picture() -> None:
-    """Score a picture with all models and the policy: as an upload of the same bytes would be.
+    """Score a picture with all models and the policy, like an upload of the same bytes.
 
-    No picture of ours: 422, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served` and
-    404 `no_such_object` are said of references. 429 `overloaded`: too much in hand, or more than fits into the
-    deadline. 503: `models_loading`, `models_failed`, `scoring_off`, or `unavailable` where the object store is away.
+    422: the picture is rejected, `code` is the reason that the stream gives (docs/images.md). 403 `bucket_not_served`
+    and 404 `no_such_object` concern references. 429 `overloaded`: too much work in progress, or too much for the
+    deadline. 503: `models_loading`, `models_failed`, `scoring_off`, or `unavailable` during an outage of the store.
     """
 
 
@@ -94,7 +94,7 @@ router.add_api_route(
 
 
 def _deadline(request: Request, now: float) -> float | None:
-    """Return the moment that the header asks for, as the document describes it. Raises Problem 422."""
+    """Return the deadline in the header, on the monotonic clock. Raises Problem 422."""
     asked = request.headers.get(_DEADLINE)
     if asked is None:
         return None
@@ -146,7 +146,7 @@ async def _answer(scorer: ContentScorer, body: bytes, room: Held, deadline: floa
 
 
 def _no_picture(scorer: ContentScorer, rejection: Rejection) -> Problem:
-    """Return the stream's outcome `rejected` as a problem, with what the policy would do about it."""
+    """Return the outcome `rejected` as a problem, with the policy's action."""
     verdict = scorer.judge(rejection)
     return Problem(
         422,

@@ -1,4 +1,4 @@
-"""Signing in to the console with an API key, and out again."""
+"""Sign-in to the console with an API key, and sign-out."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _BY_COOKIE_OR_NONE: Final[dict[str, Any]] = {"security": [{"session": []}, {}]}
     response_model=None,
     responses={
         200: answer("signed in: the cookie is set", _WHO),
-        401: problem("`unauthorized`: no key that is known"),
+        401: problem("`unauthorized`: the key is invalid"),
         415: problem("`unsupported_media_type`: the body must be JSON"),
-        422: problem("`invalid_request`: the body names no key"),
-        429: problem("`rate_limited`: too many failed sign-ins of this address"),
+        422: problem("`invalid_request`: the body contains no key"),
+        429: problem("`rate_limited`: too many failed sign-ins from this address"),
         503: problem("`unavailable`: keys or sessions cannot be looked up"),
     },
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SIGN_IN}}}},
 )
 async def sign_in(request: Request) -> Response:
-    """Begin a session with {"key": "slk_…"}: sets the cookie, answers name and scopes."""
+    """Begin a session with {"key": "slk_…"}: set the cookie, return name and scopes."""
     parts = parts_of(request)
-    # A stranger's page can make a browser post a form, but not JSON.
+    # A page of another site can make a browser post a form, but not JSON.
     if media_type(request) != JSON:
         raise Problem(415, "unsupported_media_type", "send the key as application/json")
     token = _offered(await request.body())
@@ -69,14 +69,14 @@ async def sign_in(request: Request) -> Response:
     "/console/session",
     response_model=None,
     responses={
-        200: answer("whose session it is", _WHO),
-        401: problem("`unauthorized`: no session, or one whose key has ended"),
+        200: answer("the owner of the session", _WHO),
+        401: problem("`unauthorized`: no session, or its key is no longer valid"),
         503: problem("`unavailable`: keys or sessions cannot be looked up"),
     },
     openapi_extra=_BY_COOKIE,
 )
 async def who_is_signed_in(request: Request) -> Response:
-    """Answer name and scopes of the session, 401 without one."""
+    """Return name and scopes of the session; 401 without a session."""
     key = await session_key(request, parts_of(request))
     if key is None:
         raise not_signed_in()
@@ -94,9 +94,9 @@ async def who_is_signed_in(request: Request) -> Response:
     openapi_extra=_BY_COOKIE_OR_NONE,
 )
 async def sign_out(request: Request) -> Response:
-    """End the session; without one there is nothing to end."""
+    """End the session, if there is one."""
     parts = parts_of(request)
-    # Also of a key that is no longer valid: refuses what a stranger's page asks for.
+    # Applies to invalid keys too: refuses requests that a page of another site could have sent.
     await session_key(request, parts)
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie is not None:
@@ -112,7 +112,7 @@ def _offered(body: bytes) -> str:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Problem(422, "invalid_request", "the body is no JSON") from error
+        raise Problem(422, "invalid_request", "the body is not JSON") from error
     match document:
         case {"key": str(token)}:
             return token.strip()

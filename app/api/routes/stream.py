@@ -1,4 +1,4 @@
-"""GET /v1/stream/flagged: flags as they are decided."""
+"""GET /v1/stream/flagged: stream of new flags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.serving.flag_view import flagged_image_view
 
 router = APIRouter()
 HEARTBEAT_SECONDS: Final = 15.0
-# A browser comes back after so long, with the id of the last event.
+# A browser reconnects after this time, with the id of the last event.
 RETRY_MS: Final = 2_000
 _BUSY_SECONDS: Final = 10
 _ACTIONS: Final = tuple(action for action in ACTIONS if is_published(action))
@@ -39,10 +39,10 @@ _LIST: Final = rf"^({'|'.join(_ACTIONS)})(,({'|'.join(_ACTIONS)}))*$"
         "read",
         {
             200: answer(
-                "events `flagged`; a block with an id alone tells how far the stream has come", TEXT, EVENT_STREAM
+                "events `flagged`; a block with only an id reports the position of the stream", TEXT, EVENT_STREAM
             ),
             400: problem("`bad_event_id`: Last-Event-ID is not an id of this stream"),
-            429: problem("`too_many_streams`: all places are taken; `rate_limited`"),
+            429: problem("`too_many_streams`: the maximum number of streams is open; `rate_limited`"),
         },
     ),
 )
@@ -57,20 +57,22 @@ async def follow_flagged(
         str | None, Header(description="id of the last event; what followed it comes first, each flag once")
     ] = None,
 ) -> Response:
-    """Stream every flag once: from this moment on, or from what followed `Last-Event-ID`.
+    """Stream every flag once: from now on, or after `Last-Event-ID`.
 
-    A flag that a rescoring takes back comes as `state: cleared`, to those too who asked for the action that it had.
+    A flag that a rescoring withdraws is sent as `state: cleared`, also to clients that selected its former action.
     """
     parts = parts_of(request)
     wanted = frozenset(actions.split(",")) if actions else frozenset[str]()
     try:
         subscription = await parts.live.flags.subscribe(wanted, last_event_id or None)
     except NotAnEventId as error:
-        raise Problem(400, "bad_event_id", f"Last-Event-ID: {error}; begin without one") from error
+        raise Problem(400, "bad_event_id", f"Last-Event-ID: {error}; start without one") from error
     except TooManyStreams as error:
         most = parts.settings.api.max_streams
         headers = {"Retry-After": str(_BUSY_SECONDS)}
-        raise Problem(429, "too_many_streams", f"{most} streams are open already", headers=headers) from error
+        raise Problem(
+            429, "too_many_streams", f"{most} streams are open, which is the maximum", headers=headers
+        ) from error
     return EventStream(_blocks(subscription, parts, caller), subscription.close)
 
 
@@ -79,7 +81,7 @@ async def _blocks(subscription: Subscription, parts: ApiParts, caller: Caller) -
     async with aclosing(subscription.events(HEARTBEAT_SECONDS)) as events:
         async for event in events:
             if parts.keys.valid(caller.key_id) is None:
-                return  # revoked or expired meanwhile; a heartbeat comes often enough to see it
+                return  # revoked or expired in the meantime; heartbeats are frequent enough to notice it
             if event.flag is None:
                 comment = event.note or "how far this stream has come"
                 yield server_event(event_id=event.event_id, comment=comment, retry_ms=retry_ms)

@@ -24,10 +24,10 @@ _READINESS: Final = record(ready=SWITCH, checks=listed(record(name=TEXT, ok=SWIT
     tags=["system"],
     summary="Whether the process lives",
     response_model=None,
-    responses={200: answer("it lives", record(healthy=SWITCH))},
+    responses={200: answer("the process lives", record(healthy=SWITCH))},
 )
 async def get_health() -> Response:
-    """Whether the process lives."""
+    """Return 200 while the process lives."""
     return json_answer({"healthy": True})
 
 
@@ -37,12 +37,12 @@ async def get_health() -> Response:
     summary="Whether requests can be answered",
     response_model=None,
     responses={
-        200: answer("all that requests need is there", _READINESS),
-        503: problem("`not_ready`: something is away; `checks` say what"),
+        200: answer("all systems that requests need answer", _READINESS),
+        503: problem("`not_ready`: a system does not answer; `checks` say which"),
     },
 )
 async def get_readiness(request: Request) -> Response:
-    """Whether requests can be answered: each check with its result, within two seconds."""
+    """Return the result of each readiness check within two seconds; 503 if one fails."""
     ready, checks = await readiness(parts_of(request).checks)
     if not ready:
         away = "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
@@ -60,5 +60,5 @@ async def get_readiness(request: Request) -> Response:
     responses={200: answer("metrics of this process (docs/metrics.md)", TEXT, "text/plain")},
 )
 async def get_metrics(request: Request) -> Response:
-    """Metrics in the text form of Prometheus."""
+    """Return metrics in the text format of Prometheus."""
     return Response(parts_of(request).meters.text(), media_type=_PROMETHEUS)
