@@ -46,7 +46,7 @@ class ApiParts:
     live: LiveParts
     pictures: PictureParts | None = None
     checks: list[Check] = field(default_factory=list)
-    """Checks of /readyz; each part that requests need appends its own."""
+    """Readiness checks of /readyz; each part that requests need appends its own."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service ends, so that waiting requests answer at once."""
 

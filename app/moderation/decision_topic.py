@@ -1,4 +1,4 @@
-"""moderation.decisions.v1, as the query service uses it."""
+"""Publication and search of decisions on moderation.decisions.v1."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.ports.topics import AtOffsets, AtTime, TopicLog
 from app.topics import DECISIONS
 from schemas.records import ModerationDecision
 
-# Clocks of two machines differ; the topic is read from so long before.
+# Clocks of two machines differ, so the topic is read from this long before.
 _CLOCKS_MS: Final = 60_000
 
 
 class KafkaDecisionTopic:
-    """The `DecisionTopic` on a broker."""
+    """`DecisionTopic` on a broker."""
 
     def __init__(self, producer: Producer, log: TopicLog, codec: RecordCodec) -> None:
         self._producer = producer

@@ -1,8 +1,8 @@
-"""Deciding on flagged images: each decision is published once, however often its client asks.
+"""Decisions on flagged images: each is published once, however often its client repeats the request.
 
-A claim in the log of decisions comes first, the record on moderation.decisions.v1 second, the note that it was made
-third. Who meets a claim without a record looks on the topic before he publishes: the one who made the claim may have
-died in between.
+The order is: a claim in the decision log, the record on moderation.decisions.v1, the entry that it was made. A process
+that meets a claim without a record searches the topic before it publishes, because the owner of the claim may have died
+in between.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from app.ports.index import IndexEntry
 from app.ports.records import RecordCodec
 from schemas.records import FlaggedImage, ImagePrediction, ModerationDecision
 
-# A request that is not done after so long has died, or stands before a broker that is away; its own wait is shorter
-# (app/systems/kafka/producer.py), so that two never publish side by side.
+# A request that takes longer than this has died, or waits for a broker that does not answer. The wait for the broker is
+# shorter (app/systems/kafka/producer.py), so that two processes never publish concurrently.
 _OPEN_MS: Final = 45_000
 
 
 class DecisionRefused(Refused):
-    """A decision cannot be made as it was asked for; `code` says why, stably.
+    """A decision that cannot be made; `code` is stable and says why.
 
-    Operator: nothing; the client's request does not fit what is known of the image.
+    Operator: nothing to do; the client's request does not fit the state of the image.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -39,7 +39,7 @@ class DecisionRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """What a moderator asks for. `client_id` is his client's own name for it; `flag_id` empty: the flag in force."""
+    """Request of a moderator. `client_id` is the client's id of the decision. `flag_id` empty: the flag in force."""
 
     client_id: str
     bucket: str
@@ -50,24 +50,24 @@ class DecisionRequest:
     reverses: str = ""
 
     def canonical(self) -> str:
-        """Return the request as one text: equal texts are equal requests."""
+        """Return the request as text; equal requests have equal texts."""
         parts = (self.bucket, self.key, self.decision, self.reason, self.flag_id, self.reverses)
         return json.dumps(parts, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision that is on its topic; `repeated`: it was before this request."""
+    """Published decision. `repeated`: it was published before this request."""
 
     record: ModerationDecision
     repeated: bool
 
 
 class DecisionTopic(Protocol):
-    """Where decisions are published; app/moderation/decision_topic.py."""
+    """Topic of decisions; implemented in app/moderation/decision_topic.py."""
 
     async def publish(self, decision: ModerationDecision, wire: bytes) -> None:
-        """Return when the record is on the topic. After BrokerUnavailable it may be there all the same."""
+        """Return when the record is on the topic. After BrokerUnavailable it may still be there."""
         ...
 
     async def find(self, identity: str, bucket: str, key: str, since_ms: int) -> ModerationDecision | None:
@@ -76,7 +76,7 @@ class DecisionTopic(Protocol):
 
 
 class Decisions:
-    """Makes decisions. Safe for concurrent calls, and beside other processes that do the same."""
+    """Publisher of decisions. Safe for concurrent calls, in one and in several processes."""
 
     def __init__(
         self,
@@ -104,19 +104,21 @@ class Decisions:
         identity = decision_id(moderator, request.client_id)
         claim = await self._log.claim(identity, request.canonical(), _OPEN_MS)
         if claim.request != request.canonical():
-            raise DecisionRefused("id_taken", f"decision {request.client_id} was asked for with other words before")
+            raise DecisionRefused("id_taken", f"decision {request.client_id} was requested before with another content")
         if claim.wire is not None:
             return Decided(self._codec.decode_as(claim.wire, ModerationDecision), repeated=True)
         if not claim.new:
             if not claim.taken:
-                raise DecisionRefused("in_progress", "the same decision is being made; ask again in some seconds")
+                raise DecisionRefused(
+                    "in_progress", "the same decision is being made; repeat the request in some seconds"
+                )
             published = await self._topic.find(identity, request.bucket, request.key, claim.since_ms)
             if published is not None:
                 return Decided(await self._settle(published, self._codec.encode(published), moderator), repeated=True)
         try:
             record = await self._record(identity, moderator, request)
         except BaseException:
-            # Nothing was published yet: the next request begins anew.
+            # Nothing was published, so the next request starts again.
             await self._log.abandon(identity)
             raise
         wire = self._codec.encode(record)
@@ -126,26 +128,26 @@ class Decisions:
     async def _record(self, identity: str, moderator: str, request: DecisionRequest) -> ModerationDecision:
         image = await self._facts.index.image(request.bucket, request.key)
         if image is None or image.prediction is None:
-            raise DecisionRefused("unknown_image", "no outcome is known of this image")
+            raise DecisionRefused("unknown_image", "no outcome of this image is known")
         flag, before = image.flag, image.decision
         if request.flag_id and (flag is None or flag.flag_id != request.flag_id):
             raise DecisionRefused(
                 "flag_changed",
-                "that flag is no longer in force: the image was uploaded or scored anew",
+                "that flag is no longer in force: the image was uploaded or scored again",
             )
         if request.reverses and (before is None or before.decision_id != request.reverses):
             raise DecisionRefused("unknown_decision", f"{request.reverses} is not the latest decision on this image")
         settled = before if is_settled(before) else None
         if request.decision == SKIP and settled is not None and not request.reverses:
-            # Whoever skips leaves it to others, and one of them has decided.
-            raise DecisionRefused("already_decided", f"{settled.moderator} decided on this image meanwhile")
+            # A skip leaves the image to other moderators, and one of them has decided.
+            raise DecisionRefused("already_decided", f"{settled.moderator} decided on this image in the meantime")
         reverses = request.reverses or (settled.decision_id if settled is not None else None)
-        # Clocks of two processes differ; what takes a decision back must come after it.
+        # Clocks of two processes differ, and a decision that reverses another must be later.
         now_ms = max(self._clock.now_ms(), before.decided_at_ms + 1 if before is not None else 0)
         return _decision(identity, moderator, request, image.prediction, flag, reverses, now_ms)
 
     async def _settle(self, record: ModerationDecision, wire: bytes, moderator: str) -> ModerationDecision:
-        """Bring a published decision where its reader will look next: what the agent `index` does as well, later."""
+        """Store a published decision in the index at once. The agent `index` does the same, later."""
         reversed_kind = ""
         if record.reverses is not None:
             kept = await self._facts.index.history(record.bucket, record.key)
@@ -166,7 +168,7 @@ class Decisions:
             await self._facts.queue.skip(moderator, image)
             await self._facts.store([entry])
             return
-        # The index first and alone: in the queue it shall appear only as the one's who took it back.
+        # First only the index: in the queue the image must appear only as leased to the moderator who withdrew.
         await self._facts.index.apply([entry])
         known = await self._facts.index.image(*image)
         if known is not None and waits(known.flag, known.decision, self._actions):

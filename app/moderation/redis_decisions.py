@@ -1,4 +1,4 @@
-"""Which decisions were made lately, and how many today, in Redis.
+"""Recent decisions, and the counts of the day, in Redis.
 
 <prefix>m:<decision id>               "<ms>,<ms>\\t<request digest>\\t" and, once it is published, the record
 <prefix>decided:<day>                 hash: moderator, tab, kind → how many (UTC days)
@@ -20,13 +20,13 @@ from app.systems.redis.lua import lua
 from app.topics import DAY_MS
 from schemas.records import ModerationDecision
 
-# A client that repeats a request a week later asks for something new.
+# A request that is repeated a week later counts as new.
 _CLAIM_MS: Final = 7 * DAY_MS
 _COUNTS_MS: Final = 3 * DAY_MS
 
 
 class RedisDecisionLog:
-    """The `DecisionLog` on a Redis server."""
+    """`DecisionLog` on a Redis server."""
 
     def __init__(self, settings: RedisSettings, clock: Clock) -> None:
         self._redis: Any = connect(settings)

@@ -1,17 +1,17 @@
-"""The moderators' queue in Redis: one sorted set by age for each action and weight, so that its head is its best.
+"""Moderation queue in Redis: one sorted set by age for each action and weight.
 
-An image's place is weight × age. The places of two images of different weight change with time, those of one weight
-never: so of each weight the oldest is looked at, some hundreds of heads at most, and the best of them is next. That is
-exact, and costs the same with ten images waiting as with a million.
+The priority of an image is weight × age. The order of images with the same weight never changes, so only the oldest
+image of each weight can be next: at most some hundreds of heads are compared. The result is exact, and the cost does
+not depend on the length of the queue.
 
     <prefix>{queue}:places                 hash: image → action, weight, since (ms), flag id
-    <prefix>{queue}:at:<action>:<weight>   sorted set by since: what nobody has leased
-    <prefix>{queue}:heads                  set: the <action>:<weight> that are not empty
-    <prefix>{queue}:leases                 hash: image → moderator, lease id; :expiry, sorted set by when they end
-    <prefix>{queue}:of:<moderator>         set of images that he has leased
-    <prefix>{queue}:skipped:<moderator>    sorted set: what he does not want to see again, by when that ends
+    <prefix>{queue}:at:<action>:<weight>   sorted set by since: images without a lease
+    <prefix>{queue}:heads                  set: <action>:<weight> of sorted sets that are not empty
+    <prefix>{queue}:leases                 hash: image → moderator, lease id; :expiry, sorted set by end of lease
+    <prefix>{queue}:of:<moderator>         set of images that the moderator has leased
+    <prefix>{queue}:skipped:<moderator>    sorted set: skipped images, by end of the skip
 
-Keys of all of it share one hash tag, so each script is atomic on a cluster, too.
+All keys share one hash tag, so each script is atomic on a cluster too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SCRIPTS: Final = ("put", "lease", "touch", "skip", "take", "ahead", "counts")
 
 
 class RedisQueue:
-    """The `ModerationQueue` on a Redis server."""
+    """`ModerationQueue` on a Redis server."""
 
     def __init__(self, redis: RedisSettings, moderation: ModerationSettings, clock: Clock) -> None:
         self._redis: Any = connect(redis)
@@ -103,7 +103,7 @@ class RedisQueue:
 
 
 def _member(image: Image) -> str:
-    # A bucket's name holds no slash, so the first one parts it from the key.
+    # A bucket's name contains no slash, so the first slash separates it from the key.
     return f"{image[0]}/{image[1]}"
 
 

@@ -1,6 +1,6 @@
-"""Admission: how much the query service takes in hand, so that what it accepted stays as quick as it was.
+"""Admission: a limit on concurrent computations, so that accepted requests stay fast.
 
-Who is not admitted is told at once, and when to come again by how fast pictures are being finished.
+A refused caller learns it at once. Retry-After is computed from the present throughput.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from app.errors import Overloaded
 from app.inference.budget import Budget, Held, Ticket
 from app.ports.clock import Clock
 
-# Throughput is that of about the last ten seconds of work. Time without work does not count: a pause forgets nothing.
+# Throughput is measured over about the last ten seconds of work. Time without work does not count.
 _MEMORY_SECONDS: Final = 10.0
-# Before the first picture is finished nothing is measured.
+# Retry-After before the first picture is finished.
 _UNMEASURED_RETRY_SECONDS: Final = 2
 _LONGEST_RETRY_SECONDS: Final = 60
-# A body that finds no room in this time is refused: its client waits with nothing in hand.
+# A body that gets no room in this time is refused; its client waits without having sent it.
 _ROOM_WAIT_SECONDS: Final = 2.0
 
 
 class Place:
-    """One admitted computation; `leave` gives the place back, again is nothing."""
+    """Place of one admitted computation. `leave` releases it and is idempotent."""
 
     __slots__ = ("_admission", "_held")
 
@@ -32,14 +32,14 @@ class Place:
         self._held = True
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the place. Idempotent."""
         if self._held:
             self._held = False
             self._admission.left()
 
 
 class Admission:
-    """At most `most` computations in hand, none of whose callers is known to ask in vain. Pure state and a clock."""
+    """Limit of `most` concurrent computations. Refuses callers whose deadline cannot be met. Does no I/O."""
 
     def __init__(self, most: int, clock: Clock) -> None:
         self._most = most
@@ -51,17 +51,17 @@ class Admission:
 
     @property
     def per_second(self) -> float | None:
-        """Pictures finished in a second of work, lately; None before the first.
+        """Recent throughput in pictures per second of work; None before the first.
 
-        Few in hand fill no batch, so this is what the machine did, not the most that it could.
+        It is not the capacity of the machine: with few computations in progress, batches are not full.
         """
         self._pass_time()
         return self._finished / self._busy_seconds if self._finished > 0 and self._busy_seconds > 0 else None
 
     def enter(self, seconds_left: float | None) -> Place:
-        """Return a place. Raises Overloaded where all are taken, and where `seconds_left` will not do.
+        """Return a place. Raises Overloaded if all are taken, or if the picture would take longer than `seconds_left`.
 
-        With nothing in hand everybody is let in: one slow picture must not close the door for good.
+        An idle service admits every caller: otherwise one slow picture could make it refuse all others for ever.
         """
         rate = self.per_second
         expected = None if rate is None else self.in_hand / rate
@@ -74,12 +74,12 @@ class Admission:
         return Place(self)
 
     def finished(self) -> None:
-        """Count a picture that was computed; rejections cost next to nothing and would flatter the rate."""
+        """Count a computed picture. Rejections are cheap and would distort the throughput, so they are not counted."""
         self._pass_time()
         self._finished += 1
 
     def left(self) -> None:
-        """Take a place back (see Place)."""
+        """Release a place (called by Place)."""
         self._pass_time()
         self.in_hand -= 1
 
@@ -100,13 +100,13 @@ def _retry(seconds: float | None) -> int:
 
 
 class BodyRoom:
-    """Bytes of bodies in hand, at most `total`; taken before a body is read. Belongs to one event loop."""
+    """Budget of `total` bytes for request bodies, taken before a body is read. Belongs to one event loop."""
 
     def __init__(self, total: int) -> None:
         self._budget = Budget(total)
 
     async def take(self, amount: int, seconds_left: float | None) -> Held:
-        """Return room for `amount` bytes, in order of asking. Raises Overloaded after two or `seconds_left` seconds."""
+        """Return room for `amount` bytes, in order of call. Raises Overloaded after two seconds or `seconds_left`."""
         wait = _ROOM_WAIT_SECONDS if seconds_left is None else min(_ROOM_WAIT_SECONDS, max(0.0, seconds_left))
         try:
             async with asyncio.timeout(wait):

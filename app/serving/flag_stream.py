@@ -1,7 +1,7 @@
-"""The stream of flagged images for many subscribers: one reader of the topic for a process, and catching up by id.
+"""Stream of flagged images for many subscribers: one reader of the topic per process, and catching up by id.
 
-An event's id is the next offset of every partition (app/domain/positions.py). Whoever comes back with it gets what
-follows it, each flag once: first from the topic, up to where the hub stands, then from the hub.
+An event's id is the next offset of every partition (app/domain/positions.py). A client that reconnects with it gets the
+following flags, each once: first from the topic, up to the position of the hub, then from the hub.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from app.topics import FLAGGED
 from schemas.records import FlaggedImage
 
 logger = logging.getLogger(__name__)
-# A flag with its rules is some kilobytes at most, so a subscriber that stands still holds some megabytes.
+# A flag with its rules is at most some kilobytes, so a stalled subscriber holds some megabytes.
 QUEUE: Final = 1_000
-# Offsets of one step of catching up, over all partitions: what a subscriber that stands still holds in that phase.
+# Offsets of one step of catching up, over all partitions; a stalled subscriber holds this many records.
 _STEP: Final = 2_000
-# Subscribers that read the topic at once; each holds a consumer with at most 1 MiB a partition.
+# Subscribers that read the topic at the same time; each has a consumer with at most 1 MiB per partition.
 _CATCHING_UP: Final = 4
 _READY_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 1.0
 
 
 class NotAnEventId(Refused):
-    """An id that this stream has not given out.
+    """Id that this stream did not issue.
 
-    Operator: nothing; the client must begin without an id.
+    Operator: nothing to do; the client must start without an id.
     """
 
 
 class TooManyStreams(Exception):
-    """All places are taken; one becomes free when a subscriber goes."""
+    """The maximum number of streams is open. A place becomes free when a subscriber leaves."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlagEvent:
-    """One event. Without a flag it only tells how far the stream has come; `note` is for people."""
+    """One event. Without a flag it only reports the position of the stream. `note` is for people."""
 
     event_id: str
     flag: FlaggedImage | None
@@ -57,7 +57,7 @@ class FlagEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """A flag as the hub gives it to all subscribers; `event_id` is shared between them."""
+    """Flag that the hub offers to all subscribers; they share its `event_id`."""
 
     partition: int
     offset: int
@@ -67,7 +67,7 @@ class _Live:
 
 
 class Subscription:
-    """One subscriber's way through the stream. `close` it; it then counts no more."""
+    """Subscription of one client. It counts against the limit until `close`."""
 
     def __init__(self, hub: FlagHub, actions: frozenset[str], positions: dict[int, int], note: str) -> None:
         self._hub = hub
@@ -76,15 +76,15 @@ class Subscription:
         self._note = note
         self._waiting: deque[_Live] = deque()
         self._wake = asyncio.Event()
-        # The hub's positions when this subscriber was added to those that it gives to.
+        # The hub's positions when this subscription joined it.
         self._joined: dict[int, int] | None = None
         self.ended = ""
 
     async def events(self, heartbeat_seconds: float) -> AsyncGenerator[FlagEvent, None]:
-        """Yield the flags and, at the start and whenever nothing came for `heartbeat_seconds`, how far it has come.
+        """Yield flags, and positions at the start and after each `heartbeat_seconds` without a flag.
 
-        Ends when the hub closes, when this subscriber is too slow and when the broker goes away while it catches up:
-        in each case its client loses nothing if it comes back with the last id.
+        Ends if the hub closes, if this subscriber is too slow, or if the broker fails while it catches up. A client
+        that reconnects with its last id loses nothing.
         """
         yield FlagEvent(encode_positions(self._at), None, self._note)
         try:
@@ -102,7 +102,7 @@ class Subscription:
                     async with asyncio.timeout(heartbeat_seconds):
                         await self._wake.wait()
                 except TimeoutError:
-                    # Nothing waits, so what the hub has passed was for others.
+                    # The queue is empty, so the records that the hub has passed were for other subscribers.
                     self._pass(self._hub.positions)
                     yield FlagEvent(encode_positions(self._at), None)
             if self._over():
@@ -115,11 +115,11 @@ class Subscription:
             yield FlagEvent(encode_positions(self._at) if ahead else live.event_id, live.flag)
 
     def join(self, positions: dict[int, int]) -> None:
-        """Be given everything from the hub's `positions` on."""
+        """Join the hub: receive everything from its `positions` on."""
         self._joined = positions
 
     def offer(self, live: _Live) -> None:
-        """Take what is new; a subscriber that has no room left ends here. Never blocks."""
+        """Queue a new flag. A subscription with a full queue ends. Never blocks."""
         if not self.wants(live.flag) or self.ended:
             return
         if len(self._waiting) >= QUEUE:
@@ -129,17 +129,17 @@ class Subscription:
         self._wake.set()
 
     def wants(self, flag: FlaggedImage) -> bool:
-        """Whether the flag is of the actions asked for, or takes one of them back."""
+        """Return True if the flag has a selected action, or withdraws a flag with one."""
         return not self._actions or flag.action in self._actions or flag.previous_action in self._actions
 
     def end(self, why: str) -> None:
-        """Let `events` end; the first reason stays."""
+        """Make `events` end; the first reason is kept."""
         self.ended = self.ended or why
         self._waiting.clear()
         self._wake.set()
 
     def close(self) -> None:
-        """Give the place back."""
+        """Release the place."""
         self.end("gone")
         self._hub.leave(self)
 
@@ -152,13 +152,13 @@ class Subscription:
                 self._at[partition] = at
 
     async def _caught_up(self) -> AsyncGenerator[FlagEvent, None]:
-        """Yield from the topic what lies between this subscriber and the hub, and join the hub on the way."""
+        """Yield the flags between this subscriber's position and the hub's from the topic, then join the hub."""
         while not self._over():
             target = self._hub.positions if self._joined is None else self._joined
             gaps = {number: end - self._at.get(number, 0) for number, end in target.items()}
             left = {number: gap for number, gap in gaps.items() if gap > 0}
             if self._joined is None and sum(left.values()) <= _STEP:
-                # No await since the hub's positions were read: what comes next is offered, what was is read below.
+                # No await since the hub's positions were read: later records are offered, earlier ones are read below.
                 self._hub.join(self)
             if not left:
                 return
@@ -171,14 +171,14 @@ class Subscription:
                 self._at[record.partition] = record.offset + 1
                 if flag is not None and self.wants(flag):
                     yield FlagEvent(encode_positions(self._at), flag)
-            # Offsets without a record (markers of transactions) are passed too, and told: they are many where
-            # only rare actions are asked for.
+            # Offsets without a record (markers of transactions) advance the position too. With rare actions they
+            # are most of the offsets.
             self._pass(ends)
             yield FlagEvent(encode_positions(self._at), None)
 
 
 class FlagHub:
-    """One follower of the flagged topic and everybody who wants to hear of it."""
+    """Follower of the flagged topic, with all subscriptions of this process."""
 
     def __init__(self, following: Following, log: TopicLog, codec: RecordCodec, meters: Meters, *, most: int) -> None:
         self._following = following
@@ -191,12 +191,12 @@ class FlagHub:
         self._reading = asyncio.Semaphore(_CATCHING_UP)
         self._ready = asyncio.Event()
         self._closed = False
-        # Moved with each record, without an await between that and its offering.
+        # Advanced with each record; no await between that and the offer of the record.
         self.positions: dict[int, int] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow the topic meanwhile. An unexpected error there ends the body."""
+        """Follow the topic while the context is open. An unexpected error ends its body."""
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(self._run())
             try:
@@ -206,13 +206,13 @@ class FlagHub:
                 task.cancel()
 
     def close(self) -> None:
-        """End all subscriptions and take no more: their clients go to another process, or come back."""
+        """End all subscriptions and accept no more. Their clients reconnect, perhaps to another process."""
         self._closed = True
         for subscription in tuple(self._all):
             subscription.end("closing")
 
     async def subscribe(self, actions: frozenset[str], last_event_id: str | None) -> Subscription:
-        """Return a subscription of `actions` (empty: all), from the id on or else from this moment on.
+        """Return a subscription to `actions` (empty: all), from the id on, or from now on without an id.
 
         Raises NotAnEventId, TooManyStreams, BrokerUnavailable.
         """
@@ -235,12 +235,12 @@ class FlagHub:
         return subscription
 
     def join(self, subscription: Subscription) -> None:
-        """Give everything from here on to `subscription`."""
+        """Offer all later flags to `subscription`."""
         subscription.join(dict(self.positions))
         self._joined.append(subscription)
 
     def leave(self, subscription: Subscription) -> None:
-        """Forget `subscription`; twice is once."""
+        """Remove `subscription`. Idempotent."""
         if subscription not in self._all:
             return
         self._all.discard(subscription)
@@ -252,11 +252,11 @@ class FlagHub:
     async def read(self, start: Mapping[int, int], end: Mapping[int, int]) -> list[SourceRecord]:
         """Return the records between the two. Raises BrokerUnavailable, StartupRefused."""
         async with self._reading, aclosing(self._log.scan(FLAGGED, AtOffsets(start), AtOffsets(end))) as records:
-            # A partition that `end` does not name has no end to read to.
+            # A partition without an entry in `end` is not read.
             return [record async for record in records if record.offset < end.get(record.partition, 0)]
 
     def decoded(self, record: SourceRecord) -> FlaggedImage | None:
-        """Return the flag, None for a record that is none of ours."""
+        """Return the flag of a record; None for a record that is not a flag."""
         try:
             return self._codec.decode_as(record.value, FlaggedImage)
         except Poison:
@@ -282,13 +282,13 @@ class FlagHub:
             subscription.offer(live)
 
     async def _checked(self, wanted: dict[int, int]) -> str:
-        """Refuse an id that is ahead of the topic; begin at its start where the id is older, and return that note."""
+        """Refuse an id ahead of the topic. For an id older than the topic start at its beginning and return a note."""
         if set(wanted) - set(self.positions):
             raise NotAnEventId("it names partitions that the topic does not have")
         if any(at > self.positions[number] for number, at in wanted.items()):
             ends = await self._log.ends(FLAGGED)
             if any(at > ends.get(number, 0) for number, at in wanted.items()):
-                raise NotAnEventId("it lies behind the end of the topic")
+                raise NotAnEventId("it is beyond the end of the topic")
         behind = [number for number, at in self.positions.items() if wanted.get(number, 0) < at]
         if not behind:
             return ""

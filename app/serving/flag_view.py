@@ -1,4 +1,4 @@
-"""A flag as the query service tells it."""
+"""JSON of a flag."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.records import FlaggedImage, Rendition, RuleMatch
 
 
 def flag_view(flag: FlaggedImage) -> dict[str, Any]:
-    """Return what is told of a flag besides its image; times in Unix milliseconds."""
+    """Return a flag without its image; times in Unix milliseconds."""
     return {
         "flag_id": flag.flag_id,
         "state": flag.state,
@@ -27,7 +27,7 @@ def flag_view(flag: FlaggedImage) -> dict[str, Any]:
 
 
 def renditions_view(renditions: Iterable[Rendition]) -> list[dict[str, Any]]:
-    """Return what the models looked at: frame, part of it, ground."""
+    """Return renditions: frame, part of it, ground."""
     return [
         {
             "frame": rendition.frame,
@@ -42,12 +42,12 @@ def renditions_view(renditions: Iterable[Rendition]) -> list[dict[str, Any]]:
 
 
 def rules_view(rules: Iterable[RuleMatch]) -> list[dict[str, Any]]:
-    """Return rules that matched, each with the conditions that held."""
+    """Return rules that match, each with the conditions that hold."""
     return [dataclasses.asdict(rule) for rule in rules]
 
 
 def flagged_image_view(flag: FlaggedImage) -> dict[str, Any]:
-    """Return what the stream of flagged images tells: the image and the flag, and what it was before a rescoring."""
+    """Return an event of the stream of flagged images: image, flag, and the action before a rescoring."""
     return {
         "bucket": flag.bucket,
         "key": flag.key,

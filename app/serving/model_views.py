@@ -1,4 +1,4 @@
-"""Models and policies as the query service tells them, from their folders and from control.v1."""
+"""JSON of models and policies, from their folders and from control.v1."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def policy_view(path: Path) -> dict[str, Any]:
 
 
 async def recorded_policies(log: TopicLog, codec: RecordCodec) -> list[dict[str, Any]]:
-    """Return the versions that workers have decided by, newest first. Raises BrokerUnavailable, StartupRefused."""
+    """Return the policy versions that workers have applied, newest first. Raises BrokerUnavailable, StartupRefused."""
     records = (await read_control(log, codec, POLICY_KIND)).values()
     return [
         {

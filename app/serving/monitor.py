@@ -1,4 +1,4 @@
-"""Following what the pipeline publishes, for the figures of the last minutes; only while somebody looks at them."""
+"""Figures of the last minutes from the pipeline's topics, which are read only while somebody asks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from app.topics import FLAGGED, PREDICTIONS
 logger = logging.getLogger(__name__)
 WATCHED: Final = (PREDICTIONS, FLAGGED)
 IDLE_SECONDS: Final = 120.0
-# The first question waits for the minutes that lie behind; at 500 records a second these take some seconds.
+# The first request reads the last minutes; at 500 records a second this takes some seconds.
 _FIRST_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 1.0
-# Decoding one takes some 40 microseconds, so other requests wait 4 ms at most.
+# Decoding a record takes about 40 microseconds, so other requests wait for at most 4 ms.
 _CHUNK: Final = 100
 
-# The name and the fields of a record, as Codec.fields tells them; raises Poison.
+# Name and fields of a record, see Codec.fields; raises Poison.
 Fields = Callable[[bytes | None], tuple[str, Mapping[str, Any]]]
 
 
 class Monitor:
-    """The figures of the last five minutes, of all workers together. Started by `asked`, ended when nobody asks."""
+    """Figures of the last five minutes, for all workers together. Started by `asked`, ended when nobody asks."""
 
     def __init__(self, log: TopicLog, fields: Fields, clock: Clock) -> None:
         self._log = log
@@ -46,7 +46,7 @@ class Monitor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Be ready for questions meanwhile. An unexpected error in following ends the body."""
+        """Accept requests while the context is open. An unexpected error in the follower ends its body."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
@@ -57,11 +57,11 @@ class Monitor:
                     self._task.cancel()
 
     def follows(self) -> bool:
-        """Whether the topics are being read."""
+        """True while the topics are read."""
         return self._task is not None and not self._task.done()
 
     async def asked(self) -> str:
-        """Have the window ready as far as it can be in some seconds; return what is missing, "" for nothing."""
+        """Fill the window within some seconds. Return what is missing, "" if it is complete."""
         self._asked_at = self._clock.monotonic()
         if not self.follows() and self._tasks is not None:
             self.window = Window()

@@ -1,4 +1,4 @@
-"""Figures for operators, from Kafka alone: they hold for all workers, whichever process is asked."""
+"""Figures for operators, read from Kafka alone, so they cover all workers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _OUTCOMES: Final = ("scored", "rejected", "gone")
 _LATEST: Final = 10
 _LAG_SECONDS: Final = 5.0
 _LETTERS_SECONDS: Final = 15.0
-# Of asking; one who waits for a page has no more patience.
+# Time limit of each part: a person waits for the page.
 _PATIENCE_SECONDS: Final = 8.0
-# Of reading dead letters, which are few; where they are not, what was read by then is told.
+# Time limit for reading dead letters. If there are too many, those read by then are returned.
 _READING_SECONDS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLetters:
-    """The open dead letters: how many of each agent and reason with the time of the latest, and the latest ten.
+    """Open dead letters: number and latest time by agent and reason, and the latest ten.
 
-    `whole` is False where there are too many to be read in time: then it is of those that were read.
+    `whole` is False if there are too many to be read in time; then only those that were read are counted.
     """
 
     counts: dict[tuple[str, str], tuple[int, int]]
@@ -47,12 +47,12 @@ class OpenLetters:
 
 
 def lanes_of(agents: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return each pair of agent and topic that it reads as a lane."""
+    """Return all pairs of an agent and a topic that it reads."""
     return tuple((agent, topic) for agent in agents for topic in agent_named(agent).topics)
 
 
 class Operations:
-    """Answers GET /v1/operations. Each part is kept for some seconds and asked by one caller at a time."""
+    """Figures of GET /v1/operations. Each part is cached for some seconds and read by one caller at a time."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Operations:
         self._letters = Remembered(letters, clock, seconds=_LETTERS_SECONDS, patience_seconds=_PATIENCE_SECONDS)
 
     async def figures(self) -> dict[str, Any]:
-        """Return the figures as plain values. Never raises for a broker that is away: `notes` say what is missing."""
+        """Return the figures as plain values. Does not raise during a broker outage: `notes` say what is missing."""
         async with asyncio.TaskGroup() as asking:
             missing = asking.create_task(self._monitor.asked())
             lags = asking.create_task(_missing(self._lags, "the lag"))
@@ -97,7 +97,7 @@ def operations_on(
     clock: Clock,
     agents: Sequence[str],
 ) -> Operations:
-    """Return the operations of the pipeline that `agents` are."""
+    """Return the operations of the pipeline of `agents`."""
     pairs = tuple((group_of(agent), topic) for agent, topic in lanes_of(agents))
     return Operations(
         monitor,
@@ -134,7 +134,7 @@ async def open_letters(log: TopicLog, codec: RecordCodec, clock: Clock) -> OpenL
 
 
 async def _missing(remembered: Remembered[Any], what: str) -> str:
-    """Have `remembered.known` as new as can be; return what is wrong with it, "" for nothing."""
+    """Refresh `remembered.known` if possible. Return what failed, "" for nothing."""
     try:
         await remembered.get()
     except Retryable as error:

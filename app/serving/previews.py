@@ -1,7 +1,7 @@
-"""Small upright JPEGs of stored images, for people who decide about them.
+"""Previews: small upright JPEGs of stored images, for moderators.
 
-Bytes come from the object store each time they are needed and pass the limits of the stream's decoder; what a browser
-gets is always re-encoded, so nothing of a hostile file reaches it, and no metadata of anybody's photograph.
+The bytes are read from the object store for each preview and pass the limits of the stream's decoder. The browser
+always gets a re-encoded picture: no bytes of a hostile file, and no metadata of a photograph.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from app.ports.objects import ObjectMissing, ObjectRef, ObjectStore
 from app.settings import Settings
 
 SIZES: Final = (32, 512)
-# Previews in the making, waiting ones among them; each holds one object of at most `max_bytes`.
+# Previews in progress, waiting ones included; each holds one object of at most `max_bytes`.
 _MOST_IN_HAND: Final = 16
 _RETRY_SECONDS: Final = 1
-# 512 pixels weigh about 40 KB: some 800 of them.
+# A preview of 512 pixels has about 40 KB, so this is about 800 of them.
 _KEPT_BYTES: Final = 32 * 1024 * 1024
 _QUALITY: Final = 82
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The bytes that were scored are no longer there."""
+    """Answer if the bytes that were scored are no longer in the store."""
 
     detail: str
 
@@ -44,14 +44,14 @@ _Key = tuple[str, str, str | None, str | None, int]
 
 @dataclass(slots=True, eq=False)
 class _Making:
-    """One preview in the making and how many wait for it."""
+    """Preview in progress, and the number of its callers."""
 
     task: asyncio.Task[Preview]
     waiting: int = field(default=0)
 
 
 class Previews:
-    """Makes previews, equal ones once. Belongs to one event loop; `decoding` stays open."""
+    """Creator of previews; concurrent requests for the same preview share one. Belongs to one event loop."""
 
     def __init__(
         self, store: ObjectStore, decoding: Decoding, settings: Settings, clock: Clock, meters: Meters
@@ -67,7 +67,7 @@ class Previews:
         self._kept_bytes = 0
 
     async def preview(self, ref: ObjectRef, size: int) -> Preview:
-        """Return a JPEG of exactly that version or ETag, no side longer than `size` pixels, or why there is none.
+        """Return a JPEG of exactly that version or ETag, no side longer than `size` pixels, or the reason for none.
 
         Raises Overloaded, and ObjectUnavailable, BucketUnavailable or StoreUnavailable. Cancellable.
         """
@@ -90,7 +90,7 @@ class Previews:
         joined = making is not None
         if making is None:
             if len(self._making) >= _MOST_IN_HAND:
-                raise Overloaded(f"{len(self._making)} previews are in the making", _RETRY_SECONDS)
+                raise Overloaded(f"{len(self._making)} previews are in progress", _RETRY_SECONDS)
             making = self._making[key] = _Making(asyncio.create_task(self._make(key, ref, size)))
         making.waiting += 1
         try:
@@ -98,7 +98,7 @@ class Previews:
         finally:
             making.waiting -= 1
             if making.waiting == 0:
-                # Forgotten before it is cancelled: who comes next must not wait for something that was given up.
+                # Removed before it is cancelled, so that a later caller does not wait for it.
                 if self._making.get(key) is making:
                     del self._making[key]
                 making.task.cancel()
@@ -157,7 +157,7 @@ class Previews:
             self._kept_bytes -= len(kept[1])
 
     async def close(self) -> None:
-        """Give up what is in the making; decoding under way is not waited for."""
+        """Cancel previews in progress. Does not wait for running decoders."""
         tasks = [making.task for making in self._making.values()]
         for task in tasks:
             task.cancel()

@@ -1,6 +1,6 @@
-"""Known contents in Redis (or Valkey), shared by all processes: `<prefix>r:{<sha256>}` holds a row of the table.
+"""Scores of contents in Redis (or Valkey), shared by all processes: `<prefix>r:{<sha256>}` holds a row of the table.
 
-What was never scored here but came through the stream is found in the index's latest outcome of the same bytes.
+Scores from the stream are taken from the index: from its latest outcome of the same bytes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from app.settings import RedisSettings
 from app.systems.redis.client import connect, redis_errors
 from app.topics import DAY_MS
 
-# Callers give up far sooner; this bounds what a call that nobody waits for any more holds.
+# Callers time out far sooner. This limit ends calls that nobody waits for.
 _SOCKET_SECONDS: Final = 1.0
-# A request needs a connection for a millisecond, so 16 of them carry thousands of requests a second.
+# A request uses a connection for a millisecond, so 16 connections carry thousands of requests a second.
 _CONNECTIONS: Final = 16
 
 
 class RedisContents:
-    """The `ContentCache` on a Redis server, in front of an index. Belongs to one event loop."""
+    """`ContentCache` on a Redis server, in front of an index. Belongs to one event loop."""
 
     def __init__(self, settings: RedisSettings, index: Index) -> None:
         self._index = index
@@ -29,7 +29,7 @@ class RedisContents:
         self._redis: Any = connect(settings, socket_seconds=_SOCKET_SECONDS, connections=_CONNECTIONS)
 
     async def get(self, sha256: str) -> ContentRow | None:
-        """Return what is known of these bytes; see `ContentCache`."""
+        """See `ContentCache`."""
         with redis_errors(self._redis):
             value: bytes | None = await self._redis.get(self._key(sha256))
         row = decode_row(value)
@@ -39,7 +39,7 @@ class RedisContents:
         return row_of(prediction) if prediction is not None else None
 
     async def put(self, sha256: str, row: ContentRow) -> None:
-        """Keep `row`; see `ContentCache`."""
+        """See `ContentCache`."""
         with redis_errors(self._redis):
             await self._redis.set(self._key(sha256), encode_row(row), px=self._ttl_ms)
 

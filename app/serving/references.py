@@ -1,4 +1,4 @@
-"""Objects that a caller names instead of sending their bytes: only where uploads are ours, only what was named."""
+"""Objects that a caller references instead of sending bytes. Only objects that the upload filter admits are read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NO_SUCH_OBJECT: Final = "no_such_object"
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Why there are no bytes, though nothing is wrong with a picture: `bucket_not_served`, `no_such_object`."""
+    """Absence of an object, by `code`: `bucket_not_served` or `no_such_object`."""
 
     code: str
     detail: str
 
 
 class ReferencedObjects:
-    """Reads objects by reference, at most `max_bytes` of each."""
+    """Reader of referenced objects, up to `max_bytes` each."""
 
     def __init__(self, store: ObjectStore, admitted: UploadFilter, max_bytes: int) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class ReferencedObjects:
         self.max_bytes = max_bytes
 
     async def read(self, ref: ObjectRef) -> bytes | Rejection | Absent:
-        """Return the bytes of exactly that version or ETag, where the reference names one.
+        """Return the bytes; exactly that version or ETag if the reference names one.
 
         Raises ObjectUnavailable, BucketUnavailable or StoreUnavailable.
         """
@@ -41,7 +41,7 @@ class ReferencedObjects:
         try:
             fetched = await self._store.fetch(ref, max_bytes=self.max_bytes)
         except NoSuchBucket:
-            # An upload's bucket may come back; a client's misspelt one does not.
+            # In the stream a missing bucket may reappear; here it is a client's spelling error.
             return Absent(NO_SUCH_OBJECT, "there is no such bucket")
         except BadReference as error:
             return Absent(NO_SUCH_OBJECT, f"there is no such object: {error.detail}")

@@ -1,6 +1,6 @@
-"""One content scored while its caller waits: the engine of the stream, and everything that spares its work.
+"""Synchronous scoring of one content with the engine of the stream, avoiding repeated work.
 
-Known scores (this process's, then the shared cache's) → equal bytes in flight → admission → the missing models.
+The order is: stored scores (of this process, then of the shared cache), equal bytes in progress, admission, engine.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from app.serving.admission import Admission, Place
 from app.serving.ports import ContentCache
 from schemas.records import ModelScores, Rendition, RuleMatch
 
-# An answer of the cache takes a millisecond. One that takes longer than this costs more than it spares.
+# The cache answers within a millisecond. An answer that takes longer than this costs more than it saves.
 _CACHE_SECONDS: Final = 0.25
-# After a failure nobody asks the cache for so long; else each caller in turn would wait for it.
+# After a failure the cache is not used for this time; otherwise each caller in turn would wait for it.
 _CACHE_REST_SECONDS: Final = 2.0
-# Rows on their way to the cache; what comes on top is not kept, which costs work at the next request.
+# Writes to the cache in progress. Further rows are dropped, which costs work at the next request.
 _MOST_PUTS: Final = 64
-# Answers as known contents get them, some 4 KB each: applying the policy costs more than finding one.
+# Complete answers, about 4 KB each: applying the policy costs more than a look-up.
 _KEPT_ANSWERS: Final = 4096
 _NO_TIMINGS: Final = EngineTimings(0, 0, 0)
 
@@ -40,7 +40,7 @@ _NO_TIMINGS: Final = EngineTimings(0, 0, 0)
 class ScoredContent:
     """Scores and policy verdict of one content. `cached`: nothing was computed for this caller.
 
-    `publishable` is false without a policy: nobody said then that the picture is not blocked.
+    `publishable` is false without a policy, because then no verdict exists.
     """
 
     sha256: str
@@ -62,7 +62,7 @@ class ScoredContent:
 
 
 class ContentScorer:
-    """Scores contents for concurrent callers. Belongs to one event loop; `close` before its engine is closed."""
+    """Scorer of contents for concurrent callers. Belongs to one event loop. Close it before its engine."""
 
     def __init__(
         self,
@@ -88,11 +88,11 @@ class ContentScorer:
         self._advice = registry.advice()
 
     async def score(self, body: bytes, *, deadline: float | None = None) -> ScoredContent | Rejection:
-        """Return the scores of every active model, or why the content is no picture of ours.
+        """Return the scores of all active models, or the rejection of the content.
 
-        `deadline` is a moment of the clock's `monotonic`. Raises Overloaded at once where it cannot be met or too much
-        is in hand, DeadlineExceeded when it passes; the work is then given up unless others wait for the same bytes.
-        Known contents are answered whatever is in hand. Cancellable.
+        `deadline` is a time of the clock's `monotonic`. Raises Overloaded at once if it cannot be met or too much work
+        is in progress, and DeadlineExceeded when it passes; the work is then cancelled unless other callers wait for
+        the same bytes. Contents with stored scores are always answered. Cancellable.
         """
         began = self._clock.monotonic()
         left = None if deadline is None else max(0.0, deadline - began)
@@ -115,11 +115,11 @@ class ContentScorer:
             self._meters.gauge("sightline_api_score_in_flight", self._admission.in_hand)
 
     def judge(self, rejection: Rejection) -> Verdict | None:
-        """Return what the policy says of a rejected content; None without a policy."""
+        """Return the verdict on a rejected content; None without a policy."""
         return self._verdict(Subject(REJECTED, rejection.reason.value, ()))
 
     async def close(self) -> None:
-        """Let go of what is on its way to the cache; the cache itself stays open."""
+        """Cancel writes to the cache. The cache itself stays open."""
         for put in self._puts:
             put.cancel()
         await asyncio.gather(*self._puts, return_exceptions=True)
@@ -158,7 +158,7 @@ class ContentScorer:
         known: Mapping[str, ModelScores],
         deadline: float | None,
     ) -> tuple[Computed | Rejection, bool]:
-        # Who joins costs nothing. Nothing is awaited between this question and `compute`.
+        # A caller that joins costs nothing. No await between this test and `compute`.
         place: Place | None = None
         if not self._contents.is_under_way(sha256, missing):
             place = self._admission.enter(None if deadline is None else deadline - self._clock.monotonic())
@@ -208,7 +208,7 @@ class ContentScorer:
         )
 
     def _keep(self, answer: ScoredContent) -> None:
-        # Models and policy are those of the start, so an answer holds as long as the process lives.
+        # Models and policy do not change while the process lives, so an answer stays valid.
         self._answers[answer.sha256] = answer
         if len(self._answers) > _KEPT_ANSWERS:
             self._answers.popitem(last=False)
@@ -222,7 +222,7 @@ class ContentScorer:
         verdict = evaluate(self._policy, subject)
         return replace(verdict, matches=published(verdict))
 
-    # --- what is known ---
+    # --- stored scores ---
 
     def _known_scores(self, row: ContentRow | None) -> dict[str, ModelScores]:
         if row is None:
@@ -247,7 +247,7 @@ class ContentScorer:
         return row
 
     def _put(self, sha256: str, row: ContentRow) -> None:
-        """Send a row to the cache while its caller has the answer already."""
+        """Write a row to the cache in the background."""
         if self._clock.monotonic() < self._cache_rests_until:
             return
         if len(self._puts) >= _MOST_PUTS:
@@ -270,4 +270,4 @@ class ContentScorer:
 
 
 def _nothing() -> None:
-    """What is freed where nothing was held."""
+    """Release nothing."""

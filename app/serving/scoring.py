@@ -1,4 +1,4 @@
-"""The models of the query service: loaded beside everything else, used by one scorer, closed at the end."""
+"""Models of the query service: loaded in the background, used by one scorer, closed at the end."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Load = Callable[[Settings], tuple[Registry, Policy | None]]
 
 
 def load_models(settings: Settings) -> tuple[Registry, Policy | None]:
-    """Return the models and the policy as a worker has them; blocks for seconds. Raises Fatal."""
+    """Load the models and the policy as a worker does. Blocks for seconds. Raises Fatal."""
     policy = load_policy(settings.policy.path, settings.inference.models_dir)
     return load_active(settings.inference), policy
 
 
 class Scoring:
-    """The way from no models to a scorer. Belongs to one event loop, which loading does not hold up."""
+    """Background loading of the models for a scorer. Belongs to one event loop, which it does not block."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class Scoring:
         self._scorer: ContentScorer | None = None
 
     def start(self) -> None:
-        """Begin to load, unless the settings switch scoring off."""
+        """Start loading, unless the settings switch scoring off."""
         if self._settings.api.score and self._loading is None:
             self._loading = asyncio.create_task(self._prepare(), name="load models")
             self._loading.add_done_callback(_log)
 
     @property
     def state(self) -> State:
-        """Where it stands: a service is ready when this is `ready` or `off`. `failed` needs another process."""
+        """State of loading. The service is ready in the states `ready` and `off`; `failed` is final."""
         if self._loading is None:
             return "off"
         if not self._loading.done():
@@ -79,7 +79,7 @@ class Scoring:
         """Return the scorer. Raises ScoringUnavailable(`scoring_off` | `models_loading` | `models_failed`)."""
         match self.state:
             case "off":
-                raise ScoringUnavailable("scoring_off", "this service scores nothing: SIGHTLINE_API_SCORE is false")
+                raise ScoringUnavailable("scoring_off", "this process does not score: SIGHTLINE_API_SCORE is false")
             case "loading":
                 raise ScoringUnavailable("models_loading", "the models are being loaded")
             case "failed":
@@ -89,7 +89,7 @@ class Scoring:
                 return self._scorer
 
     async def ready(self) -> str:
-        """Return words for a readiness check. Raises ScoringUnavailable while, or since, nothing can be scored."""
+        """Return the text of a readiness check. Raises ScoringUnavailable if nothing can be scored."""
         if self.state == "off":
             return "switched off"
         self.scorer()
@@ -110,7 +110,7 @@ class Scoring:
         logger.info("models loaded on %s: %s", registry.device, ", ".join(self.models))
 
     async def close(self) -> None:
-        """End: a batch on the device is waited for, what waits for one is cancelled."""
+        """Close the engine. Waits for a batch on the device, cancels what waits for a batch."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
@@ -122,4 +122,4 @@ class Scoring:
 
 def _log(loading: asyncio.Task[None]) -> None:
     if not loading.cancelled() and (error := loading.exception()) is not None:
-        logger.error("no models to score with: %s", error, exc_info=error)
+        logger.error("the models cannot be loaded: %s", error, exc_info=error)

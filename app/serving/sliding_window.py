@@ -13,13 +13,13 @@ WINDOW_SECONDS: Final = 300
 CELL_SECONDS: Final = 10
 _CELL_MS: Final = CELL_SECONDS * 1000
 _LIVE: Final = "live"
-# Names come from models and policies of our own; what a foreign writer invents must not grow without end.
+# Names belong to models and policies of this installation; names from a foreign writer must not grow without limit.
 _MOST_NAMES: Final = 200
 
 
 @dataclass(slots=True)
 class Figures:
-    """What was counted in one cell or in several. `freshness` is of live uploads: from their event to the outcome."""
+    """Sums of one or several cells. `freshness` is the time from event to outcome of live uploads."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
@@ -29,7 +29,7 @@ class Figures:
     policies: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, other: Figures) -> None:
-        """Count what `other` has counted."""
+        """Add the counts of `other`."""
         self.outcomes.update(other.outcomes)
         self.rejections.update(other.rejections)
         self.cached += other.cached
@@ -39,7 +39,7 @@ class Figures:
 
 
 class Window:
-    """The last five minutes. Times are Unix milliseconds; what lies ahead of the clock counts as now."""
+    """Window of the last five minutes. Times are Unix milliseconds; a time in the future counts as now."""
 
     def __init__(self) -> None:
         self._cells: dict[int, Figures] = {}
@@ -73,7 +73,7 @@ class Window:
         return total
 
     def cells(self, now_ms: int) -> Iterator[tuple[int, Figures]]:
-        """Yield every cell of the window, oldest first, with the time at which it begins; empty ones too."""
+        """Yield all cells of the window, empty ones included, oldest first, each with its start time."""
         last = now_ms // _CELL_MS
         for number in range(last - WINDOW_SECONDS // CELL_SECONDS + 1, last + 1):
             yield number * _CELL_MS, self._cells.get(number) or Figures()

@@ -1,4 +1,4 @@
-"""Following topics for as long as a process lives: through outages, from where it had come."""
+"""Follower of topics that lives as long as the process and survives broker outages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from app.ports.topics import Follower, Part, Since, TopicLog
 
 logger = logging.getLogger(__name__)
 _AGAIN_SECONDS: Final = 1.0
-# A consumer that gives nothing for so long is replaced: nothing can be missed by it, and a deaf one ends like that.
+# A consumer without records for this time is replaced. That loses nothing, and ends a consumer that is stuck.
 _QUIET_SECONDS: Final = 300.0
 
 
 class Following:
-    """Every record once, in the order of its partition, whatever the broker does meanwhile.
+    """Source of every record once, in the order of its partition, also after broker outages.
 
-    `positions` are the next offsets, of all records that were taken; `away` says why nothing can be read, "" while it
-    can. `caught_up`: all was taken that was there at the first connecting.
+    `positions` are the next offsets after all records that were taken. `away` says why nothing can be read, "" while
+    records can be read. `caught_up`: all records that existed at the first connection were taken.
     """
 
     def __init__(self, log: TopicLog, topics: Sequence[str], clock: Clock, since: Since = None) -> None:
@@ -36,10 +36,10 @@ class Following:
         self._follower: Follower | None = None
 
     async def batches(self, wait_seconds: float) -> AsyncGenerator[list[SourceRecord], None]:
-        """Yield what is new, for ever. A batch counts as taken when the next one is asked for.
+        """Yield new records in batches, for ever. A batch counts as taken when the next one is requested.
 
-        An empty one comes after each try to connect, which `away` tells the result of, and when nothing came for
-        `wait_seconds`. Close the iterator (`aclosing`).
+        An empty batch follows each attempt to connect (`away` has its result), and each `wait_seconds` without a
+        record. Close the iterator (`aclosing`).
         """
         while True:
             try:
@@ -68,7 +68,7 @@ class Following:
                 await self._clock.sleep(_AGAIN_SECONDS)
 
     async def reach(self) -> None:
-        """Return when the broker answers over the connection that is there. Raises BrokerUnavailable."""
+        """Return when the broker answers over the present connection. Raises BrokerUnavailable."""
         if self._follower is None:
             raise BrokerUnavailable(self.away)
         await self._follower.reach()

@@ -1,4 +1,4 @@
-"""Answers that cost something, asked once for everybody and kept for some seconds."""
+"""TTL cache for expensive answers: computed once for all callers and kept for some seconds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """What `ask` answers, at most `seconds` old; asked by one caller at a time, within `patience_seconds`.
+    """Answer of `ask`, at most `seconds` old. One caller at a time asks, for at most `patience_seconds`.
 
-    A failure is kept as long as an answer: while a server is away, callers hear so at once and not after each has
-    waited for it. `known` is the last answer, of whatever age.
+    A failure is cached as long as an answer, so that during an outage callers fail at once instead of each waiting for
+    the timeout. `known` is the last answer, whatever its age.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Remembered(Generic[T]):
         self.known: T | None = None
 
     async def get(self) -> T:
-        """Return the answer. Raises what `ask` raises of Retryable; BrokerUnavailable where it takes too long."""
+        """Return the answer. Raises the Retryable that `ask` raises, or BrokerUnavailable after the timeout."""
         async with self._asking:
             if self._asked_at is None or self._clock.monotonic() - self._asked_at >= self._seconds:
                 await self._ask_again()
