@@ -1,6 +1,6 @@
-"""Exceptions that client libraries raise on malformed input or answers. Adapters translate them; no process dies.
+"""Exceptions that client libraries raise on malformed input or answers. Adapters translate them, so no process dies.
 
-A list and not `Exception`, so that our own errors and a cancellation pass. It is used around calls of a library alone.
+A list instead of `Exception` lets this project's errors and a cancellation pass. Use it only around library calls.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Final
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-# Beside what aiohttp documents: ValueError (a header with a line feed, a port or a length that is no number, text that
-# cannot be encoded or decoded), http_exceptions (a malformed answer that was not translated), EOFError (asyncio's
-# IncompleteReadError), ArithmeticError (a time or a length out of range), LookupError (an answer that lacks what is
-# read of it, an unknown charset), RuntimeError (a connection or a session that was closed meanwhile), AssertionError,
-# AttributeError and TypeError (parsers that meet what they did not expect).
+# In addition to what aiohttp documents: ValueError (a header with a line feed, a port or length that is not a number,
+# text that cannot be encoded or decoded), http_exceptions (a malformed answer that was not translated), EOFError
+# (asyncio's IncompleteReadError), ArithmeticError (a time or length out of range), LookupError (a missing part of an
+# answer, an unknown charset), RuntimeError (a connection or session that was closed), AssertionError, AttributeError
+# and TypeError (parsers that meet unexpected input).
 HTTP_FAILURES: Final[tuple[type[Exception], ...]] = (
     aiohttp.ClientError,
     HttpProcessingError,
@@ -31,7 +31,7 @@ HTTP_FAILURES: Final[tuple[type[Exception], ...]] = (
 
 
 def aws_failures() -> tuple[type[Exception], ...]:
-    """Return what a client of aiobotocore raises; botocore is imported only here, because that takes long."""
+    """Return the exceptions that an aiobotocore client raises. Imports botocore, which takes long."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     return (BotoCoreError, ClientError, *HTTP_FAILURES)

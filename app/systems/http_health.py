@@ -1,4 +1,4 @@
-"""/metrics and /healthz of a process, on a port of its own (aiohttp); the chosen port is left in a JSON file."""
+"""/metrics and /healthz of a process on its own port (aiohttp). The port is written to a JSON file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PORT_FILE = "http.json"
 
 
 class HealthServer:
-    """Serves what two callables return. `health` gives whether all is well, and what to show."""
+    """Server for the results of two callables. `health` returns True if the process is healthy, and the details."""
 
     def __init__(
         self,

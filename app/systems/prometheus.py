@@ -1,4 +1,4 @@
-"""Metrics in the Prometheus text form (prometheus-client), one registry for each process."""
+"""Metrics in the Prometheus text format (prometheus-client), with one registry per process."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class PrometheusMeters:
     """See app.metrics.Meters."""
 
     def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
-        # One more series for each label value, which nobody asks for.
+        # `_created` series would double the number of series without use.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._metrics = {metric.name: metric for metric in metrics}
         self._rows: dict[str, Any] = {name: self._make(metric) for name, metric in self._metrics.items()}
-        # By name and labels as they are told: the library checks and orders them anew each time.
+        # By name and labels as passed, because the library validates and sorts labels at each call.
         self._series: dict[tuple[object, ...], Any] = {}
 
     def _make(self, metric: Metric) -> Any:

@@ -1,4 +1,4 @@
-"""What is said of a server that does not answer: which, why, and what to do about it. And that it is said once."""
+"""Messages about a server that does not answer: which server, why, and which setting. Each is logged only once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 def unreachable(what: str, where: str, variable: str, error: BaseException) -> str:
-    """Return the sentence; `variable` is the setting that names the server."""
+    """Return the message; `variable` is the setting with the server's address."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return (
         f"{what} at {where} does not answer ({reason}); start it (on this machine: `./sightline stack up`), or name "
@@ -17,12 +17,12 @@ def unreachable(what: str, where: str, variable: str, error: BaseException) -> s
 
 
 def kafka_unreachable(bootstrap: str, error: BaseException) -> str:
-    """Return the sentence for a broker."""
+    """Return the message for a broker."""
     return unreachable("Kafka", bootstrap, "SIGHTLINE_KAFKA_BOOTSTRAP", error)
 
 
 class _Hush:
-    """Several may keep it at once; the level comes back with the last of them."""
+    """Nested silence of one logger; the last exit restores its level."""
 
     def __init__(self) -> None:
         self.kept_by = 0
@@ -34,9 +34,9 @@ _hush = _Hush()
 
 @contextmanager
 def said_once() -> Iterator[None]:
-    """Keep the Kafka client from logging what is raised as one sentence: it logs an ERROR for each broker and try.
+    """Silence the Kafka client, which logs an ERROR for each broker and attempt; the caller raises one message.
 
-    What else in the process uses the client is silent meanwhile, so only for steps of a moment.
+    Silences all users of the client in this process, so use it only for short steps.
     """
     client = logging.getLogger("aiokafka")
     if not _hush.kept_by:

@@ -1,4 +1,4 @@
-"""A connection to Redis (or Valkey) as every adapter makes it: bounded waits, no second try, one kind of error."""
+"""Connections to Redis (or Valkey) for all adapters: bounded waits, no retries, one kind of error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.errors import RedisUnavailable
 from app.settings import RedisSettings
 from app.systems.unreachable import unreachable
 
-# A server that does not answer for so long counts as away.
+# A server that does not answer within this time counts as unavailable.
 _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 3.0
 
@@ -24,14 +24,14 @@ _CONNECT_SECONDS: Final = 3.0
 def connect(
     settings: RedisSettings, *, socket_seconds: float | None = _SOCKET_SECONDS, connections: int | None = None
 ) -> Any:
-    """Return a client; it connects at its first question. `socket_seconds` None: an answer may take for ever.
+    """Return a client, which connects at its first command. `socket_seconds` None: no limit for an answer.
 
-    With `connections` it has no more than so many, and questions wait for one of them as long as for an answer.
+    `connections` limits the number of connections; commands wait for one as long as for an answer.
     """
     options = {
         "socket_timeout": socket_seconds,
         "socket_connect_timeout": min(_CONNECT_SECONDS, socket_seconds or _CONNECT_SECONDS),
-        # Callers decide how to wait; a silent second try here would only stretch the bound.
+        # Callers decide how to wait; a silent retry here would exceed the time limit.
         "retry": Retry(NoBackoff(), 0),
     }
     if connections is None:
@@ -44,10 +44,10 @@ def connect(
 
 @contextmanager
 def redis_errors(client: Any) -> Iterator[None]:
-    """Make what goes wrong with `client` RedisUnavailable, one sentence without the password that its URL may hold.
+    """Translate errors of `client` to RedisUnavailable, with a message without the password in the URL.
 
-    A cancellation that comes meanwhile is never lost: redis-py sends by `asyncio.wait_for`, which before Python 3.12
-    drops one that comes as it ends (python/cpython#86296), and the task would run on.
+    A cancellation in the body is never lost. redis-py uses `asyncio.wait_for`, which before Python 3.12 drops a
+    cancellation that arrives as it ends (python/cpython#86296); the task would continue.
     """
     task = asyncio.current_task()
     cancelled = task.cancelling() if task is not None else 0

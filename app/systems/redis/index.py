@@ -1,17 +1,16 @@
 """The index in Redis (or Valkey): one string per image, per flagged image, per decision and per content.
 
-A value is one header line (the fact's standing, tab-separated) and the record exactly as it was on its topic, so
-whoever reads the topics can read it. Comparing and setting is one Lua script per fact, atomic in the server, which
-also tells `app/systems/redis/watch.py` of the change.
-Keys of one image share a hash tag, so the scripts hold on a cluster's shard, too.
+A value is one header line (the fact's standing, tab-separated) and the record exactly as on its topic, so readers of
+the topics can read it. One Lua script per fact compares and sets atomically in the server, and notifies
+`app/systems/redis/watch.py`. Keys of one image share a hash tag, so the scripts also work on a cluster.
 
     <prefix>i:{<bucket>/<key>}            latest outcome, or the tombstone of a removal
     <prefix>f:{<bucket>/<key>}            latest flag
-    <prefix>o:{…}, <prefix>g:{…}          the same two, of what came by the other reading of its event's key
+    <prefix>o:{…}, <prefix>g:{…}          the same two, for outcomes by the other reading of the event's key
     <prefix>v:{<bucket>/<key>}@<version>  tombstone of one version of a versioned object
-    <prefix>p:{<bucket>/<key>}            upload whose outcome is still to come: the header line alone
+    <prefix>p:{<bucket>/<key>}            upload without an outcome yet: the header line alone
     <prefix>e:{<bucket>/<key>}            latest decision of a person
-    <prefix>h:{…}, <prefix>d:{…}          earlier outcomes and all decisions, sorted sets by time, the newest some
+    <prefix>h:{…}, <prefix>d:{…}          recent outcomes and decisions, sorted sets by time
     <prefix>c:{<sha256>}                  latest outcome of these bytes
 """
 
@@ -50,16 +49,16 @@ _MS_PER_HOUR: Final = 3_600_000
 _FIRST: Final = ("i", "f")
 _OTHER: Final = ("o", "g")
 _KEYS_OF_IMAGE: Final = 6
-# Longer than all retries of an upload and a day's outage; what is a dead letter by then is no longer under way.
+# Longer than all retries of an upload and an outage of a day. An upload without an outcome by then is a dead letter.
 _PENDING_TTL_MS: Final = 48 * _MS_PER_HOUR
-# Answers of the scripts: stored, or stored where the image has a flag; also a flag that was not stored counts.
+# Answers of the scripts: stored, or stored for an image with a flag (even if that flag was not stored).
 _ALWAYS: Final = 0
 _HAS_FLAG: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Scripts:
-    """Digests of the scripts that the server holds."""
+    """Digests of the scripts on the server."""
 
     put: str
     outcome: str
@@ -68,8 +67,7 @@ class _Scripts:
 
 
 class RedisIndex:
-    """The `Index` on a Redis server. Entries of one `apply` travel in one round trip, and so do questions that are
-    asked at the same time."""
+    """`Index` on a Redis server. Entries of one `apply` need one round trip, and so do concurrent reads."""
 
     def __init__(self, settings: RedisSettings, codec: RecordCodec) -> None:
         self._codec = codec
@@ -89,7 +87,7 @@ class RedisIndex:
         except RedisUnavailable as error:
             if not isinstance(error.__cause__, NoScriptError):
                 raise
-        # The server was restarted, or its scripts were flushed. What was applied before may be applied again.
+        # The server was restarted, or its scripts were flushed. Applying entries twice is harmless.
         self._scripts = None
         return await self._apply(entries)
 
@@ -107,8 +105,8 @@ class RedisIndex:
         return tuple(dict.fromkeys(owner[0] for owner, answer in pairs if owner is not None and answer >= owner[1]))
 
     def _queue(self, pipe: Any, owners: list[tuple[Image, int] | None], entry: IndexEntry, scripts: _Scripts) -> None:
-        """Queue what `entry` asks for; `owners` gets one for each command: the image whose flag may be another one
-        where the answer is at least so much, or None."""
+        """Queue the commands of `entry`. For each, append to `owners` the image whose flag may have changed if the
+        answer is at least the given number, or None."""
         record = entry.record
         image = f"{{{record.bucket}/{record.key}}}"
         key = partial(self._key, image)
@@ -148,7 +146,7 @@ class RedisIndex:
                 owners.append(None)
             case ImageRemoved():
                 one_version = removes_one_version(record)
-                # A version's id belongs to one object, by whatever reading its outcome came.
+                # A version's id belongs to one object, whichever reading its outcome used.
                 for letters in (_FIRST, _OTHER) if one_version else (_OTHER if standing.other_reading else _FIRST,):
                     places = (key(letters[0]), tombstone, key(letters[1]), key("h"), key("p"))
                     ttl, version_only = self._tombstone_ttl_ms, "1" if one_version else "0"
@@ -159,11 +157,11 @@ class RedisIndex:
         return f"{self._prefix}{letter}:{image}"
 
     async def image(self, bucket: str, key: str) -> IndexedImage | None:
-        """Return what is known of bucket/key; see `Index`."""
+        """See `Index`."""
         return self._image(bucket, key, await self._reads.read(self._image_keys(bucket, key)))
 
     async def images(self, images: Sequence[Image]) -> Sequence[IndexedImage | None]:
-        """Return what is known of each; see `Index`."""
+        """See `Index`."""
         keys = [name for bucket, key in images for name in self._image_keys(bucket, key)]
         values = await self._reads.read(keys) if keys else []
         rows = zip(*[iter(values)] * _KEYS_OF_IMAGE, strict=True)
@@ -201,7 +199,7 @@ class RedisIndex:
         return self._decode(wire, record) if same_upload(flagged_standing, standing) else None
 
     async def history(self, bucket: str, key: str) -> ImageHistory:
-        """Return what is kept; see `Index`."""
+        """See `Index`."""
         name = partial(self._key, f"{{{bucket}/{key}}}")
         with redis_errors(self._redis):
             pipe = self._redis.pipeline(transaction=False)
@@ -221,7 +219,7 @@ class RedisIndex:
         )
 
     async def content(self, sha256: str) -> ImagePrediction | None:
-        """Return the latest outcome of these bytes; see `Index`."""
+        """See `Index`."""
         (stored,) = await self._reads.read([f"{self._prefix}c:{{{sha256}}}"])
         return None if stored is None else self._decode(_split(stored)[1], ImagePrediction)
 
@@ -229,7 +227,7 @@ class RedisIndex:
         try:
             return self._codec.decode_as(wire, record)
         except Poison as poison:
-            raise RedisUnavailable(f"the index holds a value that is not ours ({poison}); rebuild it") from poison
+            raise RedisUnavailable(f"the index contains a value that cannot be read ({poison}); rebuild it") from poison
 
     async def close(self) -> None:
         """Release connections."""
@@ -247,12 +245,12 @@ def _header(standing: Standing) -> bytes:
         standing.id,
         standing.version_id,
     )
-    # An event may name anything a version; a separator inside a field must not break the line.
+    # An event may contain any text as version; a separator in a field must not break the line.
     return ("\t".join(field.replace("\t", " ").replace("\n", " ") for field in fields) + "\n").encode()
 
 
 def _split(value: bytes) -> tuple[Standing, bytes]:
-    # By which reading it came says the key that the value lies under.
+    # The key of the value shows which reading its outcome used.
     line, _, wire = value.partition(b"\n")
     removal, dialect, order_key, event_time, decided_at, identity, version = line.decode().split("\t")
     standing = Standing(removal == "1", dialect, order_key, int(event_time), int(decided_at), identity, version)

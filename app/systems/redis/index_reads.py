@@ -1,6 +1,6 @@
-"""Reading keys for many callers: what is asked while an answer is on its way travels together in the next question.
+"""Batched reads of keys: requests that arrive during a read are sent together in the next one.
 
-A question costs the client more than all that is in it (bench/README.md), so one is under way at a time.
+A command costs the client more than its keys (bench/README.md), so only one is in progress at a time.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Final
 from app.errors import RedisUnavailable
 from app.systems.redis.client import redis_errors
 
-# Values of half a kilobyte or so: 2 MB in one answer.
+# Values have about half a kilobyte, so one answer has 2 MB.
 _MOST_KEYS: Final = 3000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Question:
-    """Keys that one caller wants to know."""
+    """Keys that one caller reads."""
 
     keys: Sequence[str]
     answer: asyncio.Future[list[bytes | None]]
 
 
 class ReadsTogether:
-    """Reads of one client. Belongs to one event loop."""
+    """Batching reader of one client. Belongs to one event loop."""
 
     def __init__(self, client: Any) -> None:
         self._redis = client
@@ -35,7 +35,7 @@ class ReadsTogether:
         self._reading: asyncio.Task[None] | None = None
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the values of `keys`, None where there is none. Raises RedisUnavailable."""
+        """Return the values of `keys`, None for a missing key. Raises RedisUnavailable."""
         question = _Question(keys, asyncio.get_running_loop().create_future())
         self._asked.append(question)
         if self._reading is None:
@@ -47,7 +47,7 @@ class ReadsTogether:
             while self._asked:
                 await self._read_some()
         finally:
-            # Here, not when the task is done: that is a moment later, and a question that came in between would wait.
+            # Cleared here and not when the task is done, which is later: a request in between would wait.
             self._reading = None
 
     async def _read_some(self) -> None:
@@ -75,6 +75,6 @@ class ReadsTogether:
             at += len(question.keys)
 
     def close(self) -> None:
-        """End what is under way; its callers are cancelled."""
+        """Cancel the read in progress and its callers."""
         if self._reading is not None:
             self._reading.cancel()

@@ -1,4 +1,4 @@
-"""Waiting for the index to change: one subscription per image that somebody waits for, on one connection."""
+"""Notifications of index changes: one subscription per image with waiting callers, on one connection."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from app.systems.redis.client import connect, redis_errors
 
 logger = logging.getLogger(__name__)
 _PAUSE_SECONDS: Final = 0.5
-# Of one look for a message; short, so that a subscription that was dropped is seen.
+# Time limit of one poll; short, so that a dropped subscription is noticed.
 _LOOK_SECONDS: Final = 5.0
 
 
 def changes_channel(prefix: str, bucket: str, key: str) -> str:
-    """Return the channel on which the index tells that it learned something of an image."""
+    """Return the channel on which the index announces changes of an image."""
     return f"{prefix}changed:{bucket}/{key}"
 
 
 class RedisWatch:
-    """The `ImageWatch` on Redis' own publish and subscribe. Belongs to one event loop; `close` it."""
+    """`ImageWatch` on Redis publish/subscribe. Belongs to one event loop; `close` it."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._prefix = settings.prefix
@@ -57,8 +57,8 @@ class RedisWatch:
         if self._reading is None:
             self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
             self._reading = asyncio.create_task(self._read())
-            return  # its first act is to subscribe, and whoever asked looks after that
-        # While Redis is away its waiters look by themselves, and the reader subscribes again later.
+            return  # subscribes first; the caller reads the index after that
+        # During an outage waiting callers poll by themselves, and the reader subscribes again later.
         with suppress(RedisUnavailable), redis_errors(self._redis):
             await self._pubsub.subscribe(channel)
 
@@ -67,7 +67,7 @@ class RedisWatch:
             try:
                 with redis_errors(self._redis):
                     if not self._pubsub.subscribed:
-                        # A channel of nobody keeps the connection listening while nobody waits.
+                        # An unused channel keeps the connection subscribed while nobody waits.
                         await self._pubsub.subscribe(self._prefix + "changed:", *self._events)
                     message = await self._pubsub.get_message(timeout=_LOOK_SECONDS)
             except RedisUnavailable as error:

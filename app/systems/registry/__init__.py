@@ -1,1 +1,1 @@
-"""Schema registry and Avro: bytes from records, records from bytes."""
+"""Schema registry and Avro codec."""

@@ -1,6 +1,6 @@
 """Records on the wire: Avro (fastavro) in the Confluent framing: byte 0, schema id as 4 bytes big-endian, Avro body.
 
-Ids are pinned in schemas/ids.lock; the registry is asked only at start-up, whether it agrees.
+Ids are pinned in schemas/ids.lock and compared with the registry at start-up only.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def released_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:
 
 
 def newest_schema(record: str, folder: Path = SCHEMA_DIR) -> SchemaVersion:
-    """Return the newest released schema of a record; raises ValueError for a record that has none."""
+    """Return the newest released schema of a record. Raises ValueError if it has none."""
     return max(
         (schema for schema in released_schemas(folder) if schema.record == record), key=lambda schema: schema.version
     )
 
 
 class Codec:
-    """Encodes and decodes the records of schemas/. Pure computation; safe to share between tasks."""
+    """Codec for the records of schemas/. Pure computation; safe to share between tasks."""
 
     def __init__(self, schemas: tuple[SchemaVersion, ...] | None = None) -> None:
         schemas = released_schemas() if schemas is None else schemas
@@ -101,7 +101,7 @@ class Codec:
             raise Poison("undecodable", f"not a {name}: {type(error).__name__}: {error}") from error
 
     def fields(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
-        """Return the record's name and its fields as they were written, without those that came in later versions.
+        """Return the record's name and its fields as written, without fields of later versions.
 
         Times are Unix milliseconds. Raises as `decode`.
         """
@@ -133,7 +133,7 @@ class Codec:
 
 
 def _parse(text: str) -> Any:
-    # Our dataclasses hold times as integers; the logical types are for readers such as Connect and dropped here.
+    # The dataclasses store times as integers; logical types are for readers such as Connect and are dropped here.
     def plain(node: Any) -> Any:
         if isinstance(node, Mapping):
             return {key: plain(value) for key, value in node.items() if key != "logicalType"}
@@ -162,12 +162,12 @@ def _from_wire(kind: Any) -> Callable[[Any], Any]:
         converters = [(field.name, _from_wire(hints[field.name])) for field in dataclasses.fields(kind)]
         nested = [(name, convert) for name, convert in converters if convert is not _as_it_is]
         make = typing.cast("Callable[..., Any]", kind)
-        # By position: half the time of `make(**value)`. With one name alone, itemgetter gives no tuple.
+        # Arguments by position take half the time of `make(**value)`. With a single name, itemgetter returns no tuple.
         names = [name for name, _ in converters]
         fields = operator.itemgetter(*names) if len(names) > 1 else lambda value: (value[names[0]],)
 
         def build(value: Any) -> Any:
-            # What was just read belongs to nobody else: changed in place, as most fields need no change at all.
+            # The value was just read and has no other owner, so it is changed in place.
             for name, convert in nested:
                 value[name] = convert(value[name])
             return make(*fields(value))

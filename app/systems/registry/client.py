@@ -1,7 +1,7 @@
 """The schema registry (Confluent API, as Apicurio, Confluent and Karapace serve it): register and look up ids.
 
-Ids are pinned in schemas/ids.lock and written into every record, so a registry that numbers the schemas otherwise is
-refused: its readers would decode our records with foreign schemas.
+Ids are pinned in schemas/ids.lock and written into every record. A registry with other ids is refused: its readers
+would decode records with wrong schemas.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _HEADERS: Final = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
 class RegistryUnavailable(Retryable):
     """The schema registry cannot be reached or answers 5xx.
 
-    Operator: bring the registry back, then start the process again; running workers do not need it.
+    Operator: restart the registry, then start the process again; running workers do not need it.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSchema:
-    """What the registry answered for one schema under one subject."""
+    """Answer of the registry for one schema under one subject."""
 
     subject: str
     schema: SchemaVersion
@@ -40,15 +40,15 @@ class RegisteredSchema:
 def subject_of(schema: SchemaVersion) -> str:
     """Return the subject of a schema: its full record name.
 
-    Not one subject per topic: Apicurio spends an id on every registration, also of a text that it knows, so a record
-    that lies on five topics would shift the ids of all that follow.
+    One subject per topic is not used: Apicurio spends an id on every registration, even of a known text, so a record on
+    five topics would shift the ids of all following schemas.
     """
     declared = json.loads(schema.text)
     return f"{declared['namespace']}.{declared['name']}"
 
 
 class SchemaRegistry:
-    """A client. `url` is the base of the Confluent API, for Apicurio `http://host:port/apis/ccompat/v7`."""
+    """Client of a registry. `url` is the base of the Confluent API, for Apicurio `http://host:port/apis/ccompat/v7`."""
 
     def __init__(self, url: str, timeout_seconds: float = 15.0) -> None:
         self._url = url.rstrip("/")
@@ -66,7 +66,7 @@ class SchemaRegistry:
             await self._session.close()
 
     async def answers(self) -> bool:
-        """Whether the registry serves its API."""
+        """Return True if the registry serves its API."""
         try:
             await self._call("GET", "/subjects")
         except RegistryUnavailable:
@@ -74,7 +74,7 @@ class SchemaRegistry:
         return True
 
     async def register(self, subject: str, text: str) -> int:
-        """Register `text` under `subject` and return its id; the same text again answers the same id.
+        """Register `text` under `subject` and return its id. Idempotent.
 
         Raises RegistryUnavailable; StartupRefused when the registry finds it invalid or incompatible.
         """
@@ -82,7 +82,7 @@ class SchemaRegistry:
         return int(answer["id"])
 
     async def look_up(self, subject: str, text: str) -> int | None:
-        """Return the id of `text` under `subject`, or None when it is not registered there."""
+        """Return the id of `text` under `subject`, or None if it is not registered there."""
         answer = await self._call("POST", f"/subjects/{subject}", {"schema": text}, absent_is_none=True)
         return None if answer is None else int(answer["id"])
 
@@ -117,7 +117,7 @@ async def register_all(
 ) -> tuple[RegisteredSchema, ...]:
     """Register every released schema that is absent, in the order of ids.lock, and return the answers.
 
-    The order is what makes the ids come out the same on every fresh registry.
+    Because of the order, every fresh registry assigns the same ids.
     """
     registered = []
     for schema in released_schemas() if schemas is None else schemas:
@@ -130,18 +130,18 @@ async def register_all(
 
 
 def refuse_other_ids(registered: Iterable[RegisteredSchema]) -> None:
-    """Return when every answer is the pinned id; StartupRefused otherwise."""
+    """Compare all answers with the pinned ids. Raises StartupRefused for a difference."""
     for schema in registered:
         if schema.answered_id != schema.schema.schema_id:
             raise StartupRefused(
-                f"the schema registry numbers {schema.schema.record}/{schema.schema.version} {schema.answered_id}, but "
-                f"schemas/ids.lock pins {schema.schema.schema_id}; use a registry whose ids are ours (a fresh one gets "
-                "them by `./sightline stack init`)"
+                f"the schema registry gives {schema.schema.record}/{schema.schema.version} the id "
+                f"{schema.answered_id}, but schemas/ids.lock pins {schema.schema.schema_id}; use a registry with the "
+                "pinned ids (a fresh one gets them by `./sightline stack init`)"
             )
 
 
 async def check_registry(url: str, schemas: Iterable[SchemaVersion] | None = None) -> None:
-    """Return when the registry holds every released schema under its pinned id.
+    """Check that the registry has every released schema under its pinned id.
 
     Raises StartupRefused naming the schema and what to run; RegistryUnavailable.
     """

@@ -1,4 +1,4 @@
-"""Buckets, queues and bucket notifications of a test or local object store: what an operator sets up by hand on AWS."""
+"""Set-up of buckets, queues and bucket notifications on a local object store. On AWS an operator does this."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.errors import StartupRefused
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """How to reach an S3-compatible server (and its SQS, where it has one)."""
+    """Address and keys of an S3-compatible server, and of its SQS if it has one."""
 
     endpoint: str
     access_key: str

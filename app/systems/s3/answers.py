@@ -1,4 +1,4 @@
-"""What an S3 answer other than 200 means for one object. Pure; the table of docs/semantics.md in code."""
+"""Meaning of S3 answers other than 200 for one object, as in the table of docs/semantics.md. Pure."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Overwritten:
-    """Another object lies under the key than the one asked for."""
+    """The key holds another object than the requested one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The object exists and cannot be read, whoever asks again: `archived`."""
+    """The object exists and cannot be read by any retry: `archived`."""
 
     reason: str
     detail: str
@@ -52,8 +52,8 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Reading failed. `scope` is what is known to be at fault: `bucket`, `credentials`, `signature` (the credentials or
-    the object's name), or `unknown`."""
+    """Reading failed. `scope` is the known cause: `bucket`, `credentials`, `signature` (the credentials or the object's
+    name), or `unknown`."""
 
     detail: str
     scope: str = "unknown"
@@ -71,7 +71,7 @@ Answer = Gone | Overwritten | Refused | Denied | Failed
 
 
 def read_answer(status: int, text: str, headers: Mapping[str, str], *, versioned: bool) -> Answer:
-    """Return what `status` with the error document `text` means."""
+    """Return the meaning of `status` with the error document `text`."""
     match = _CODE.search(text)
     code = match.group(1) if match else ""
     detail = f"{status} {code}".strip()
@@ -86,7 +86,7 @@ def read_answer(status: int, text: str, headers: Mapping[str, str], *, versioned
             return Failed(detail, "bucket", retry=False)
         if code in ("NoSuchKey", "NoSuchVersion") or headers.get("x-amz-delete-marker") == "true":
             return Gone(detail)
-        # Not an answer of S3: a proxy or a wrong address must not make objects count as deleted.
+        # Not an answer of S3. Because of a proxy or a wrong address, objects must not count as deleted.
         return Failed(f"{detail} without an S3 error code")
     if status == 405 and versioned:
         return Gone(f"{detail}: a delete marker")

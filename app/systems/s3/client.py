@@ -8,7 +8,7 @@ from app.settings import S3Settings
 
 
 def s3_client(settings: S3Settings, **more: Any) -> Any:
-    """Return what `async with` enters to a client of S3; `more` are options of its AioConfig. Every wait is bounded."""
+    """Return an async context manager of an S3 client. `more` are options of its AioConfig. Every wait is bounded."""
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 

@@ -22,9 +22,9 @@ async def _find() -> Any:
 
 
 class ChainCredentials:
-    """Finds credentials at first use and renews them in time. Belongs to one event loop.
+    """Credentials of the AWS chain, looked up at first use and renewed in time. Belongs to one event loop.
 
-    `find` returns what botocore calls credentials, or None where no link of the chain has any.
+    `find` returns botocore's credentials, or None if no link of the chain has any.
     """
 
     def __init__(self, find: Callable[[], Awaitable[Any]] = _find) -> None:
@@ -33,10 +33,10 @@ class ChainCredentials:
         self._failing = False
 
     async def keys(self) -> AccessKeys:
-        """Return keys that are valid at the moment; may ask a metadata service.
+        """Return keys that are valid now. May ask a metadata service.
 
-        Raises StoreUnavailable when there are none: such a service is away now and then, and where nothing is
-        configured an operator has to come, as for keys that are refused. The first failure in a row is logged.
+        Raises StoreUnavailable without keys: a metadata service may have an outage, and missing configuration needs an
+        operator, as refused keys do. The first of consecutive failures is logged.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -47,7 +47,7 @@ class ChainCredentials:
                 frozen = await self._credentials.get_frozen_credentials()
                 self._failing = False
                 return AccessKeys(frozen.access_key, frozen.secret_key, frozen.token)
-            # The link that asks the instance's metadata service says None too when that does not answer.
+            # The link for the instance's metadata service returns None also if that service does not answer.
             why = "set SIGHTLINE_S3_ACCESS_KEY and SIGHTLINE_S3_SECRET_KEY, or use the AWS chain"
         except (
             BotoCoreError,
@@ -58,17 +58,17 @@ class ChainCredentials:
             LookupError,
             ValueError,
         ) as error:
-            # RuntimeError: renewed keys that had expired already. LookupError, ValueError: half an answer.
+            # RuntimeError: renewed keys that have already expired. LookupError, ValueError: an incomplete answer.
             why = f"{type(error).__name__}: {error}"[:300]
         message = f"no S3 credentials: {why}"
         if not self._failing:
-            logger.warning("%s; trying again until there are some", message)
+            logger.warning("%s; trying again until there are credentials", message)
         self._failing = True
         raise StoreUnavailable(message)
 
 
 async def keys_of(settings: S3Settings, chain: ChainCredentials) -> AccessKeys:
-    """Return the keys of the settings, where they name some, else those of the chain. Raises as `chain.keys`."""
+    """Return the keys of the settings if set, else those of the chain. Raises as `chain.keys`."""
     if settings.access_key:
         return AccessKeys(settings.access_key, settings.secret_key.reveal())
     return await chain.keys()

@@ -1,4 +1,4 @@
-"""The lake's objects as they lie in the store: listed page by page, deleted in batches, half uploads ended."""
+"""Objects of the lake in the store: list in pages, delete in batches, abort unfinished uploads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LakeFile:
 
 @dataclass(frozen=True, slots=True)
 class HalfUpload:
-    """One multipart upload that was begun and neither ended nor aborted; its parts cost as much as objects."""
+    """Multipart upload that was neither completed nor aborted. Its parts cost as much as objects."""
 
     path: str
     upload_id: str
@@ -36,7 +36,7 @@ class HalfUpload:
 
 
 class LakeStore:
-    """Use as `async with`; every wait is bounded by the settings. All methods raise StoreUnavailable."""
+    """Client for the lake's objects; use with `async with`. Every wait is bounded. Methods raise StoreUnavailable."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -54,12 +54,12 @@ class LakeStore:
         await self._closing.aclose()
 
     async def list(self, prefix: str) -> AsyncIterator[LakeFile]:
-        """Yield the objects whose path (s3://bucket/key) begins with `prefix`, a page of a thousand at a time."""
+        """Yield the objects whose path (s3://bucket/key) begins with `prefix`, in pages of a thousand."""
         bucket, key = parse_place(prefix)
         async for page in self._pages("list_objects_v2", bucket, key):
             for row in page.get("Contents", ()):
                 if row["Key"].endswith("/"):
-                    # The empty object that pyarrow leaves as a folder when it deletes a file in it.
+                    # The empty object that pyarrow creates as a folder marker when it deletes a file.
                     continue
                 yield LakeFile(f"s3://{bucket}/{row['Key']}", int(row["Size"]), _ms(row["LastModified"]))
 
@@ -73,7 +73,7 @@ class LakeStore:
                     yield HalfUpload(f"s3://{bucket}/{row['Key']}", str(row["UploadId"]), _ms(row["Initiated"]))
 
     async def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects of one bucket; one that is gone already is no error."""
+        """Delete objects of one bucket. A missing object is not an error."""
         for start in range(0, len(paths), _DELETE_AT_ONCE):
             some = [parse_place(path) for path in paths[start : start + _DELETE_AT_ONCE]]
             bucket = some[0][0]
@@ -89,7 +89,7 @@ class LakeStore:
                 raise StoreUnavailable(f"{bucket} refuses to delete {len(refused)} objects, the first {key}: {code}")
 
     async def abort(self, upload: HalfUpload) -> None:
-        """End a multipart upload and drop its parts; one that has ended meanwhile is no error."""
+        """Abort a multipart upload and drop its parts. An upload that has ended is not an error."""
         from botocore.exceptions import ClientError
 
         bucket, key = parse_place(upload.path)

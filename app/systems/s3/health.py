@@ -1,6 +1,6 @@
-"""Who is to blame when an object cannot be read: the object, its bucket, or the store as a whole.
+"""Cause of a failed read: the object, its bucket, or the whole store.
 
-What other fetches saw meanwhile decides where it can; otherwise one probe for all who ask at the same time.
+The results of concurrent fetches decide if they can; otherwise one probe serves all concurrent callers.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
-# A store in trouble is asked about each bucket no more often than this, however many fetches fail.
+# A failing store is probed for each bucket at most this often, however many fetches fail.
 _VERDICT_SECONDS = 1.0
-# Events name buckets, also ones that do not exist: 1,000 names of 255 bytes are 0.3 MB.
+# Events may name buckets that do not exist: 1,000 names of 255 bytes are 0.3 MB.
 _MOST_VERDICTS = 1_000
 
 
 class Judgement(Enum):
-    """What fails."""
+    """Cause of a failure."""
 
     OBJECT = "object"
     BUCKET = "bucket"
@@ -26,7 +26,7 @@ class Judgement(Enum):
 
 
 class BucketHealth:
-    """Notes which buckets answered when, and judges. Belongs to one event loop."""
+    """Record of when each bucket answered, and judgement of failures. Belongs to one event loop."""
 
     def __init__(
         self, probe_bucket: Callable[[str], Awaitable[int | None]], probe_store: Callable[[], Awaitable[int | None]]
@@ -39,22 +39,22 @@ class BucketHealth:
         self._verdicts: dict[str, tuple[float, Judgement]] = {}
 
     def succeeded(self, bucket: str) -> None:
-        """Note that an object of `bucket` was read."""
+        """Record that an object of `bucket` was read."""
         self._succeeded[bucket] = self._answered[bucket] = time.monotonic()
 
     def answered(self, bucket: str) -> None:
-        """Note that `bucket` gave a sensible answer, if not a body."""
+        """Record that `bucket` gave a valid answer, even without a body."""
         self._answered[bucket] = time.monotonic()
 
     def succeeded_within(self, bucket: str, seconds: float) -> bool:
-        """Whether an object of `bucket` was read in the last `seconds`."""
+        """Return True if an object of `bucket` was read in the last `seconds`."""
         last = self._succeeded.get(bucket)
         return last is not None and time.monotonic() - last <= seconds
 
     async def judge(self, bucket: str, since: float, *, ask: bool = False) -> Judgement:
-        """Return who is to blame for a failure in `bucket` of a fetch that began at `since` (monotonic).
+        """Return the cause of a failure in `bucket` of a fetch that began at `since` (monotonic).
 
-        `ask`: probe the bucket even if another object of it was read meanwhile.
+        `ask`: probe the bucket even if another object of it was read in the meantime.
         """
         if not ask and self._succeeded.get(bucket, 0.0) > since:
             return Judgement.OBJECT
@@ -85,6 +85,6 @@ class BucketHealth:
         if any(moment > since for name, moment in self._answered.items() if name != bucket):
             return Judgement.BUCKET
         status = await self._probe_store()
-        # 501: a store that lists no buckets answers all the same.
+        # 501: the answer of a store that does not list buckets.
         away = status is None or (status >= 500 and status != 501)
         return Judgement.STORE if away else Judgement.BUCKET

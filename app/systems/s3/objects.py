@@ -1,7 +1,7 @@
 """The object store over HTTP: signed GETs with aiohttp on the hot path, aiobotocore for credentials and listing.
 
-Why not one of the two for both: docs/adr/0004-hot-get.md. What each answer of the store means is decided in
-app/systems/s3/answers.py and health is judged in app/systems/s3/health.py.
+docs/adr/0004-hot-get.md explains the two libraries. app/systems/s3/answers.py interprets each answer of the store,
+app/systems/s3/health.py judges its health.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from app.systems.s3.health import BucketHealth, Judgement
 from app.systems.s3.requests import SignedRequests
 
 _CHUNK_BYTES = 256 * 1024
-# An error document is a few hundred bytes; what is longer is not one.
+# An error document has a few hundred bytes; a longer body is not one.
 _MAX_ERROR_BYTES = 64 * 1024
-# Back-off before try n of one object: full jitter up to this times 2^(n-1), so retries of many do not march in step.
+# Back-off before attempt n of one object: full jitter up to this times 2^(n-1), so that retries do not synchronise.
 _BACKOFF_SECONDS = 0.2
 _MAX_BACKOFF_SECONDS = 3.0
-# A 403 of one object is its own only where another of its bucket was read so lately.
+# A 403 counts as denied to one object only if another object of its bucket was read in this time.
 _READABLE_SECONDS = 600.0
 _T = TypeVar("_T")
 _NOT_THERE_EITHER = "404 under its key, not its ETag under the other reading of it"
@@ -58,7 +58,7 @@ class _Body:
 
 @dataclass(frozen=True, slots=True)
 class _TooLarge:
-    """A body beyond the limit; not read on."""
+    """A body beyond the limit; the rest is not read."""
 
     detail: str
     etag: str | None
@@ -101,20 +101,20 @@ class S3ObjectStore:
             answer = await self._get(ref, key, condition, max_bytes, began)
             match answer:
                 case _Body() | _TooLarge() | Refused() if looked_elsewhere and _etag_of(answer) != ref.etag:
-                    # Whether the store heeds If-Match or not: only the ETag makes the other reading the right one.
+                    # Only an equal ETag confirms the other reading, whether the store supports If-Match or not.
                     self._health.answered(ref.bucket)
                     return ObjectMissing("gone", _NOT_THERE_EITHER)
                 case _Body():
                     self._health.succeeded(ref.bucket)
                     if ref.etag and answer.etag and not ref.version_id:
-                        # Servers that ignore If-Match exist; the ETag of what came tells all the same.
+                        # Some servers ignore If-Match, so the ETag of the answer decides.
                         superseded = answer.etag != ref.etag
                     return FetchedObject(answer.content, answer.etag, answer.version_id, key, superseded)
                 case _TooLarge():
                     self._health.succeeded(ref.bucket)
                     return ObjectMissing("too_large", answer.detail)
                 case Overwritten() if looked_elsewhere:
-                    # Another object lives under the other reading of the key: the upload itself is gone.
+                    # The other reading of the key is another object, so the upload itself is gone.
                     self._health.answered(ref.bucket)
                     return ObjectMissing("gone", _NOT_THERE_EITHER)
                 case Overwritten():
@@ -135,11 +135,11 @@ class S3ObjectStore:
     async def _get(
         self, ref: ObjectRef, key: str, condition: str | None, max_bytes: int, began: float
     ) -> _Body | _TooLarge | Answer:
-        """GET until an answer that another GET would not change, `attempts` times at most."""
+        """GET until a retry would not change the answer, at most `attempts` times."""
         return await self._tried(lambda: self._get_once(ref, key, condition, max_bytes))
 
     async def _tried(self, once: Callable[[], Awaitable[_T | Failed]]) -> _T | Failed:
-        """Return the first answer that another try would not change, or the last failure after `attempts` tries."""
+        """Return the first answer that a retry would not change, or the last failure after `attempts` attempts."""
         failed = Failed("not asked")
         for attempt in range(1, max(1, self._settings.attempts) + 1):
             if attempt > 1:
@@ -156,7 +156,7 @@ class S3ObjectStore:
     async def _get_once(
         self, ref: ObjectRef, key: str, condition: str | None, max_bytes: int
     ) -> _Body | _TooLarge | Answer:
-        # An ETag that lost its case would never match; what comes tells by its own ETag whether it is what was meant.
+        # An ETag whose case was changed would never match; the ETag of the answer shows whether it is the right object.
         headers = {"if-match": f'"{condition}"'} if condition and keeps_its_case(condition) else {}
         query = f"versionId={quote(ref.version_id, safe='-._~')}" if ref.version_id else ""
         try:
@@ -168,51 +168,51 @@ class S3ObjectStore:
             return cut_off(error)
 
     async def _refusal(self, response: aiohttp.ClientResponse, bucket: str, *, versioned: bool) -> Answer:
-        """Return what an answer that is none of the expected ones means."""
+        """Return the meaning of an unexpected answer."""
         text = (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace")
         return self._moved(response, bucket) or read_answer(
             response.status, text, response.headers, versioned=versioned
         )
 
     def _moved(self, response: aiohttp.ClientResponse, bucket: str) -> Failed | None:
-        """Return a failure, for one more try, where the answer tells that the bucket lies in another region."""
+        """Return a failure, to be retried, if the answer says that the bucket is in another region."""
         region = response.headers.get("x-amz-bucket-region")
         if region and self._requests.lies_in(bucket, region):
             return Failed(f"the bucket lies in region {region}")
         return None
 
     async def _denied(self, ref: ObjectRef, answer: Denied, began: float) -> ObjectMissing:
-        """Tell an object that is denied from one that is deleted and from a bucket that is closed to us."""
+        """Distinguish a denied object, a deleted object, and a denied bucket."""
         judgement = await self._health.judge(ref.bucket, began, ask=True)
         readable = self._health.succeeded_within(ref.bucket, _READABLE_SECONDS)
         if judgement is Judgement.OBJECT and readable:
-            # We may list the bucket, so a deleted object would have answered 404: this one is closed to us.
+            # The bucket may be listed, so a deleted object would get 404; this object is denied.
             return ObjectMissing("forbidden", answer.detail)
         if judgement is Judgement.BUCKET_DENIED and readable:
-            # Without s3:ListBucket a deleted object answers 403; other objects of the bucket are readable.
+            # Without s3:ListBucket a deleted object gets 403; other objects of the bucket are readable.
             return ObjectMissing("gone", f"{answer.detail} where listing is not allowed")
         if judgement is Judgement.OBJECT:
-            # Nothing was readable lately: more likely a policy that somebody will mend than a single closed object.
+            # Nothing was readable recently, so a wrong bucket policy is more likely than one denied object.
             judgement = Judgement.BUCKET_DENIED
         raise _error(judgement, ref, answer.detail)
 
     async def _blame(
         self, ref: ObjectRef, began: float, detail: str, scope: str = "unknown"
     ) -> ObjectUnavailable | BucketUnavailable | StoreUnavailable:
-        """Return the error for an object that could not be read: its own, its bucket's or the store's."""
+        """Return the error for an object that could not be read: of the object, its bucket or the store."""
         if scope == "bucket":
             return NoSuchBucket(f"{ref.bucket}: {detail}")
         if scope == "credentials":
             return StoreUnavailable(detail)
         judgement = await self._health.judge(ref.bucket, began)
         if scope == "signature" and judgement is not Judgement.OBJECT:
-            # Wrong keys: wait for an operator. If a neighbour was read meanwhile or the bucket accepts our keys, they
-            # are right: a server or a proxy rewrites this object's name before it checks. It must not hold up the lane.
+            # Wrong keys: wait for an operator. But if another object was read in the meantime, or the bucket accepts
+            # the keys, they are right: a server or proxy rewrites this object's name. It must not block the lane.
             return StoreUnavailable(detail)
         return _error(judgement, ref, detail)
 
     async def _probe_bucket(self, bucket: str) -> int | None:
-        """Return the status of a HEAD of `bucket`, None where nothing answers."""
+        """Return the status of a HEAD of `bucket`; None without an answer."""
         return await self._probe("HEAD", bucket, "")
 
     async def _probe_store(self) -> int | None:
@@ -261,7 +261,7 @@ class S3ObjectStore:
 
 
 def _etag_of(answer: _Body | _TooLarge | Refused) -> str | None:
-    """Return the ETag that came with `answer`; a refusal names none."""
+    """Return the ETag of `answer`; a refusal has none."""
     return None if isinstance(answer, Refused) else answer.etag
 
 
@@ -284,7 +284,7 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> _Body 
         raise aiohttp.ClientPayloadError(f"{total} of {announced} bytes")
     version_id = response.headers.get("x-amz-version-id")
     if version_id is not None and version_fault(version_id) is not None:
-        version_id = None  # a header may hold any bytes; a record holds text
+        version_id = None  # a header may contain any bytes; a record contains text
     return _Body(parts[0] if len(parts) == 1 else b"".join(parts), etag, version_id)
 
 

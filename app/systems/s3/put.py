@@ -1,4 +1,4 @@
-"""Uploads to an S3-compatible server, as users make them: for demo, benchmarks and tests, never for a task."""
+"""Uploads to an S3-compatible server, like those of users: for demo, benchmarks and tests only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TYPES: Final = {
 
 
 class Uploader:
-    """PUTs objects; use as `async with`. At most 16 connections; every wait is bounded by the settings."""
+    """Uploader of objects; use with `async with`. At most 16 connections; the settings bound every wait."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -35,7 +35,7 @@ class Uploader:
         client = s3_client(
             self._settings,
             max_pool_connections=16,
-            # The ETag tells enough here, and some servers store the SDK's own checksum trailer as body.
+            # The ETag suffices here, and some servers store the SDK's checksum trailer as part of the body.
             request_checksum_calculation="when_required",
         )
         self._client = await self._closing.enter_async_context(client)
@@ -56,7 +56,7 @@ class Uploader:
             raise StoreUnavailable(f"cannot store {bucket}/{key}: {error}") from error
 
     async def delete(self, bucket: str, key: str) -> None:
-        """Delete an object; one that does not exist is no error. Raises StoreUnavailable."""
+        """Delete an object. A missing object is not an error. Raises StoreUnavailable."""
         try:
             await self._client.delete_object(Bucket=bucket, Key=key)
         except aws_failures() as error:

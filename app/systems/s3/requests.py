@@ -1,4 +1,4 @@
-"""Signed requests to the object store with aiohttp: addresses, regions, credentials, one session. Judges no answer."""
+"""Signed requests to the object store with aiohttp: addresses, regions, credentials. Does not interpret answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 
 class SignedRequests:
-    """Belongs to the event loop that first uses it; connecting and each silence are bounded by the settings."""
+    """Sender of signed requests. Belongs to the event loop that first uses it. The settings bound every wait."""
 
     def __init__(self, settings: S3Settings, chain: ChainCredentials) -> None:
         self._settings = settings
@@ -41,10 +41,10 @@ class SignedRequests:
         body: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
-        """Send one request and return the answer's head; the caller reads and releases it.
+        """Send one request and return the answer's head. The caller reads and releases it.
 
-        `query` is escaped and in the order of its names. `metadata` becomes the object's own headers. Raises
-        HTTP_FAILURES, and StoreUnavailable where there are no credentials.
+        `query` is escaped and sorted by name. `metadata` becomes headers of the object. Raises HTTP_FAILURES, and
+        StoreUnavailable without credentials.
         """
         origin, path = self._address(bucket, key)
         region = self._region(bucket)
@@ -69,7 +69,7 @@ class SignedRequests:
         return _url(*self._address(bucket, key), "")
 
     def lies_in(self, bucket: str, region: str) -> bool:
-        """Note where `bucket` lies, for the next request; return whether that is news."""
+        """Store the region of `bucket` for the next request. Return True if it is new."""
         if region == self._region(bucket) or not _REGION.fullmatch(region):
             return False
         self._regions[bucket] = region
@@ -88,7 +88,7 @@ class SignedRequests:
         if self._settings.endpoint:
             return self._settings.endpoint.rstrip("/"), encoded_path(*([bucket, key] if key else [bucket]))
         domain = f"s3.{self._region(bucket)}.amazonaws.com"
-        # Any other name would break the certificate of the virtual host (a dot) or reach another bucket (upper case).
+        # Other names would break the certificate of the virtual host (a dot) or reach another bucket (upper case).
         if not may_be_host(bucket):
             return f"https://{domain}", encoded_path(*([bucket, key] if key else [bucket]))
         return f"https://{bucket}.{domain}", encoded_path(key)
@@ -100,12 +100,12 @@ class SignedRequests:
                 sock_connect=self._settings.connect_timeout_seconds,
                 sock_read=self._settings.read_timeout_seconds,
             )
-            # Probes must not queue behind the fetches that they judge.
+            # Probes must not wait behind the fetches that they judge.
             connector = aiohttp.TCPConnector(limit=self._settings.concurrency + 4, keepalive_timeout=20)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=timeout,
-                # Objects stored with Content-Encoding come as they are stored: their sha256 is of those bytes.
+                # Objects with Content-Encoding are returned as stored; their sha256 belongs to those bytes.
                 auto_decompress=False,
                 skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,6 +1,6 @@
-"""AWS Signature Version 4 as the hot GET needs it: about 20 us where botocore takes 330.
+"""AWS Signature Version 4 for frequent GETs: about 20 us per request, where botocore takes 330.
 
-Checked against botocore's own signer in the tests, and by versitygw, which refuses a wrong signature.
+Tests compare it with botocore's signer and with versitygw, which refuses a wrong signature.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class AccessKeys:
 
 
 def encoded_path(*parts: str) -> str:
-    """Return the path of `parts` as S3 wants it in URL and signature: each byte but unreserved ones and / escaped."""
+    """Return the path of `parts` for URL and signature: all bytes are escaped except unreserved ones and /."""
     return "/" + "/".join(quote(part, safe="/-._~") for part in parts)
 
 
 class Signer:
-    """Signs for one region and service. Not tied to a loop; holds one day's derived key."""
+    """Signer for one region and service. Not tied to an event loop. Caches the derived key of one day."""
 
     def __init__(self, region: str, service: str = "s3") -> None:
         self._region = region
@@ -55,8 +55,8 @@ class Signer:
     ) -> dict[str, str]:
         """Return the headers that make the request valid for some minutes. `path` and `query` are already escaped.
 
-        The query's parameters must be in the order of their names. `metadata` are the object's own headers, each name
-        beginning with `x-amz-meta-` in lower case; they are signed too and part of what is returned.
+        The query's parameters must be sorted by name. `metadata` are headers of the object, whose names begin with
+        `x-amz-meta-` in lower case; they are signed too and included in the result.
         """
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_seconds))
         day = moment[:8]

@@ -1,6 +1,6 @@
-"""Objects that are written once: PUT with `If-None-Match: *`, and what the object tells of itself.
+"""Write-once objects: PUT with `If-None-Match: *`, and HEAD for metadata.
 
-Beside the reading store, because only the archive writes; each answer of the store is read as for a GET.
+Separate from the reading store, because only the archive writes. Answers are interpreted as those of a GET.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class S3WriteStore(S3ObjectStore):
                 if moved := self._moved(response, bucket):
                     return moved
                 if method == "HEAD" and response.status == 404:
-                    # Without a body nobody can say more; what is asked for was listed or refused to us just before.
+                    # A HEAD has no body that would say more; the object was listed or refused just before.
                     return Gone("404")
-                # A 409 is S3's word for two conditional writes at once: Failed, to be tried again.
+                # S3 answers 409 to concurrent conditional writes: Failed, to be retried.
                 answer = await self._refusal(response, bucket, versioned=False)
                 return Failed(answer.detail) if method == "PUT" and isinstance(answer, Gone) else answer
         except HTTP_FAILURES as error:
