@@ -1,4 +1,4 @@
-"""Kafka Connect's REST interface: apply connectors, ask how they are, start failed tasks again."""
+"""Client of Kafka Connect's REST interface: apply connectors, read their state, restart failed tasks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import aiohttp
 from app.errors import ConfigurationError, LakeUnavailable
 
 _REQUEST_SECONDS: Final = 30.0
-# A worker answers so while the group is being rebalanced: ask again.
+# Answers of a worker during a rebalance of its group: try again.
 _BUSY: Final = (409, 503)
 FAILED: Final = "FAILED"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """One task of a connector (`number` -1: the connector itself) and the first line of why it failed."""
+    """Task of a connector (`number` -1: the connector itself) and the first line of its failure."""
 
     number: int
     state: str
@@ -29,25 +29,25 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class ConnectorState:
-    """One connector as Connect tells it."""
+    """State of one connector."""
 
     name: str
     tasks: tuple[TaskState, ...]
 
     @property
     def failed(self) -> tuple[TaskState, ...]:
-        """What does not run and has to be started again."""
+        """Tasks that failed and must be restarted."""
         return tuple(task for task in self.tasks if task.state == FAILED)
 
     @property
     def running(self) -> bool:
-        """Whether the connector and at least one task run, and none has failed."""
+        """True if the connector and at least one task run, and none has failed."""
         numbers = {task.number for task in self.tasks if task.state == "RUNNING"}
         return not self.failed and -1 in numbers and len(numbers) > 1
 
 
 class ConnectClient:
-    """One session with Connect at `url`; enter it with `async with`."""
+    """Session with Connect at `url`; use with `async with`."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -68,7 +68,7 @@ class ConnectClient:
         return tuple(sorted(await self._ask("GET", "/connectors")))
 
     async def answers(self) -> bool:
-        """Whether a worker that has joined its group answers."""
+        """Return True if a worker answers that has joined its group."""
         try:
             await self.names()
         except LakeUnavailable:
@@ -76,9 +76,9 @@ class ConnectClient:
         return True
 
     async def apply(self, name: str, config: Mapping[str, str]) -> bool:
-        """Make the connector, or give it this configuration where it has another; return whether anything changed.
+        """Create the connector or change its configuration. Return True if anything changed.
 
-        Raises ConfigurationError with Connect's own sentence, LakeUnavailable.
+        Raises ConfigurationError with Connect's message, LakeUnavailable.
         """
         if name in await self.names() and await self._ask("GET", f"/connectors/{name}/config") == dict(config):
             return False
@@ -90,7 +90,7 @@ class ConnectClient:
         await self._ask("DELETE", f"/connectors/{name}")
 
     async def state(self, name: str) -> ConnectorState | None:
-        """Return how a connector is, or None where there is none. Raises LakeUnavailable."""
+        """Return the state of a connector, None if it does not exist. Raises LakeUnavailable."""
         status = await self._ask("GET", f"/connectors/{name}/status", absent=None)
         if status is None:
             return None
@@ -104,7 +104,7 @@ class ConnectClient:
         )
 
     async def restart_failed(self, name: str) -> None:
-        """Start what failed of a connector again. Raises LakeUnavailable."""
+        """Restart the failed tasks of a connector. Raises LakeUnavailable."""
         await self._ask("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
 
     async def _ask(self, method: str, path: str, body: Any = None, absent: Any = ConfigurationError) -> Any:
@@ -132,6 +132,6 @@ def _message(answer: Any) -> str:
 
 
 def _first_line(trace: str) -> str:
-    """Return what failed: the innermost cause of a Java trace, else its first line."""
+    """Return the innermost cause of a Java stack trace, else its first line."""
     causes = [line for line in trace.splitlines() if line.startswith("Caused by: ")]
     return (causes[-1].removeprefix("Caused by: ") if causes else trace.split("\n", 1)[0])[:300]

@@ -1,7 +1,7 @@
-"""The connectors of the lake: deploy/connect's JSON files, put together for the catalog and store of the settings.
+"""Connector configuration: JSON files of deploy/connect, merged for the catalog and store of the settings.
 
-Later files win: common, the table's own, the catalog's overlay, the store's overlay, and what the settings say. Secrets
-and addresses stay references to the worker's environment (`${env:…}`), so none ever lies in Connect's topic.
+Later sources override earlier ones: common file, table's file, overlay of the catalog, overlay of the store, settings.
+Secrets and addresses remain references to the worker's environment (`${env:…}`), so none is stored in Connect's topic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def connector_name(settings: Settings, table: LakeTable) -> str:
 
 
 def connector_config(settings: Settings, table: LakeTable, folder: Path = CONNECT_DIR) -> dict[str, str]:
-    """Return what is PUT to `/connectors/<name>/config`."""
+    """Return the body of a PUT to `/connectors/<name>/config`."""
     parts = [_read(folder / "connectors" / "common.json"), _read(folder / "connectors" / f"{table.name}.json")]
     parts.append(_read(folder / "overlays" / f"{settings.lake.catalog}.json"))
     if settings.s3.endpoint:
@@ -52,7 +52,7 @@ def connector_configs(settings: Settings) -> Mapping[str, dict[str, str]]:
 def worker_environment(settings: Settings, catalog_uri: str, listeners: str) -> dict[str, str]:
     """Return the variables that a Connect worker reads: worker.properties and the connectors refer to them."""
     s3, lake = settings.s3, settings.lake
-    # Glue's client asks the usual chain alone, which begins with these.
+    # Glue's client uses only the AWS credentials chain, which begins with these variables.
     chain = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key.reveal()}
     return {
         **(chain if s3.access_key else {}),
@@ -71,7 +71,7 @@ def worker_environment(settings: Settings, catalog_uri: str, listeners: str) -> 
 
 
 def native_registry(url: str) -> str:
-    """Return the address of Apicurio's own interface, which the converter speaks, beside the Confluent one of `url`."""
+    """Return the address of Apicurio's own interface, which the converter uses, from the Confluent address `url`."""
     return url.split("/apis/", 1)[0].rstrip("/") + "/apis/registry/v2"
 
 

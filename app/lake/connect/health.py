@@ -1,7 +1,7 @@
-"""How the lake's connectors and tables are, and the watch that starts failed tasks again.
+"""Health of the lake's connectors and tables, and the watch that restarts failed tasks.
 
-Connect never restarts a task that failed, and a sink that is stuck in its commits fails in nothing at all. So the first
-is restarted here, and the second is measured: by records that were published after the newest snapshot.
+Connect never restarts a failed task, and a sink whose commits are stuck reports no failure. The watch restarts the
+first and measures the second, by records that were published after the newest snapshot.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from app.ports.records import SourceRecord
 
 logger = logging.getLogger(__name__)
 
-# Records looked at for the oldest one; partitions are read side by side, so these hold the first of each.
+# Records that are read to find the oldest; partitions are read concurrently, so these include the first of each.
 _LOOKED_AT: Final = 500
-# A task that fails at once is started again after twice the time, up to this.
+# A task that fails at once is restarted after twice the delay, up to this.
 _LONGEST_WAIT_SECONDS: Final = 300.0
 
 
 class Connect(Protocol):
-    """What is asked of Kafka Connect. Both raise LakeUnavailable."""
+    """Operations of Kafka Connect. Both raise LakeUnavailable."""
 
     async def state(self, name: str) -> ConnectorState | None:
-        """Return how a connector is, or None where there is none."""
+        """Return the state of a connector, None if it does not exist."""
         ...
 
     async def restart_failed(self, name: str) -> None:
-        """Start what failed again."""
+        """Restart failed tasks."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TableHealth:
-    """One table and its connector. `behind_seconds` is the age of the oldest record that came after the snapshot."""
+    """Health of a table and its connector. `behind_seconds`: age of the oldest record after the snapshot."""
 
     table: str
     connector: str
@@ -53,13 +53,13 @@ class TableHealth:
     behind_seconds: float
 
     def well(self, limit_seconds: float) -> bool:
-        """Whether the connector runs and nothing waits longer than `limit_seconds`."""
+        """Return True if the connector runs and no record waits longer than `limit_seconds`."""
         return self.state == "running" and self.behind_seconds <= limit_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class LakeSources:
-    """Where health is read from. `newest` gives time (Unix ms) and row count of a table's newest snapshot, or None.
+    """Sources of health. `newest` returns time (Unix ms) and row count of a table's newest snapshot, or None.
 
     It may raise LakeUnavailable; `since` yields a topic's records from a time on and may raise BrokerUnavailable.
     """
@@ -72,7 +72,7 @@ class LakeSources:
 
 
 async def lake_health(sources: LakeSources) -> tuple[TableHealth, ...]:
-    """Return how every table is. Never raises for what is away: that is a state of the table."""
+    """Return the health of every table. Does not raise during outages: they are states of the table."""
     return tuple([await _table_health(sources, table) for table in TABLES])
 
 
@@ -116,7 +116,7 @@ async def _behind_seconds(sources: LakeSources, table: LakeTable, snapshot_ms: i
 
 
 class Watch:
-    """Looks at everything every `every_seconds`, sets the gauges and starts failed tasks again, ever more rarely."""
+    """Watch that checks every `every_seconds`, sets gauges and restarts failed tasks with exponential back-off."""
 
     def __init__(self, sources: LakeSources, meters: Meters, *, limit_seconds: float, every_seconds: float) -> None:
         self._sources = sources
@@ -129,18 +129,18 @@ class Watch:
         self._latest: tuple[TableHealth, ...] = ()
 
     def stop(self) -> None:
-        """End `run` after the look that is under way."""
+        """End `run` after the present check."""
         self._stopping.set()
 
     def shown(self) -> tuple[bool, Mapping[str, Any]]:
-        """Return whether all was well at the last look, and each table's state, for /healthz."""
+        """Return True if all was healthy at the last check, and each table's state, for /healthz."""
         return (
             bool(self._latest) and all(health.well(self._limit) for health in self._latest),
             {health.table: health.state for health in self._latest},
         )
 
     async def run(self) -> None:
-        """Look until `stop`."""
+        """Check until `stop`."""
         while not self._stopping.is_set():
             await self.look()
             try:
@@ -150,7 +150,7 @@ class Watch:
                 continue
 
     async def look(self) -> None:
-        """Look once. Never raises for what is away."""
+        """Check once. Does not raise during outages."""
         before = {health.table: health.state for health in self._latest}
         self._latest = await lake_health(self._sources)
         for health in self._latest:
@@ -187,4 +187,6 @@ class Watch:
             logger.warning("%s: not restarted: %s", health.table, away)
             return
         self._meters.count("sightline_lake_restarts_total", table=health.table)
-        logger.warning("%s: failed tasks started again; if they fail, next in %.0f s", health.table, wait)
+        logger.warning(
+            "%s: failed tasks restarted; if they fail again, the next restart is in %.0f s", health.table, wait
+        )

@@ -1,4 +1,4 @@
-"""What the lake needs before its first row: topics of Connect, tables, connectors. May be run again and again."""
+"""Set-up of the lake: topics of Connect, tables, connectors. Idempotent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def create_lake_topics(settings: Settings) -> tuple[str, ...]:
 
 
 async def prepare(settings: Settings, report: Callable[[str], None]) -> None:
-    """Make what must be there before Connect's first worker and first row: topics, tables and their new columns.
+    """Create what Connect needs before its first row: topics, tables and their new columns.
 
     Raises BrokerUnavailable, StartupRefused, LakeUnavailable, ConfigurationError.
     """
@@ -43,7 +43,7 @@ async def prepare(settings: Settings, report: Callable[[str], None]) -> None:
 
 
 async def apply_connectors(settings: Settings, report: Callable[[str], None]) -> None:
-    """Give Connect every connector as the settings say. Raises LakeUnavailable, ConfigurationError."""
+    """Create or change all connectors as the settings say. Raises LakeUnavailable, ConfigurationError."""
     async with ConnectClient(settings.lake.connect_url) as connect:
         changed = [name for name, config in connector_configs(settings).items() if await connect.apply(name, config)]
     report(f"connectors: {', '.join(changed) + ' applied' if changed else 'all as configured'}")

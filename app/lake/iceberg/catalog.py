@@ -1,6 +1,6 @@
-"""Iceberg tables by pyiceberg: the catalog that the settings name, our tables in it, and what Avro makes of columns.
+"""Iceberg tables with pyiceberg: the catalog of the settings, the lake's tables in it, and columns from Avro schemas.
 
-Everything here blocks (catalog, S3). Kafka Connect alone appends rows; we create tables and add columns.
+All functions block (catalog, S3). Only Kafka Connect appends rows; this module creates tables and adds columns.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ _COORDINATES: Final = (
     (KAFKA_OFFSET, LongType()),
     (KAFKA_TIMESTAMP, TimestamptzType()),
 )
-# Kept metadata files bound what a commit every few minutes leaves behind; snapshots end by `lake expire`.
+# Limits the metadata files that frequent commits leave behind; `lake expire` removes snapshots.
 _PROPERTIES: Final = {
     "format-version": "2",
     "write.format.default": "parquet",
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
-    # A commit of the sink and one of ours may meet; each then takes the other's as its base.
+    # A commit of the sink and another commit may collide; each then retries on top of the other.
     "commit.retry.num-retries": "10",
 }
 
 
-# Of catalogs (SQL, Glue, REST), the store and files. A catalog that answers nothing is an OSError.
+# Errors of catalogs (SQL, Glue, REST), store and files. A catalog that does not answer raises an OSError.
 _FOREIGN: Final = (
     OSError,
     ValueError,
@@ -92,9 +92,9 @@ _FOREIGN: Final = (
 
 @contextmanager
 def lake_errors(doing: str) -> Iterator[None]:
-    """Make foreign errors of catalog, store and files LakeUnavailable; `doing` says what was tried.
+    """Translate errors of catalog, store and files to LakeUnavailable. `doing` describes the operation.
 
-    A commit that lost against others too often is one too: nothing of it is in the table.
+    A commit that lost against other commits too often raises it too; the table is then unchanged.
     """
     try:
         yield
@@ -112,7 +112,7 @@ def lake_errors(doing: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """Return what an error says as one line; databases append their statement and a link."""
+    """Return the message of an error as one line, without the statement and link that databases append."""
     return " ".join(str(error).split())[:500]
 
 
@@ -128,7 +128,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def sqlite_file(settings: Settings) -> Path:
-    """Return where the development catalog lies."""
+    """Return the path of the development catalog."""
     if settings.lake.catalog_uri:
         return Path(settings.lake.catalog_uri).resolve()
     return settings.stack.var_dir.resolve() / "stack" / "lake" / "catalog.db"
@@ -151,7 +151,7 @@ def _catalog_properties(settings: Settings) -> dict[str, str]:
         case "sqlite":
             file = sqlite_file(settings)
             file.parent.mkdir(parents=True, exist_ok=True)
-            # The name is the same for all who share the file: it is part of each row there.
+            # The name is part of each row in the file, so all users of the file need the same.
             return {**properties, "type": "sql", "uri": f"sqlite:///{file}"}
         case "rest":
             return {**properties, "type": "rest", "uri": lake.catalog_uri}
@@ -171,7 +171,7 @@ def full_name(settings: Settings, table: LakeTable) -> tuple[str, str]:
 
 
 def load_table(catalog: Catalog, settings: Settings, table: LakeTable) -> Table | None:
-    """Return the table as it is at this moment, or None where the catalog does not know it. Raises LakeUnavailable."""
+    """Return the present state of the table, or None if the catalog does not have it. Raises LakeUnavailable."""
     with lake_errors(f"reading the catalog for {table.name}"):
         try:
             return catalog.load_table(full_name(settings, table))
@@ -180,7 +180,7 @@ def load_table(catalog: Catalog, settings: Settings, table: LakeTable) -> Table 
 
 
 def make_namespace(catalog: Catalog, settings: Settings) -> None:
-    """Create the namespace of the tables where it is absent. Raises LakeUnavailable."""
+    """Create the namespace of the tables unless it exists. Raises LakeUnavailable."""
     name = settings.lake.namespace
     with lake_errors(f"creating the namespace {name}"), suppress(NamespaceAlreadyExistsError):
         catalog.create_namespace(name)
@@ -198,9 +198,9 @@ def newest_snapshot(catalog: Catalog, settings: Settings, table: LakeTable) -> t
 
 
 def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
-    """Create each table that is absent and add the columns that newer schemas bring; return what was done, in words.
+    """Create missing tables and add the columns of newer schemas. Return a description of each change.
 
-    A column is only ever added: schemas that do more are refused by `make check`. Raises LakeUnavailable.
+    Columns are only added; `make check` refuses schemas that change more. Raises LakeUnavailable.
     """
     done: list[str] = []
     make_namespace(catalog, settings)
@@ -224,9 +224,9 @@ def create_tables(catalog: Catalog, settings: Settings) -> tuple[str, ...]:
 
 
 def iceberg_schema(table: LakeTable) -> Schema:
-    """Return the columns: those of the newest schema of the record and where the row came from, all optional.
+    """Return the columns of the newest schema of the record and the coordinates, all optional, each with its meaning.
 
-    Each has its meaning. Raises KeyError for a column without one, which a test of the repository finds first.
+    Raises KeyError for a column without a meaning; a test detects that first.
     """
     fields = _Fields()
     columns = fields.columns(json.loads(newest_schema(table.record).text))
@@ -240,7 +240,7 @@ def _by_day(schema: Schema) -> PartitionSpec:
 
 
 class _Fields:
-    """Numbers the fields of one schema. The catalog numbers them again; here they only have to differ."""
+    """Counter for field ids of one schema. The catalog assigns new ids; here they only need to be unique."""
 
     def __init__(self) -> None:
         self._last = 0

@@ -1,9 +1,8 @@
-"""Commits beside the sink: files replaced or added in one snapshot that carries the sink's own progress on.
+"""Commits concurrent with the sink: files are replaced or added in one snapshot that repeats the sink's progress.
 
-Kafka Connect's coordinator finds its progress in snapshot summaries, from the current one back through the parents.
-Each snapshot of ours repeats what its parent line says, taken from the very parent that it is committed on, also when
-another commit came in between: so expiry of what lies behind it never makes the coordinator forget, and an older word
-never stands before a newer one.
+Kafka Connect's coordinator searches for its progress in snapshot summaries, from the current one back through the
+parents. Each snapshot made here repeats the progress of the parent on which it is committed, even after a concurrent
+commit. So expiry of earlier snapshots never loses the progress, and older progress never hides newer progress.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from pyiceberg.typedef import EMPTY_DICT
 from app.errors import LakeUnavailable
 from app.lake.iceberg.read import SINK_COMMIT, VALID_THROUGH, sink_properties
 
-# The sink commits every few minutes and takes a second or so; ten tries in a row lose to nobody who is well.
+# The sink commits every few minutes and takes about a second, so ten consecutive attempts cannot all collide with it.
 ATTEMPTS: Final = 10
 _T = TypeVar("_T")
 
 
 def replace_files(table: Table, removed: Sequence[DataFile], added: Sequence[DataFile], *, same_rows: bool) -> None:
-    """Put `added` in the place of `removed`, in one snapshot; files that others add meanwhile stay.
+    """Replace `removed` by `added` in one snapshot. Concurrently added files stay.
 
     `same_rows`: the snapshot is a `replace` (readers of changes skip it), else an `overwrite`. Raises
-    ValidationException when one of `removed` is no longer in the table, CommitFailedException when others were faster
-    ten times; then nothing is changed, and the files of `added` are the caller's to delete.
+    ValidationException if one of `removed` is no longer in the table, CommitFailedException after ten collisions. Then
+    the table is unchanged, and the caller must delete the files of `added`.
     """
     transaction = table.transaction()
     producer = _Replace(Operation.OVERWRITE, transaction, table.io)
@@ -47,7 +46,7 @@ def replace_files(table: Table, removed: Sequence[DataFile], added: Sequence[Dat
 
 
 class Beside(Enum):
-    """Whose rows may have come into the table since `table` was read, for an append that was planned on that."""
+    """Writers whose rows may have been added since the table was read on which an append was planned."""
 
     ANYONE = "anyone"
     SINK = "the sink"
@@ -55,9 +54,9 @@ class Beside(Enum):
 
 
 def append_files(table: Table, added: Sequence[DataFile], beside: Beside = Beside.ANYONE) -> None:
-    """Add files in one snapshot; none is a snapshot that only drops manifests in which no file lives.
+    """Add files in one snapshot. Without files, the snapshot only drops manifests without live files.
 
-    Raises ValidationException when rows came that `beside` does not allow: what was to be added may be there now.
+    Raises ValidationException after additions that `beside` does not allow: the rows may already be in the table.
     """
     transaction = table.transaction()
     producer = _Append(Operation.APPEND, transaction, table.io)
@@ -69,7 +68,7 @@ def append_files(table: Table, added: Sequence[DataFile], beside: Beside = Besid
 
 
 def delete_files(table: Table, files: Sequence[DataFile]) -> None:
-    """Delete data files that were never committed, as far as the store lets us; `lake gc` finds the rest."""
+    """Delete data files that were never committed. Ignores failures; `lake gc` deletes the rest."""
     for file in files:
         try:
             table.io.delete(file.file_path)
@@ -78,9 +77,9 @@ def delete_files(table: Table, files: Sequence[DataFile]) -> None:
 
 
 def with_fresh_table(table: Table, change: Callable[[Table], _T]) -> _T:
-    """Return what `change` returns, called again with the table as it is whenever another commit was in its way.
+    """Return the result of `change`, which is repeated with the new state of the table after each collision.
 
-    For changes that plan anew each time. Raises LakeUnavailable after ten tries.
+    For changes that plan again at each attempt. Raises LakeUnavailable after ten attempts.
     """
     last: Exception | None = None
     for _ in range(ATTEMPTS):
@@ -90,14 +89,14 @@ def with_fresh_table(table: Table, change: Callable[[Table], _T]) -> _T:
         except (CommitFailedException, ValidationException) as error:
             last = error
     raise LakeUnavailable(
-        f"others committed to {'.'.join(table.name())} {ATTEMPTS} times meanwhile, nothing was changed; try again"
+        f"others committed to {'.'.join(table.name())} {ATTEMPTS} times in the meantime, nothing was changed; try again"
     ) from last
 
 
 def progress_behind(metadata: TableMetadata, snapshot_id: int | None) -> dict[str, str]:
     """Return the sink's properties of the nearest snapshot that has them, from `snapshot_id` back.
 
-    With the moment up to which it last called itself complete, should that snapshot not say one.
+    If that snapshot lacks the time of completeness, it is taken from an earlier one.
     """
     start = None if snapshot_id is None else metadata.snapshot_by_id(snapshot_id)
     kept: dict[str, str] = {}
@@ -110,7 +109,7 @@ def progress_behind(metadata: TableMetadata, snapshot_id: int | None) -> dict[st
 
 
 class _KeepsProgress(_SnapshotProducer[Any]):
-    """A snapshot whose summary repeats the sink's properties of its parent; made anew for each attempt."""
+    """Snapshot whose summary repeats the sink's properties of its parent; created again for each attempt."""
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
         kept = progress_behind(self._transaction.table_metadata, self._parent_snapshot_id)
@@ -118,7 +117,7 @@ class _KeepsProgress(_SnapshotProducer[Any]):
 
 
 class _Append(_KeepsProgress, _FastAppendFiles):
-    """An append that keeps the sink's progress."""
+    """Append that keeps the sink's progress."""
 
     beside = Beside.ANYONE
 
@@ -133,15 +132,17 @@ class _Append(_KeepsProgress, _FastAppendFiles):
             if snapshot.summary is not None and snapshot.summary.operation is Operation.REPLACE:
                 continue
             progress = sink_properties(snapshot)
-            # The sink's own: it says what no snapshot behind it said.
+            # The snapshot is the sink's own if it contains a commit id that no earlier snapshot has.
             behind = progress_behind(metadata, snapshot.parent_snapshot_id)
             own = progress and progress.get(SINK_COMMIT) != behind.get(SINK_COMMIT)
             if not (own and self.beside is Beside.SINK):
-                raise ValidationException(f"rows came into the table meanwhile, in snapshot {snapshot.snapshot_id}")
+                raise ValidationException(
+                    f"rows were added to the table in the meantime, in snapshot {snapshot.snapshot_id}"
+                )
 
 
 class _Replace(_KeepsProgress, _OverwriteFiles):
-    """Replaces exactly the named files. What others append meanwhile is no conflict: we took nothing of it away."""
+    """Replacement of exactly the named files. Concurrent appends are no conflict."""
 
     same_rows = False
 
@@ -149,11 +150,11 @@ class _Replace(_KeepsProgress, _OverwriteFiles):
         summary = super()._summary(snapshot_properties)
         if not self.same_rows:
             return summary
-        # pyiceberg sums the totals for overwrites only; both operations have the same.
+        # pyiceberg computes totals for overwrites only; those of a replace are the same.
         return Summary(operation=Operation.REPLACE, **summary.additional_properties)
 
     def _validate_concurrency(self) -> None:
-        """Refuse row deletions that came meanwhile; that the files to replace are there is checked at each attempt."""
+        """Refuse concurrent row deletions. Each attempt checks that the files to be replaced exist."""
         from pyiceberg.table.update.validate import _validate_no_new_deletes_for_data_files
 
         window = self._commit_window

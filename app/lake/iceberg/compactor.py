@@ -1,7 +1,7 @@
-"""Compaction of a day: its small files read, sorted on disk, written anew and exchanged in one snapshot.
+"""Compaction of a day: its small files are read, sorted on disk, rewritten and replaced in one snapshot.
 
-Memory is 32 bytes a row of a group (its sort keys) and some row groups; the rows themselves are sorted by way of files
-in a temporary folder. Whether the rows are the same is counted from what was written, not from what was meant.
+Memory: 32 bytes per row of a group (its sort keys) and some row groups. The rows themselves are sorted with files in a
+temporary folder. Equality of the rows is verified on what was written, not on what was planned.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from app.lake.iceberg.commit import delete_files, replace_files
 from app.lake.iceberg.read import TableReader, day_of
 from app.lake.iceberg.write import FileWriter
 
-# A row of some 2 KB in Arrow: 128 MB while a row group is sorted and written.
+# A row has about 2 KB in Arrow: 128 MB while a row group is sorted and written.
 _GROUP_ROWS: Final = 65_536
 _EVENT_TIME: Final = "event_time_ms"
 _RANK: Final = "__rank"
@@ -39,7 +39,7 @@ _Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What became of one group."""
+    """Result for one group."""
 
     files_before: int
     files_after: int
@@ -49,7 +49,7 @@ class Joined:
 
 
 class Compactor:
-    """Joins files of one table. Blocks; all methods raise LakeUnavailable."""
+    """Compactor of files of one table. All methods block and raise LakeUnavailable."""
 
     def __init__(self, reader: TableReader, spill_dir: Path | None = None) -> None:
         self._reader = reader
@@ -57,9 +57,9 @@ class Compactor:
         self._tasks: dict[str, FileScanTask] = {}
 
     def days(self) -> dict[str, list[Candidate]]:
-        """Return the files of the table as it is at this moment, by day.
+        """Return the present files of the table, by day.
 
-        Files of a former partition layout, and those from which another engine deleted rows, are left out.
+        Excludes files of a former partition layout, and files from which another engine deleted rows.
         """
         self._reader.require()
         spec = self._reader.table.metadata.default_spec_id
@@ -76,9 +76,9 @@ class Compactor:
         return by_day
 
     def join(self, group: Group) -> Joined | None:
-        """Exchange the files of a group for new ones; None when some were taken out of the table meanwhile.
+        """Replace the files of a group by new ones. Return None if one of them was removed concurrently.
 
-        Of the table nothing else changes, and nothing at all when this fails.
+        Changes nothing else in the table, and nothing at all if it fails.
         """
         tasks = [self._tasks[path] for path in group.paths]
         table = self._reader.table
@@ -134,7 +134,7 @@ class Compactor:
         return added, rows
 
     def _ranks(self, tasks: Sequence[FileScanTask]) -> tuple[int, _Numbers]:
-        """Return the digest of the rows, and for each in reading order its place in the sorted order."""
+        """Return the checksum of the rows, and for each row in reading order its position in the sorted order."""
         event_time = self._event_time()
         columns = [KAFKA_PARTITION, KAFKA_OFFSET, *([event_time] if event_time else [])]
         parts: list[list[_Numbers]] = [[] for _ in columns]
@@ -144,14 +144,14 @@ class Compactor:
                     values.append(_numbers(batch.column(name)))
         keys = [np.concatenate(values) if values else np.empty(0, np.int64) for values in parts]
         digest = _digest(keys[0], keys[1])
-        # The last key counts first: event time where there is one, then partition and offset.
+        # The last key has the highest rank: event time if there is one, then partition and offset.
         order = np.lexsort([keys[1], keys[0], *keys[2:]])
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order), dtype=np.int64)
         return digest, rank
 
     def _sorted(self, tasks: Sequence[FileScanTask], rank: _Numbers, bucket: int, folder: Path) -> Iterator[Any]:
-        """Yield the rows in order, `bucket` at a time: dealt out to a file for each bucket first."""
+        """Yield the rows in order, `bucket` at a time. First they are distributed to one file per bucket."""
         writers: dict[int, Any] = {}
         position = 0
         try:
@@ -206,9 +206,9 @@ def _numbers(column: Any) -> _Numbers:
 
 
 def _digest(partitions: _Numbers, offsets: _Numbers) -> int:
-    """Return a sum over coordinates that no order changes; a row lost, doubled or exchanged changes it.
+    """Return a checksum of coordinates that is independent of order and changes if a row is lost, doubled or exchanged.
 
-    splitmix64 of each pair, added up: a plain sum would not see two offsets that moved towards each other.
+    It adds splitmix64 of each pair; a plain sum would not notice two offsets that changed in opposite directions.
     """
     with np.errstate(over="ignore"):
         value = offsets.astype(np.uint64) + partitions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -1,7 +1,7 @@
-"""The rows of one image or one content: found in each table, taken out, and their files' bytes made to go.
+"""Erasure of the rows of one image or content from each table, together with the files that contain them.
 
-Blocks. All methods raise LakeUnavailable, also where the catalog has lost a table: that would else be an erasure of
-nothing.
+All methods block. They raise LakeUnavailable, also if the catalog has lost a table; otherwise nothing would be erased
+without notice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _READINGS: Final = ("key", "event_key")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image, by either reading of its key."""
+    """Image to be erased, by either reading of its key."""
 
     bucket: str
     key: str
@@ -38,7 +38,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Contents, by digest."""
+    """Contents to be erased, by digest."""
 
     digests: frozenset[str]
 
@@ -47,21 +47,21 @@ Target = Image | Content
 
 
 class Eraser:
-    """Erases in the tables of one catalog."""
+    """Eraser for the tables of one catalog."""
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self._catalog, self._settings = catalog, settings
         self._erasures = Erasures(catalog, settings)
 
     def count(self, row: LakeTable, target: Target) -> tuple[int, int]:
-        """Return in how many rows of how many files `target` is."""
+        """Return the number of rows and files that contain `target`."""
         chosen = _look(self._reader(row), target)
         return sum(len(each.coordinates) for each in chosen), len(chosen)
 
     def erase(self, row: LakeTable, target: Target, at_ms: int) -> int:
-        """Take the rows out, and return how many. What they were is noted first, by coordinates alone.
+        """Remove the rows and return their number. Their coordinates are recorded first.
 
-        In that order, as a row that is gone and not noted would count as missing, and be brought back.
+        The order matters: a row that is removed but not recorded would count as missing, and `repair` would restore it.
         """
         reader = self._reader(row)
         noted: set[tuple[int, int]] = set()
@@ -77,10 +77,10 @@ class Eraser:
         return len(remove_rows(reader, look))
 
     def forget(self, row: LakeTable) -> list[str]:
-        """Let all older snapshots go, and return the files that only they needed, for the caller to delete.
+        """Remove all older snapshots. Return the files that only they needed; the caller deletes them.
 
-        The current snapshot carries the sink's progress. The names and bounds of replaced files stand in a manifest of
-        the snapshot that replaced them; one more, empty commit leaves that behind too.
+        The current snapshot keeps the sink's progress. The names and bounds of replaced files are in a manifest of the
+        snapshot that replaced them; one more, empty commit drops that manifest too.
         """
         reader = self._reader(row)
         if reader.table.metadata.current_snapshot_id is None:
@@ -93,11 +93,11 @@ class Eraser:
         return sorted(before - referenced_files(reader.table))
 
     def still_held(self, row: LakeTable) -> list[str]:
-        """Return the tags and branches that keep former snapshots, and with them what was erased."""
+        """Return the tags and branches that keep former snapshots, and so the erased rows."""
         return sorted(name for name in self._reader(row).table.metadata.refs if name != "main")
 
     def digests(self, image: Image) -> frozenset[str]:
-        """Return the contents that the lake has of this image and of no other: their embeddings are its own."""
+        """Return the contents of this image that no other image in the lake has; their embeddings are erased too."""
         digests: set[str] = set()
         for name in ("predictions", "flagged", "decisions"):
             digests |= self._collect(table_named(name), image)
@@ -155,7 +155,7 @@ def _mask(batch: Any, target: Target) -> Mask:
 
 
 def _matching(reader: TableReader, target: Target) -> BooleanExpression | None:
-    """Return what lets files be left out by their bounds; None where there is nothing to say."""
+    """Return the filter that excludes files by their bounds; None without one."""
     if isinstance(target, Content):
         return None if len(target.digests) != 1 else equal("sha256", next(iter(target.digests)))
     known = reader.table.schema().column_names

@@ -1,6 +1,6 @@
-"""The table `erasures`: where erased rows had come from, and nothing of what was in them.
+"""The table `erasures`: the coordinates of erased rows, and nothing of their content.
 
-`lake verify` counts those coordinates as erased, not as missing, and `lake repair` leaves them out. Blocks.
+`lake verify` counts those coordinates as erased instead of missing, and `lake repair` does not restore them. Blocks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from app.lake.iceberg.read import TableReader, equal
 from app.lake.iceberg.write import write_rows
 from app.settings import Settings
 
-# No topic stands behind it, so it is not among the lake's tables and no connector writes it.
+# It has no topic, so it is not among the lake's tables, and no connector writes it.
 ERASURES: Final = LakeTable("erasures", "", "")
 _SCHEMA: Final = Schema(
     NestedField(1, "table_name", StringType(), doc="The table that the row was in."),
@@ -42,13 +42,13 @@ _ARROW: Final = pa.schema(
 
 
 class Erasures:
-    """What was erased, by table."""
+    """Record of erased rows, by table."""
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self._catalog, self._settings = catalog, settings
 
     def of(self, table_name: str) -> Iterator[tuple[Any, Any]]:
-        """Yield partitions and offsets of what was erased from one table. Raises LakeUnavailable."""
+        """Yield partitions and offsets of the erased rows of one table. Raises LakeUnavailable."""
         reader = TableReader(self._catalog, self._settings, ERASURES)
         if not reader.open():
             return
@@ -61,7 +61,7 @@ class Erasures:
                 )
 
     def record(self, table_name: str, coordinates: Sequence[tuple[int, int]], at_ms: int) -> None:
-        """Note that rows of `table_name` are erased. Raises LakeUnavailable."""
+        """Record that rows of `table_name` are erased. Raises LakeUnavailable."""
         table = self._made()
         at = datetime.fromtimestamp(at_ms / 1000, UTC)
         rows = pa.Table.from_pylist(

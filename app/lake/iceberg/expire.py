@@ -1,4 +1,4 @@
-"""Which snapshots may go, and letting them go. Files stay until `lake gc` finds that nothing refers to them."""
+"""Expiry of snapshots. Their files stay until `lake gc` finds that nothing refers to them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.lake.iceberg.read import TableReader, sink_properties
 
 
 def expire_snapshots(reader: TableReader, before_ms: int) -> int:
-    """Remove the snapshots made before `before_ms` that may go, and return how many. Blocks. Raises LakeUnavailable.
+    """Remove the expendable snapshots made before `before_ms`, return their number. Blocks. Raises LakeUnavailable.
 
-    Others may commit meanwhile: a snapshot is newer than what is looked at, or it is not touched.
+    Safe beside concurrent commits, which only create newer snapshots.
     """
 
     def once(table: Table) -> int:
@@ -30,10 +30,10 @@ def expire_snapshots(reader: TableReader, before_ms: int) -> int:
 
 
 def expirable(metadata: TableMetadata, before_ms: int) -> list[int]:
-    """Return the snapshots older than `before_ms` without those that have to stay.
+    """Return the snapshots older than `before_ms` that are not needed.
 
-    The current one stays, the head of each branch and each tag, and from each of these the line back to the nearest
-    snapshot that has the sink's progress: its coordinator walks that line, and must not find a gap in it.
+    Needed are the current snapshot, the head of each branch and each tag, and all ancestors of these back to the
+    nearest snapshot with the sink's progress: the sink's coordinator follows that line, which must have no gap.
     """
     kept = set(_kept(metadata))
     return [

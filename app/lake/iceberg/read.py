@@ -1,6 +1,7 @@
-"""Reading an Iceberg table in bounded memory: its files, some columns of their rows, and what the sink says of itself.
+"""Reader of an Iceberg table in bounded memory: its files, some columns of their rows, and the sink's progress.
 
-One file after the other, some thousand rows at a time. Everything here blocks; foreign errors become LakeUnavailable.
+Reads one file after the other, some thousand rows at a time. All functions block; errors of libraries become
+LakeUnavailable.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from app.errors import LakeUnavailable
 from app.lake.iceberg.catalog import lake_errors, load_table
 from app.settings import Settings
 
-# What the sink writes into the summary of each snapshot of its own: kafka.connect.offsets.<control topic>.<group>,
-# commit-id, task-id, valid-through-ts. Its coordinator looks for the offsets from the current snapshot back through
-# the parents, and leaves out what lies before them; where the chain ends it has its consumer group's offsets alone.
+# Properties that the sink writes into the summary of its snapshots: kafka.connect.offsets.<control topic>.<group>,
+# commit-id, task-id, valid-through-ts. Its coordinator searches for the offsets from the current snapshot back through
+# the parents, and skips records before them. If it finds none, it uses the offsets of its consumer group.
 SINK_PREFIX: Final = "kafka.connect."
 SINK_OFFSETS: Final = "kafka.connect.offsets."
 SINK_COMMIT: Final = "kafka.connect.commit-id"
 VALID_THROUGH: Final = "kafka.connect.valid-through-ts"
-# 8,192 rows of some 2 KB are 16 MB of Arrow; a reader holds one such batch and one row group's compressed bytes.
+# 8,192 rows of about 2 KB are 16 MB of Arrow; a reader holds one batch and the compressed bytes of one row group.
 BATCH_ROWS: Final = 8_192
 _EPOCH: Final = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One data file: where, how large, how many rows, of which UTC day (ISO)."""
+    """Data file: path, size, number of rows, UTC day (ISO)."""
 
     path: str
     size_bytes: int
@@ -50,10 +51,10 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """When the table was last committed to, and what the sink says of itself in its newest snapshots.
+    """Time of the last commit, and the sink's progress in its newest snapshots.
 
-    `valid_through_ms`: every record published before then is in the table. The sink leaves it out of a commit in which
-    some partition had nothing; so it may be absent, or have been said some commits ago.
+    `valid_through_ms`: all records published before this time are in the table. A commit in which a partition had no
+    records lacks it, so it may be absent or some commits old.
     """
 
     snapshot_ms: int | None
@@ -62,21 +63,21 @@ class Progress:
 
 
 class TableReader:
-    """One table as it was when it was last opened. Not thread-safe."""
+    """Reader of one table in its state at the last `open`. Not thread-safe."""
 
     def __init__(self, catalog: Catalog, settings: Settings, row: LakeTable) -> None:
         self._catalog, self._settings, self.row = catalog, settings, row
         self._table: Table | None = None
 
     def open(self) -> bool:
-        """Look at the table as it is; False when the catalog has none. Raises LakeUnavailable."""
+        """Load the present state of the table. Return False if the catalog has no table. Raises LakeUnavailable."""
         self._table = load_table(self._catalog, self._settings, self.row)
         return self._table is not None
 
     def require(self) -> Self:
-        """Look at the table as it is; LakeUnavailable when the catalog has none.
+        """Load the present state of the table. Raises LakeUnavailable also if the catalog has no table.
 
-        For whatever must not take a table that the catalog has lost for an empty one.
+        For callers that must not mistake a lost table for an empty one.
         """
         if not self.open():
             raise LakeUnavailable(
@@ -87,12 +88,12 @@ class TableReader:
 
     @property
     def table(self) -> Table:
-        """The table of pyiceberg, for the other adapters. Only after `open` found it."""
+        """Table of pyiceberg, for the other adapters. Only after `open` returned True."""
         assert self._table is not None, "open the table first"
         return self._table
 
     def progress(self) -> Progress:
-        """Return how far the sink says it is."""
+        """Return the sink's progress."""
         metadata = self.table.metadata
         current = metadata.current_snapshot()
         commit: str | None = None
@@ -102,7 +103,7 @@ class TableReader:
             properties = sink_properties(snapshot)
             if not properties:
                 continue
-            # Snapshots of ours repeat the sink's words: its own commit is the oldest that says them.
+            # Other snapshots repeat the sink's progress; its own commit is the oldest with the same commit id.
             same = commit is None or properties.get(SINK_COMMIT) == commit
             if same:
                 commit, sink_ms = properties.get(SINK_COMMIT), snapshot.timestamp_ms
@@ -135,12 +136,12 @@ class TableReader:
                 )
 
     def batches(self, task: FileScanTask, columns: Sequence[str] | None = None) -> Iterator[Any]:
-        """Yield the rows of a file as record batches in the table's schema of today, or some top-level columns."""
+        """Yield the rows of a file as record batches in the table's present schema, or some top-level columns."""
         table = self.table
         schema = table.schema() if columns is None else table.schema().select(*columns)
         with lake_errors(f"reading {task.file.file_path}"):
             if task.delete_files:
-                # Rows that another engine deleted. Rare; pyiceberg applies that, with the whole file in memory.
+                # Another engine deleted rows. Rare; pyiceberg applies the deletion with the whole file in memory.
                 yield from ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
             else:
                 yield from _parquet_batches(table, task.file.file_path, schema)
@@ -165,14 +166,14 @@ def _parquet_batches(table: Table, path: str, schema: Schema) -> Iterator[Any]:
 
 def equal(column: str, value: str) -> BooleanExpression:
     """Return the condition that a column has a value."""
-    # The class takes them by position, which its generated signature does not know.
+    # The class accepts positional arguments, which its generated signature does not show.
     make: Any = EqualTo
     condition: BooleanExpression = make(column, value)
     return condition
 
 
 def sink_properties(snapshot: Snapshot) -> dict[str, str]:
-    """Return what the sink wrote into the summary of this snapshot (or was copied there); empty where it wrote none."""
+    """Return the sink's properties in the summary of this snapshot (written or repeated); empty without any."""
     summary = snapshot.summary
     if summary is None:
         return {}
@@ -183,16 +184,16 @@ def sink_properties(snapshot: Snapshot) -> dict[str, str]:
 
 
 def stored_file(file: DataFile) -> StoredFile:
-    """Return what people want to know of a data file."""
+    """Return path, size, row count and day of a data file."""
     return StoredFile(file.file_path, file.file_size_in_bytes, file.record_count, day_of(file))
 
 
 def day_of(file: DataFile) -> str:
-    """Return the UTC day that a file's partition is of, as ISO; empty where it has none."""
+    """Return the UTC day of a file's partition, as ISO; empty without one."""
     number = file.partition[0] if len(file.partition) else None
     return "" if number is None else (_EPOCH + timedelta(days=int(number))).isoformat()
 
 
 def moment(unix_ms: int) -> str:
-    """Return a moment as people read it."""
+    """Return a time as ISO text in UTC."""
     return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,6 +1,6 @@
-"""What a table refers to: every file that some snapshot of it needs. The rest below its location is rubbish.
+"""Files that a table refers to, that is, files that one of its snapshots needs. All others in its folder are orphans.
 
-Everything here blocks; a table that cannot be read wholly is LakeUnavailable, never a smaller set.
+All functions block. A table that cannot be read completely raises LakeUnavailable; the set is never incomplete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ METADATA_ENDING: Final = ".metadata.json"
 def referenced_files(table: Table) -> set[str]:
     """Return data files, delete files, manifests, manifest lists, metadata and statistics files that are in use.
 
-    Memory: a path of some 200 bytes for each. Raises LakeUnavailable.
+    Memory: a path of about 200 bytes per file. Raises LakeUnavailable.
     """
     metadata = table.metadata
     paths = {table.metadata_location}
@@ -44,7 +44,7 @@ def table_location(table: Table) -> str:
 
 
 def other_locations(table: Table) -> tuple[str, ...]:
-    """Return the folders of the other tables of the namespace that lie below this table's. Raises LakeUnavailable."""
+    """Return the folders of other tables of the namespace below this table's folder. Raises LakeUnavailable."""
     with lake_errors("listing the catalog's tables"):
         mine = table_location(table)
         names = [name for name in table.catalog.list_tables(table.name()[:-1]) if name[-1] != table.name()[-1]]
@@ -53,7 +53,7 @@ def other_locations(table: Table) -> tuple[str, ...]:
 
 
 def strangers(table: Table, paths: Sequence[str]) -> list[str]:
-    """Return those of some metadata files that are of another table. Raises LakeUnavailable."""
+    """Return the metadata files among `paths` that belong to another table. Raises LakeUnavailable."""
     others = []
     for path in paths:
         with lake_errors(f"reading {path}"):
@@ -64,6 +64,6 @@ def strangers(table: Table, paths: Sequence[str]) -> list[str]:
 
 
 def plain_path(path: str) -> str:
-    """Return a path with the scheme that listings are written with: s3a and s3n are the same store."""
+    """Return a path with the scheme of listings: s3a and s3n are the same store."""
     scheme, separator, rest = path.partition("://")
     return f"s3://{rest}" if separator and scheme in ("s3a", "s3n") else path

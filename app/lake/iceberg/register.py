@@ -1,4 +1,4 @@
-"""A table that the catalog forgot, attached again by the newest metadata file that lies in its folder."""
+"""Registration of a table that the catalog lost, by the newest metadata file in its folder."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from app.errors import LakeUnavailable
 from app.lake.iceberg.catalog import full_name, lake_errors, load_table, make_namespace
 from app.settings import Settings
 
-# Metadata files of commits that lost their race carry the number of the one that won; more than this many broken ones
-# at the end of a history are no accident.
+# Metadata files of commits that lost a collision have the number of the winner. More unreadable files than this at the
+# end of a history are not the result of collisions.
 _TRIED: Final = 10
 
 
 def table_folder(settings: Settings, row: LakeTable) -> str:
-    """Return where the files of a table lie when the catalog cannot tell: as every catalog of ours places them."""
+    """Return the folder of a table without asking the catalog: all catalogs of this application use this folder."""
     return f"{settings.lake.warehouse.rstrip('/')}/{settings.lake.namespace}/{row.name}/"
 
 
 def newest_whole(catalog: Catalog, paths: Sequence[str]) -> tuple[str, str] | None:
-    """Return the newest of some metadata files whose current snapshot can be read, and its table's uuid.
+    """Return the newest metadata file whose current snapshot can be read, and its table's uuid; None without files.
 
-    A commit that lost leaves a metadata file whose manifests are gone. None when there are no such files at all.
-    Raises LakeUnavailable when none of the newest can be read.
+    A commit that lost a collision leaves a metadata file without manifests. Raises LakeUnavailable if none of the
+    newest files can be read.
     """
     ordered = sorted(paths, key=_number, reverse=True)[:_TRIED]
     readable: list[tuple[int, int, str, str]] = []
@@ -53,10 +53,10 @@ def newest_whole(catalog: Catalog, paths: Sequence[str]) -> tuple[str, str] | No
 
 
 def attach(catalog: Catalog, settings: Settings, row: LakeTable, path: str, uuid: str, *, replace: bool) -> str:
-    """Make the catalog know the table by this metadata file; return what was done, in words.
+    """Register the table with this metadata file in the catalog. Return a description of what was done.
 
-    A table of the same name with another uuid is left alone unless `replace`; then the catalog forgets it, and its
-    files stay. Raises LakeUnavailable.
+    A table of the same name with another uuid is refused, unless `replace`: then it is removed from the catalog, and
+    its files stay. Raises LakeUnavailable.
     """
     name = full_name(settings, row)
     with lake_errors(f"registering {row.name}"):

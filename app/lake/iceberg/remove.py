@@ -1,6 +1,6 @@
-"""Rows taken out of a table: the files that hold them are written without them and exchanged in one snapshot.
+"""Removal of rows: their files are rewritten without them and replaced in one snapshot.
 
-Copy on write: no reader has to know of it, and the rows' bytes leave with the files' snapshots. Blocks.
+Copy on write needs no support in readers, and the rows' bytes disappear with the snapshots of the old files. Blocks.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from app.lake.iceberg.commit import ATTEMPTS, delete_files, replace_files
 from app.lake.iceberg.read import TableReader
 from app.lake.iceberg.write import FileWriter
 
-# A row group of some 130 MB in Arrow.
+# A row group has about 130 MB in Arrow.
 _GROUP_ROWS: Final = 65_536
 Mask = npt.NDArray[np.bool_]
-# Of a batch of some columns: which rows are meant. May remember what it saw; made anew for each look at the table.
+# Selection of rows in a batch. May keep state; created again for each pass over the table.
 Choice = Callable[[Any], Mask]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The rows of one file that are meant."""
+    """Selected rows of one file."""
 
     task: FileScanTask
     mask: Mask
@@ -42,16 +42,16 @@ class Chosen:
 
     @property
     def whole(self) -> bool:
-        """Whether all rows of the file are."""
+        """True if all rows of the file are selected."""
         return bool(self.mask.all())
 
 
 def choose(
     reader: TableReader, columns: Sequence[str], choice: Choice, matching: BooleanExpression | None = None
 ) -> list[Chosen]:
-    """Return the files with rows that `choice` means, looked for where `matching` allows them. Raises LakeUnavailable.
+    """Return the files with rows that `choice` selects, among files that `matching` admits. Raises LakeUnavailable.
 
-    Memory: a byte a row of those files, and the coordinates of the rows that are meant.
+    Memory: one byte per row of those files, and the coordinates of the selected rows.
     """
     names = list(dict.fromkeys((*columns, KAFKA_PARTITION, KAFKA_OFFSET)))
     chosen = []
@@ -72,10 +72,10 @@ def choose(
 
 
 def remove_rows(reader: TableReader, look: Callable[[], list[Chosen]]) -> list[tuple[int, int]]:
-    """Take out what `look` finds, and return the coordinates of the rows that are gone.
+    """Remove the rows that `look` selects. Return their coordinates.
 
-    Looked for again until nothing is found: what others append or exchange meanwhile is met too. Nothing of a look is
-    changed when its commit fails. Raises LakeUnavailable.
+    Repeats until `look` selects nothing, which covers concurrent changes. A pass whose commit fails changes nothing.
+    Raises LakeUnavailable.
     """
     gone: list[tuple[int, int]] = []
     for _ in range(ATTEMPTS):
@@ -85,7 +85,7 @@ def remove_rows(reader: TableReader, look: Callable[[], list[Chosen]]) -> list[t
             return gone
         if _exchanged(reader, chosen):
             gone += [place for each in chosen for place in each.coordinates]
-    raise LakeUnavailable(f"others changed {reader.row.name} {ATTEMPTS} times meanwhile; try again")
+    raise LakeUnavailable(f"others changed {reader.row.name} {ATTEMPTS} times in the meantime; try again")
 
 
 def _exchanged(reader: TableReader, chosen: Sequence[Chosen]) -> bool:
@@ -101,7 +101,7 @@ def _exchanged(reader: TableReader, chosen: Sequence[Chosen]) -> bool:
             added += [_without(reader, each) for each in chosen if not each.whole]
             replace_files(table, [each.task.file for each in chosen], added, same_rows=False)
         except ValidationException:
-            # One of the files was exchanged by another; the next look finds the rows where they are.
+            # One of the files was replaced concurrently; the next pass finds the rows in their new file.
             delete_files(table, added)
             return False
         except CommitFailedException:
@@ -131,7 +131,7 @@ def _without(reader: TableReader, chosen: Chosen) -> DataFile:
 
 
 def is_any(batch: Any, column: str, values: frozenset[str]) -> Mask:
-    """Return which rows of a batch have one of `values` in a column of text; none where the table lacks the column."""
+    """Return a mask of the rows with one of `values` in a text column; all false if the table lacks the column."""
     if column not in batch.schema.names:
         return np.zeros(batch.num_rows, np.bool_)
     matches: Mask = (

@@ -1,7 +1,7 @@
-"""Kafka records as rows of their table, with the same values as Kafka Connect makes of them.
+"""Kafka records as rows of their table, with the same values as Kafka Connect writes.
 
-A column that a record's version did not have is null, also where a later version has a default: Connect sees only what
-was written. Times become timestamps in UTC; records and arrays within records become structs and lists.
+A column that the record's version lacks is null, even if a later version has a default, because Connect sees only what
+was written. Times become timestamps in UTC; nested records and arrays become structs and lists.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MICROSECONDS: Final = 1_000
 def rows_of(schema: Schema, records: Iterable[SourceRecord], codec: Codec, prefix: str) -> Any:
     """Return records of one topic as an Arrow table in the columns of `schema`.
 
-    `prefix` is what the installation puts before topic names: a row tells the name on the broker. Raises Poison.
+    `prefix` is the installation's prefix of topic names; a row contains the name on the broker. Raises Poison.
     """
     rows = []
     for record in records:
@@ -51,9 +51,9 @@ def rows_of(schema: Schema, records: Iterable[SourceRecord], codec: Codec, prefi
 
 
 class RowAppender:
-    """Rows on their way into a table as it was when this was made: written some at a time, committed all at once.
+    """Appender of rows to a table in its state at creation: writes in parts, commits once.
 
-    Blocks. All methods raise LakeUnavailable; what was written for a commit that failed is deleted.
+    All methods block and raise LakeUnavailable. Files of a failed commit are deleted.
     """
 
     def __init__(self, table: Table, codec: Codec, prefix: str) -> None:
@@ -71,14 +71,14 @@ class RowAppender:
         self.rows += rows.num_rows
 
     def commit(self, beside: Beside = Beside.ANYONE) -> None:
-        """Put all of it into the table, in one snapshot, or nothing."""
+        """Commit all rows in one snapshot, or none."""
         if not self._files:
             return
         with lake_errors(f"appending {self.rows} rows to {'.'.join(self._table.name())}"):
             try:
                 append_files(self._table, self._files, beside)
             except (CommitFailedException, ValidationException):
-                # Of any other failure it is not known whether the commit came through.
+                # After any other failure it is unknown whether the commit succeeded.
                 self.abandon()
                 raise
 

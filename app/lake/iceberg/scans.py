@@ -1,6 +1,6 @@
-"""What a SQL engine needs to know of a table: which metadata file is current, which snapshot is meant, which columns.
+"""Input of a SQL engine for each table: metadata file, snapshot, columns.
 
-The catalog is asked once; everything here blocks.
+The catalog is read once. All functions block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class TableScan:
-    """One table at one snapshot. Without `metadata` there is nothing to read, and `absent` says why."""
+    """One table at one snapshot. Without `metadata` there is nothing to read, for the reason in `absent`."""
 
     table: LakeTable
     metadata: str
@@ -35,12 +35,12 @@ class TableScan:
 
     @property
     def readable(self) -> bool:
-        """Whether there are rows to read."""
+        """True if there are rows to read."""
         return bool(self.metadata)
 
 
 def table_scans(settings: Settings, *, snapshot_id: int | None = None, at_ms: int | None = None) -> list[TableScan]:
-    """Return every table as it is, as it was at a time, or as all were when one of them made a snapshot.
+    """Return the state of every table: present, at a time, or at the time of one table's snapshot.
 
     Raises ConfigurationError for a snapshot that no table has, LakeUnavailable.
     """
@@ -52,7 +52,7 @@ def table_scans(settings: Settings, *, snapshot_id: int | None = None, at_ms: in
 
 
 def empty_rows(table: LakeTable) -> Any:
-    """Return an Arrow table without rows that has the columns of `table`."""
+    """Return an Arrow table without rows and with the columns of `table`."""
     return iceberg_schema(table).as_arrow().empty_table()
 
 

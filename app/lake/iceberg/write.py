@@ -1,6 +1,6 @@
-"""Data files of a table, written row group by row group, with the statistics that a manifest holds.
+"""Writer of data files, row group by row group, with the statistics for a manifest.
 
-pyiceberg writes a file in one piece and needs a native library for days; this writes as rows come, into one day's file.
+pyiceberg writes a file in one piece and needs a native library for day partitions; this writes rows as they arrive.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _MODEL: Final = ParquetFormatModel()
 
 
 class FileWriter:
-    """One data file of the partition `partition` (of the table's spec of today). Blocks.
+    """Writer of one data file in the partition `partition` (of the table's present spec). Blocks.
 
-    Nothing refers to the file before `close` and a commit; a writer that is not closed is left with `abandon`.
+    Nothing refers to the file before `close` and a commit. Call `abandon` for a writer that is not closed.
     """
 
     def __init__(self, table: Table, partition: Record) -> None:
@@ -37,7 +37,7 @@ class FileWriter:
         self._writer = _MODEL.create_writer(self._output, self._schema, table.properties)
 
     def write(self, rows: Any) -> None:
-        """Write an Arrow table in the table's schema as row groups of its own."""
+        """Write an Arrow table in the table's schema as separate row groups."""
         batches = [
             _to_requested_schema(self._schema, self._schema, batch, include_field_ids=True, format_model=_MODEL)
             for batch in rows.to_batches()
@@ -45,7 +45,7 @@ class FileWriter:
         self._writer.write(pa.Table.from_batches(batches))
 
     def close(self) -> DataFile:
-        """Finish the file and return what a commit needs of it."""
+        """Finish the file and return its entry for a commit."""
         statistics = self._writer.close()
         return DataFile.from_args(
             content=DataFileContent.DATA,
@@ -61,7 +61,7 @@ class FileWriter:
         )
 
     def abandon(self) -> None:
-        """Drop what was written; never raises for a store that is away (`lake gc` finds it)."""
+        """Delete what was written. Does not raise during an outage of the store (`lake gc` deletes the file)."""
         try:
             self._writer.close()
         except (OSError, ValueError):
@@ -73,7 +73,7 @@ class FileWriter:
 
 
 def write_rows(table: Table, rows: Any) -> list[DataFile]:
-    """Write an Arrow table into a file for each of its days (one alone where the table has no days)."""
+    """Write an Arrow table into one file per day (into a single file if the table has no day partitions)."""
     files = []
     if table.spec().is_unpartitioned():
         parts = [(Record(), rows)]

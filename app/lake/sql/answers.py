@@ -1,4 +1,4 @@
-"""The questions of docs/analytics.md: each block of SQL, and the block of text below it that holds its answer."""
+"""Questions of docs/analytics.md: blocks of SQL, each with the block of text below it that contains the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.lake.sql.output import aligned
 from app.settings import ROOT
 
 PAGE: Final = ROOT / "docs" / "analytics.md"
-# An answer on the page is to be looked at, not to be read through.
+# An answer on the page is an example, so it is short.
 MOST_ROWS: Final = 12
 _BLOCKS: Final = re.compile(
     r"^## (?P<title>.+?)\n(?P<before>.*?)^```sql\n(?P<sql>.*?)^```\n\n^```text\n(?P<text>.*?)^```$", re.M | re.S
@@ -22,7 +22,7 @@ _BLOCKS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: its heading, its query, and the answer that stands on the page."""
+    """One question: heading, query, and the answer on the page."""
 
     title: str
     sql: str
@@ -35,7 +35,7 @@ def questions(page: str) -> tuple[Question, ...]:
 
 
 def with_answers(page: str, answers: Mapping[str, str]) -> str:
-    """Return the page with other answers, by title; what has none there keeps its own."""
+    """Return the page with new answers, by title. A question without a new answer keeps the old one."""
 
     def renewed(match: re.Match[str]) -> str:
         start, end = match.start("text") - match.start(), match.end("text") - match.start()
@@ -46,7 +46,7 @@ def with_answers(page: str, answers: Mapping[str, str]) -> str:
 
 
 def answered(duck: Duck, question: Question) -> str:
-    """Run a question's query and return its answer as the page shows it. Raises QueryRefused, LakeUnavailable."""
+    """Run a question's query and return its answer in the page's format. Raises QueryRefused, LakeUnavailable."""
     answer = duck.query(question.sql)
     rows = list(answer.rows())
     lines = aligned([column.name for column in answer.columns], list(islice(rows, MOST_ROWS)))

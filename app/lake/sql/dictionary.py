@@ -15,7 +15,7 @@ from app.lake.sql.views import choices, plain_name, taken_names
 from app.settings import InferenceSettings
 
 _TEXT, _FLAG, _COUNT, _TIME = "VARCHAR", "BOOLEAN", "BIGINT", "TIMESTAMP WITH TIME ZONE"
-# Views that show the rows of a table, with its columns.
+# Views with the rows and columns of a table.
 _OF_TABLE: Final = {
     "predictions_all": "predictions",
     "predictions_latest": "predictions",
@@ -23,7 +23,7 @@ _OF_TABLE: Final = {
     "decisions_latest": "decisions",
     "embeddings_latest": "embeddings",
 }
-# Other views: their columns, and the table whose meanings those have that say none of their own.
+# Columns of other views; a column without its own meaning has that of the table `predictions`.
 _SCORES: Final = (
     *((name, _TEXT) for name in ("upload_id", "bucket", "key", "sha256", "job_id")),
     *((name, _TIME) for name in ("event_time", "scored_at", "kafka_timestamp")),
@@ -55,7 +55,7 @@ _RATE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DescribedColumn:
-    """One column: its name, its type as DuckDB writes it, and what it means."""
+    """One column: name, type in DuckDB's notation, meaning."""
 
     name: str
     kind: str
@@ -73,7 +73,7 @@ class Relation:
 
 
 def dictionary(inference: InferenceSettings) -> tuple[Relation, ...]:
-    """Return tables, then views, for the models that the settings make active.
+    """Return tables, then views, for the active models of the settings.
 
     Raises KeyError for a column without a meaning, ManifestError, ConfigurationError.
     """
@@ -143,7 +143,7 @@ def _table(view: str) -> LakeTable:
 def _described(view: str, columns: Sequence[Column], models: Sequence[ModelColumns]) -> Iterator[DescribedColumn]:
     of_models = {name: words for model in models for name, words in _model_meanings(model)}
     own = VIEW_COLUMNS[view]
-    # Views over flags tell the policy's name too; everything else that they have comes from predictions.
+    # Views over flags have their own texts for the policy; all other columns come from predictions.
     fallback = _OF_TABLE.get(view, "predictions")
     for column in columns:
         meaning = own.get(column.name) or of_models.get(column.name) or _of_table(fallback, column.name)

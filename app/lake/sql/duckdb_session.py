@@ -1,8 +1,8 @@
-"""SQL over the lake's tables by DuckDB, in this process and in memory.
+"""SQL on the lake's tables with DuckDB, in this process and in memory.
 
-DuckDB reads the Iceberg metadata and the Parquet files by itself: it prunes files by partition and by the bounds of
-their columns, and fetches only the columns that a query names. Extensions are loaded from the installed packages,
-nothing is ever fetched for it. Everything here blocks.
+DuckDB reads the Iceberg metadata and the Parquet files itself. It prunes files by partition and by the bounds of their
+columns, and reads only the columns of the query. Extensions are loaded from installed packages and never downloaded.
+All functions block.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from app.settings import LakeSettings, S3Settings
 from app.systems.s3.sigv4 import AccessKeys
 
 _EXTENSIONS: Final = ("httpfs", "avro", "iceberg")
-# Rows that leave DuckDB at a time: 2,048 predictions of some 2 KB are 4 MB.
+# Rows per batch from DuckDB: 2,048 predictions of about 2 KB are 4 MB.
 _BATCH_ROWS: Final = 2_048
 _QUERIES: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-# DuckDB spills to disk what does not fit into memory; past this the query is refused instead of filling the disk.
+# DuckDB spills to disk what does not fit into memory. Beyond this the query fails instead of filling the disk.
 _SPILL: Final = "20GB"
 _S3_SCHEMES: Final = ("s3://", "s3a://", "s3n://")
 
 
 @dataclass(frozen=True, slots=True)
 class ResultColumn:
-    """One column of an answer: its name and its type as DuckDB writes it."""
+    """One column of an answer: name and type in DuckDB's notation."""
 
     name: str
     kind: str
 
 
 class Answer:
-    """What one query gave. Its rows can be read once, as values of Python or into a Parquet file."""
+    """Result of one query. Its rows can be read once, as Python values or into a Parquet file."""
 
     def __init__(self, columns: tuple[ResultColumn, ...], reader: Any) -> None:
         self.columns = columns
@@ -57,11 +57,11 @@ class Answer:
         """Yield the rows; times carry UTC. Raises QueryRefused, LakeUnavailable."""
         with _errors():
             for batch in self._reader:
-                # By position: names of an answer need not differ.
+                # By position, because column names of an answer need not be unique.
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     def write_parquet(self, path: Path) -> int:
-        """Write all rows to `path`; returns how many. Raises as `rows` does, OSError for the file."""
+        """Write all rows to `path` and return their number. Raises as `rows`, OSError for the file."""
         count = 0
         with pq.ParquetWriter(path, self._reader.schema, compression="zstd") as writer, _errors():
             for batch in self._reader:
@@ -71,7 +71,7 @@ class Answer:
 
 
 class Duck:
-    """One database in memory with the lake's tables in it. Use as `with`; not thread-safe."""
+    """In-memory database with the lake's tables. Use with `with`. Not thread-safe."""
 
     def __init__(self, lake: LakeSettings, s3: S3Settings) -> None:
         self._lake, self._s3 = lake, s3
@@ -88,7 +88,7 @@ class Duck:
         self._connection = duckdb.connect(":memory:", config=config)
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET enable_progress_bar = false")
-        # "arrow" is not among the values that the library's own types allow.
+        # The library's types do not allow the value "arrow".
         arrow: Any = "arrow"
         self._connection.create_function("int8_values", _int8_values, ["BLOB"], "TINYINT[]", type=arrow)
 
@@ -101,18 +101,18 @@ class Duck:
         self.close()
 
     def close(self) -> None:
-        """End the database; nothing of it stays."""
+        """Close the database, which deletes it."""
         self._connection.close()
         self._folder.cleanup()
 
     def load_extensions(self) -> None:
-        """Load what reads Iceberg and S3, from the installed packages. Raises ConfigurationError."""
+        """Load the extensions for Iceberg and S3 from installed packages. Raises ConfigurationError."""
         for name in _EXTENSIONS:
             with _errors():
                 self._connection.execute(f"LOAD {_quoted(str(_extension(name)))}")
 
     def use_keys(self, keys: AccessKeys) -> None:
-        """Let reads of s3:// use these keys at the endpoint of the settings."""
+        """Use these keys for s3:// at the endpoint of the settings."""
         parts = ["TYPE s3", f"KEY_ID {_quoted(keys.access_key)}", f"SECRET {_quoted(keys.secret_key)}"]
         parts.append(f"REGION {_quoted(self._s3.region)}")
         if keys.token:
@@ -125,14 +125,14 @@ class Duck:
             self._connection.execute(f"CREATE OR REPLACE SECRET lake ({', '.join(parts)})")
 
     def add_rows(self, table: LakeTable, rows: Any = None) -> None:
-        """Make the table a relation of these Arrow rows, or of none, with the columns of its newest schema."""
+        """Define the table as these Arrow rows, or as empty, with the columns of its newest schema."""
         self._connection.register(f"rows_{table.name}", empty_rows(table) if rows is None else rows)
         self.define(f'CREATE OR REPLACE VIEW "{table.name}" AS SELECT * FROM "rows_{table.name}"')
 
     def add_table(self, scan: TableScan) -> None:
-        """Make the table a relation that reads its files; a column that its schema does not have yet is null.
+        """Define the table as its files. A column that the files do not have yet is null.
 
-        After `add_rows`, whose columns it keeps. Raises LakeUnavailable.
+        Call it after `add_rows`, whose columns it keeps. Raises LakeUnavailable.
         """
         name = scan.table.name
         source = f"iceberg_scan({_quoted(scan.metadata)}, snapshot_from_id => {scan.snapshot_id})"
@@ -145,7 +145,7 @@ class Duck:
         self.define(f'CREATE OR REPLACE VIEW "{name}" AS SELECT {columns} FROM {source}')
 
     def define(self, statement: str) -> None:
-        """Run a statement of our own that defines something."""
+        """Run a statement of this application that defines something."""
         with _errors():
             self._connection.execute(statement)
 
@@ -154,7 +154,7 @@ class Duck:
         return self._columns(f'SELECT * FROM "{relation}"')
 
     def query(self, sql: str) -> Answer:
-        """Run one query. Raises QueryRefused for anything that is none, LakeUnavailable."""
+        """Run one query. Raises QueryRefused for other statements, LakeUnavailable."""
         with _errors():
             self._connection.execute(self._one_query(sql))
             described = self._connection.description or []
@@ -162,7 +162,7 @@ class Duck:
             return Answer(columns, self._connection.to_arrow_reader(_BATCH_ROWS))
 
     def plan(self, sql: str) -> dict[str, Any]:
-        """Run a query and return its plan with what each step did, as DuckDB's JSON. Raises as `query`."""
+        """Run a query and return its plan with statistics of each step, as DuckDB's JSON. Raises as `query`."""
         with _errors():
             query = self._one_query(sql)
             rows = self._connection.execute(f"EXPLAIN (ANALYZE, FORMAT json) {query}").fetchall()
@@ -187,7 +187,7 @@ class Duck:
 
 
 def reads_s3(scans: Sequence[TableScan]) -> bool:
-    """Whether reading these tables needs S3 keys."""
+    """Return True if reading these tables needs S3 keys."""
     return any(scan.metadata.startswith(_S3_SCHEMES) for scan in scans)
 
 
@@ -203,7 +203,7 @@ def _extension(name: str) -> Path:
 
 
 def _int8_values(column: Any) -> Any:
-    """Return each blob as a list of its bytes, signed; no byte is copied."""
+    """Return each blob as a list of signed bytes, without copying."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return pa.chunked_array([_int8_lists(chunk) for chunk in chunks], pa.list_(pa.int8()))
 
@@ -237,7 +237,7 @@ def _errors() -> Iterator[None]:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return what DuckDB says as one line: the message, its suggestions and the line of the statement."""
+    """Return DuckDB's error as one line: message, suggestions and the line of the statement."""
     message, _, place = str(error).partition("\n\nLINE ")
     text = re.sub(r"\s+", " ", message).strip()
     line = place.split(":", 1)[0] if place else ""

@@ -1,4 +1,4 @@
-"""The columns that the active models give to the lake's views, named from their manifests. Pure."""
+"""Columns of the active models in the lake's views, named from their manifests. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.inference.manifest import ModelManifest
 
 @dataclass(frozen=True, slots=True)
 class LabelColumn:
-    """One label of a model and the column that holds its score."""
+    """Label of a model and the column of its score."""
 
     label: str
     column: str
@@ -20,9 +20,10 @@ class LabelColumn:
 
 @dataclass(frozen=True, slots=True)
 class ModelColumns:
-    """One active model: its labels' columns and those that say which version answered, and whether it had to run.
+    """Columns of one active model: of its labels, of its version, and of the cause if it was skipped.
 
-    `choice` and `choice_score` are set for a model that names one of several labels: the label with the highest score.
+    `choice` and `choice_score` are set for a model that selects one of several labels: the label with the highest
+    score.
     """
 
     model: str
@@ -34,14 +35,14 @@ class ModelColumns:
     skipped_column: str
 
     def all(self) -> tuple[str, ...]:
-        """Every column of the model, in the order of the views."""
+        """Return all columns of the model, in the order of the views."""
         choice = (self.choice, self.choice_score) if self.choice else ()
         labels = (label.column for label in self.labels)
         return (*choice, *labels, self.version_column, self.skipped_column)
 
 
 def model_columns(manifests: Iterable[ModelManifest], taken: Collection[str] = ()) -> tuple[ModelColumns, ...]:
-    """Return the columns of each model, by name; a name that is taken gets a number behind it."""
+    """Return the columns of each model, sorted by name. A name that is taken gets a number appended."""
     used = set(taken)
     columns = []
     for manifest in sorted(manifests, key=lambda each: each.name):
@@ -70,7 +71,7 @@ def _free(wanted: str, used: set[str]) -> str:
 
 
 def _meaning(manifest: ModelManifest, label: str) -> str:
-    """Return what the score says, as far as the manifest knows."""
+    """Return the meaning of the score from the manifest."""
     words = f"Score of `{label}` by `{manifest.name}`, 0 to 1."
     threshold = manifest.thresholds.get(label)
     reason = manifest.reasons.get(label)

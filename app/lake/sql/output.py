@@ -1,4 +1,4 @@
-"""An answer of the lake as text: aligned columns, CSV or JSON. Pure, but for the stream that it is given."""
+"""Answers as text: aligned columns, CSV or JSON. Pure, except for writing to the given stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBERS: Final = (int, float, Decimal)
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as JSON can hold it: times as ISO 8601 in UTC, bytes as base64."""
+    """Return a value that JSON can represent: times as ISO 8601 in UTC, bytes as base64."""
     match value:
         case bool() | int() | float() | str() | None:
             return value
@@ -37,7 +37,7 @@ def plain_value(value: Any) -> Any:
 
 
 def cell(value: Any) -> str:
-    """Return a value as one cell of a table: fractions in six digits, lists and rows as JSON, null as nothing."""
+    """Return a value as one cell of a table: fractions with six digits, lists and rows as JSON, null as empty text."""
     plain = plain_value(value)
     match plain:
         case None:
@@ -53,7 +53,7 @@ def cell(value: Any) -> str:
 
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Return a header, a rule and the rows as lines of aligned columns; numbers stand to the right."""
+    """Return a header, a rule and the rows as lines of aligned columns; numbers are right-aligned."""
     cells = [[cell(value).replace("\n", "\\n") for value in row] for row in rows]
     widths = [max(map(len, (name, *(row[at] for row in cells)))) for at, name in enumerate(columns)]
     right = [is_number(row[at] for row in rows) for at in range(len(columns))]
@@ -69,13 +69,13 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def is_number(values: Iterable[Any]) -> bool:
-    """Whether all values are numbers, nulls left aside, and there is one."""
+    """Return True if there are values and all are numbers, nulls ignored."""
     there = [value for value in values if value is not None]
     return bool(there) and all(isinstance(value, _NUMBERS) and not isinstance(value, bool) for value in there)
 
 
 def write_csv(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Write a header and the rows; nested values as JSON. Returns the number of rows."""
+    """Write a header and the rows, nested values as JSON. Return the number of rows."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     count = 0
@@ -97,7 +97,7 @@ def _csv_value(value: Any) -> Any:
 
 
 def write_json(stream: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Write one JSON array with an object for each row, a row a line. Returns the number of rows."""
+    """Write one JSON array with one object per row and line. Return the number of rows."""
     count = 0
     stream.write("[")
     for row in rows:

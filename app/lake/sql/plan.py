@@ -1,4 +1,4 @@
-"""The plan of a query in words: which steps, how many rows, and how many of a table's files were read. Pure."""
+"""Query plan as text: steps, rows, and the number of files read of each table. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-# Steps that wrap the query, or only name columns.
+# Steps that wrap the query, or only rename columns.
 _WRAPPERS: Final = frozenset({"QUERY", "EXPLAIN_ANALYZE", "RESULT_COLLECTOR", "ARROW_COLLECTOR", "PROJECTION"})
 _SHOWN: Final = ("Projections", "Filters", "Groups", "Aggregates", "Join Type", "Conditions", "Expression", "Top")
 _LONGEST: Final = 120
@@ -14,7 +14,7 @@ _LONGEST: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class PlannedTable:
-    """A table as the plan needs it: where its files lie, and how many it has."""
+    """Table in a plan: folder and number of its files."""
 
     name: str
     location: str
@@ -22,7 +22,7 @@ class PlannedTable:
 
 
 def plan_lines(plan: dict[str, Any], tables: Sequence[PlannedTable]) -> list[str]:
-    """Return the steps of an executed plan, the last one first, each input indented below it; then the files read."""
+    """Return the steps of an executed plan, last step first, with indented inputs; then the files that were read."""
     lines = [f"{float(plan.get('latency', 0.0)):.3f} s"]
     for depth, node in _steps(plan, 0):
         info = node.get("extra_info") or {}
@@ -40,7 +40,7 @@ def _files(count: int, scans: int, table: PlannedTable) -> str:
 
 
 def files_read(plan: dict[str, Any], tables: Sequence[PlannedTable]) -> dict[str, tuple[int, int]]:
-    """Return how many files each table of the query had to give, in how many scans."""
+    """Return for each table of the query the number of files read, and of scans."""
     by_table: dict[str, tuple[int, int]] = {}
     for _, node in _steps(plan, 0):
         info = node.get("extra_info") or {}

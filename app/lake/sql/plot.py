@@ -1,4 +1,4 @@
-"""An answer of the lake as a picture: the first column along x, every column of numbers as a line or as bars."""
+"""Plots of answers: the first column is x, every numeric column is a line or a series of bars."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Final
 from app.errors import ConfigurationError, QueryRefused
 from app.lake.sql.output import cell, is_number
 
-# Beyond this nobody can tell bars or their names apart.
+# With more bars they and their names are illegible.
 _MOST_BARS: Final = 100
 
 
 def plot(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Draw `rows` to `path` (.png, .svg, .pdf): lines over times or numbers, bars over anything else.
 
-    Raises ConfigurationError where matplotlib is missing or cannot write there, QueryRefused for nothing to draw.
+    Raises ConfigurationError if matplotlib is missing or cannot write the file, QueryRefused without numeric columns.
     """
     numeric = [at for at in range(1, len(columns)) if is_number(row[at] for row in rows)]
     if not numeric:

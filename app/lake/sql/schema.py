@@ -1,4 +1,4 @@
-"""The columns of the lake's tables, as their Avro schemas make them: names, and types in SQL's words."""
+"""Columns of the lake's tables from their Avro schemas: names and SQL types."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TIME: Final = "TIMESTAMP WITH TIME ZONE"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `kind` is its type as DuckDB writes it, without quotes around names."""
+    """One column; `kind` is its type in DuckDB's notation, without quotes around names."""
 
     name: str
     kind: str
 
 
 def table_columns(table: LakeTable) -> tuple[Column, ...]:
-    """Return the columns of the newest schema of the table's record, and where a row came from."""
+    """Return the columns of the newest schema of the table's record, and the coordinates."""
     kinds = _Kinds()
     fields = json.loads(newest_schema(table.record).text)["fields"]
     columns = [Column(field["name"], kinds.of(field["type"])) for field in fields]

@@ -1,4 +1,4 @@
-"""The lake open for queries: its tables as the catalog has them, and the views over them."""
+"""Session for queries: the tables of the catalog, and the views over them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
 def views_of(settings: Settings, dialect: str = "duckdb") -> tuple[View, ...]:
-    """Return the views for the models that the settings make active. Raises ManifestError, ConfigurationError."""
+    """Return the views for the active models of the settings. Raises ManifestError, ConfigurationError."""
     tables = {table.name: [column.name for column in table_columns(table)] for table in TABLES}
     return lake_views(tables, active_manifests(settings.inference), DIALECTS[dialect])
 
@@ -36,14 +36,14 @@ def open_lake(
     query: str = "",
     note: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[tuple[Duck, list[TableScan]]]:
-    """Open the tables and views; `note` is told of each table that `query` needs and that has nothing to read.
+    """Open the tables and views. Calls `note` for each table that `query` needs and that has no data.
 
     Raises ConfigurationError, LakeUnavailable, StoreUnavailable (no keys).
     """
     scans = table_scans(settings, snapshot_id=snapshot_id, at_ms=at_ms)
     readable = [scan for scan in scans if scan.readable]
     with Duck(settings.lake, settings.s3) as duck:
-        # Views are bound to tables without rows first: binding them to files would read the metadata for each.
+        # Views are first bound to empty tables: binding them to files would read the metadata for each view.
         for scan in scans:
             duck.add_rows(scan.table)
         views = views_of(settings)
@@ -63,7 +63,7 @@ def open_lake(
 
 
 def tables_in(query: str, views: Sequence[View]) -> frozenset[str]:
-    """Return the tables that a query may read, itself or through views: those whose names are words of it."""
+    """Return the tables that a query may read, directly or through views: those whose names are words in it."""
     words = set(_WORD.findall(query))
     for view in reversed(views):
         if view.name in words:

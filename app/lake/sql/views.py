@@ -1,9 +1,9 @@
 """The lake's views as SQL text, from the tables' columns and the active models. Pure.
 
-Three things shape the text. Filters must reach the files: DuckDB and Trino push one through a window only if it is on
-a column of its PARTITION BY, so what marks copies is partitioned by event time too, which an upload id implies. Nested
-columns must not go through a window, which would copy them: labels become plain columns below it. And the newest fact
-of an image is that of the index, app/domain/standing.py.
+Three requirements shape the text. Filters must reach the files: DuckDB and Trino push a filter through a window only
+for a column of its PARTITION BY, so the window that marks duplicates is also partitioned by event time, which an upload
+id implies. Nested columns must not pass through a window, which would copy them: labels become plain columns below it.
+The latest fact of an image is that of the index, app/domain/standing.py.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from app.lake.sql.dialects import Dialect
 from app.lake.sql.labels import ModelColumns, model_columns
 
 _QUOTED: Final = frozenset({"values"})
-# Columns that views put beside those of models.
+# Columns that views add to those of models.
 _OF_VIEWS: Final = frozenset({"day", "flagged", "action", "policy", "policy_version", "uploads", "contents", "copy"})
 _ORDER: Final = "kafka_timestamp, kafka_topic, kafka_partition, kafka_offset"
 _LATE: Final = "kafka_timestamp DESC, kafka_topic DESC, kafka_partition DESC, kafka_offset DESC"
-# One event of the store: a rescoring copies these of the upload that it scores again.
+# Identity of one event: a rescoring copies these columns from its upload.
 _SAME_UPLOAD: Final = ("bucket", "key", "dialect", "order_key", "event_time")
 _SCORE: Final = ("model", "version", "preprocessing", "cached", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view: its name, and the query that it stands for."""
+    """One view: its name and its query."""
 
     name: str
     query: str
@@ -61,7 +61,7 @@ def lake_views(
 
 
 def plain_name(column: str) -> str:
-    """Return a column's name in the views: times without their unit, which a timestamp does not need."""
+    """Return a column's name in the views: times lose their unit, which a timestamp does not need."""
     return column.removesuffix("_ms")
 
 
@@ -71,7 +71,7 @@ def taken_names(predictions: Iterable[str]) -> frozenset[str]:
 
 
 def choices(models: Sequence[ModelColumns]) -> tuple[str, ...]:
-    """Return the columns that name one of several labels."""
+    """Return the columns with the selected label of a model."""
     return tuple(model.choice for model in models if model.choice)
 
 
@@ -95,14 +95,14 @@ def _predictions_all(columns: Sequence[str], models: Sequence[ModelColumns], dia
 
 
 def _predictions_latest(columns: Sequence[str], models: Sequence[ModelColumns], dialect: Dialect) -> str:
-    """What the active versions last said: a rescoring by some models carries in `previous` what the others had said."""
+    """Return the query for the scores of active versions. A rescoring has those of other models in `previous`."""
     active = [(model.model, model.version) for model in models]
     chosen = [
         f"{dialect.in_force(active)} AS scores" if column == "scores" else f"predictions.{renamed}"
         for column, renamed in zip(columns, _renamed(columns), strict=True)
     ]
     chosen += [f"{dialect.last_said(model.model, model.version)} AS {_row(model)}" for model in models]
-    # Joined above the labels: what goes through a join is copied, and scores are large.
+    # Joined above the labels, because a join copies its input, and scores are large.
     join = """
   JOIN images_latest ON images_latest.upload_id = flat.upload_id AND images_latest.event_time = flat.event_time
   WHERE NOT images_latest.removed"""
@@ -112,7 +112,7 @@ def _predictions_latest(columns: Sequence[str], models: Sequence[ModelColumns], 
 def _flattened(
     chosen: Sequence[str], columns: Sequence[str], models: Sequence[ModelColumns], dialect: Dialect, join: str = ""
 ) -> str:
-    """Return a query of predictions with the columns of the models, each upload id once: its first record."""
+    """Return a query of predictions with the columns of models, one row per upload id: its first record."""
     names = [plain_name(column) for column in columns]
     labels: list[str] = []
     for model in models:
@@ -166,7 +166,7 @@ def _prediction_scores(dialect: Dialect) -> str:
         "scored_at_ms AS scored_at",
         "kafka_timestamp",
     )
-    # `cached` of the upload stays behind: here it is that of the score.
+    # `cached` of the upload is dropped; here it belongs to the score.
     return dialect.scores_of(columns, _SCORE, ("label", "value"))
 
 

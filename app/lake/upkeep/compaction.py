@@ -1,4 +1,4 @@
-"""Compaction of a table, day by day: plan, join, and plan again where somebody else was faster."""
+"""Compaction of a table, day by day: plan, merge, and plan again after a collision."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from app.domain.compaction import plan
 from app.errors import LakeUnavailable
 from app.lake.iceberg.compactor import Compactor, Joined
 
-# A day that others rewrite as fast as we do is left to them.
+# A day that another process rewrites at the same time is left to it.
 _PLANS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """UTC days as ISO, both included; empty is no bound."""
+    """Range of UTC days as ISO, both included; empty: no bound."""
 
     since: str = ""
     until: str = ""
@@ -27,7 +27,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class DayDone:
-    """What became of one day."""
+    """Result for one day."""
 
     day: str
     files_before: int
@@ -38,9 +38,9 @@ class DayDone:
 
 
 def compact(compactor: Compactor, days: Days, target_bytes: int, report: Callable[[DayDone], None]) -> list[DayDone]:
-    """Join the small files of each day; `report` is told of each day in which something was done. Blocks.
+    """Merge the small files of each day. Calls `report` for each day with a change. Blocks.
 
-    Each group is a commit of its own: what was done stays done when a later one fails. Raises LakeUnavailable.
+    Each group is a separate commit, which stays if a later one fails. Raises LakeUnavailable.
     """
     done = []
     for day in sorted(day for day in compactor.days() if day in days):
@@ -57,7 +57,9 @@ def compact(compactor: Compactor, days: Days, target_bytes: int, report: Callabl
             if len(joined) == len(groups):
                 break
         else:
-            raise LakeUnavailable(f"files of {day} were replaced by others {_PLANS} times meanwhile; try again later")
+            raise LakeUnavailable(
+                f"files of {day} were replaced by others {_PLANS} times in the meantime; try again later"
+            )
     return done
 
 

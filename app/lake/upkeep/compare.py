@@ -1,6 +1,6 @@
-"""Reads a topic and its table into sets of offsets: the ground of `lake verify` and `lake repair`.
+"""Comparison of a topic and its table as sets of offsets, for `lake verify` and `lake repair`.
 
-The topic is read committed from its low watermark to an end that is fixed at the start; the table is read afterwards.
+Committed records are read from the low watermark to an end that is fixed at the start; then the table is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.lake.upkeep.offset_sets import Offsets, add, between, offset_set
 from app.lake.upkeep.sums import PartitionSets, PartitionSums
 from app.ports.topics import AtOffsets, TopicLog
 
-# Of a connector and its topic: what it would read next, by partition.
+# Committed offsets of a connector on its topic, by partition.
 SinkOffsets = Callable[[str, str], Awaitable[Mapping[int, int]]]
 _AT_ONCE = 65_536
 _NO_PROGRESS = Progress(None, None, None)
@@ -33,7 +33,7 @@ class Comparison:
     progress: Progress = _NO_PROGRESS
     exists: bool = True
     strays: int = 0
-    # Of the records that are not recent, and of all of them: when the newest was published.
+    # Publication time of the newest record that is not recent, and of the newest record.
     newest_settled_ms: int | None = None
     newest_ms: int | None = None
     foreign: dict[int, int] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Comparison:
 
 
 class Comparer:
-    """Compares one table with its topic. Not safe to share between tasks."""
+    """Comparer of one table with its topic. Not safe to share between tasks."""
 
     def __init__(self, log: TopicLog, sink_offsets: SinkOffsets, reader: TableReader, erasures: Erasures) -> None:
         self._log, self._sink_offsets = log, sink_offsets
@@ -65,7 +65,7 @@ class Comparer:
         async with aclosing(self._log.scan(topic, AtOffsets(low), AtOffsets(end))) as records:
             async for record in records:
                 if record.value is None:
-                    # The sink makes no row of a record without a value.
+                    # The sink writes no row for a record without a value.
                     continue
                 published_ms = record.timestamp_ms
                 recent = now_ms - published_ms < recent_ms
@@ -76,23 +76,23 @@ class Comparer:
                 pending[record.partition].take(record.offset, recent=recent, beyond=beyond)
         for each in pending.values():
             each.flush()
-        # Retention may have dropped a segment while it was read.
+        # Retention may have deleted a segment during the read.
         for number, start in (await self._log.starts(topic)).items():
             sets = comparison.sets[number]
             if start > sets.low:
                 sets.low = start
                 sets.records = between(sets.records, start, sets.end)
         if valid_ms is None:
-            # Nothing is known to be complete. The same set, not one more of its size.
+            # Without a time of completeness all records are beyond it. The set is shared, not copied.
             for sets in comparison.sets.values():
                 sets.beyond = sets.records
         return comparison
 
     async def table(self, comparison: Comparison) -> None:
-        """Read the rows into a comparison, in place of those that were read into it before. Raises LakeUnavailable."""
+        """Read the rows into a comparison, replacing those of an earlier read. Raises LakeUnavailable."""
         comparison.exists = await asyncio.to_thread(self._reader.open)
         await self._committed(comparison)
-        # What the topic has gained meanwhile: a row beyond it came from nowhere.
+        # The end of the topic after the read: a row beyond it has no record.
         ends = await self._log.ends(self._row.topic)
         await asyncio.to_thread(self._read_rows, comparison)
         later = await self._log.ends(self._row.topic)
@@ -129,7 +129,7 @@ class Comparer:
 
 
 class _Pending:
-    """Offsets on their way into the sets of one partition, some thousand at a time."""
+    """Buffer of offsets for the sets of one partition, flushed some thousand at a time."""
 
     def __init__(self, sets: PartitionSets) -> None:
         self._sets = sets
@@ -138,7 +138,7 @@ class _Pending:
         self._beyond = array("Q")
 
     def take(self, offset: int, *, recent: bool, beyond: bool) -> None:
-        """Note one record."""
+        """Buffer one record."""
         self._records.append(offset)
         if recent:
             self._recent.append(offset)
@@ -148,7 +148,7 @@ class _Pending:
             self.flush()
 
     def flush(self) -> None:
-        """Put what was noted into the sets."""
+        """Move the buffered offsets into the sets."""
         for pending, bits in (
             (self._records, self._sets.records),
             (self._recent, self._sets.recent),
@@ -167,7 +167,7 @@ def partition_sums(comparison: Comparison) -> tuple[PartitionSums, ...]:
         window = between(sets.rows, sets.low, sets.end)
         older = between(sets.rows, 0, sets.low)
         doubles, foreign = sets.doubles, comparison.foreign.get(number, 0)
-        # Of what is there twice, one row is the one that belongs there.
+        # Of the rows with one offset, one is legitimate; the others are surplus.
         surplus = len(sets.rows) - len(window) - len(older) - comparison.newer.get(number, 0)
         sums.append(
             PartitionSums(

@@ -1,4 +1,4 @@
-"""Erasure of an image or a content from all tables of the lake, so that its bytes are gone from the store."""
+"""Erasure of an image or a content from all tables of the lake, including its bytes in the store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from app.settings import Settings
 from app.systems.s3.files import LakeStore
 from app.topics import DAY_MS, spec_of
 
-# Predictions last: they tell which contents the image had, also to a run that goes on after one that broke off.
+# Predictions last: they contain the digests of the image, which a run after an interruption still needs.
 _ORDER: Final = ("embeddings", "flagged", "decisions", "removals", "predictions")
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was found in one table, or erased from it. `held_by`: tags and branches that keep it all the same."""
+    """Rows found in one table, or erased from it. `held_by`: tags and branches that keep them."""
 
     table: str
     rows: int
@@ -30,7 +30,7 @@ class Erased:
 
 
 async def look(eraser: Eraser, target: Target) -> list[Erased]:
-    """Return what `erase` would take. Changes nothing. Raises LakeUnavailable."""
+    """Return what `erase` would erase. Changes nothing. Raises LakeUnavailable."""
     counted = []
     for row, what in await asyncio.to_thread(lambda: list(_targets(eraser, target))):
         rows, files = await asyncio.to_thread(eraser.count, row, what)
@@ -39,16 +39,16 @@ async def look(eraser: Eraser, target: Target) -> list[Erased]:
 
 
 async def erase(eraser: Eraser, target: Target, store: LakeStore, clock: Clock) -> list[Erased]:
-    """Take the rows out of every table, then all older snapshots, then the files that only those needed.
+    """Remove the rows from every table, then all older snapshots, then the files that only these needed.
 
-    May be repeated after any failure, and goes on. Others may commit meanwhile. Readers of older snapshots fail from
-    then on. Raises LakeUnavailable, StoreUnavailable.
+    Can be repeated after any failure, and continues. Safe beside concurrent commits. Readers of older snapshots fail
+    from then on. Raises LakeUnavailable, StoreUnavailable.
     """
     done = []
     for row, what in await asyncio.to_thread(lambda: list(_targets(eraser, target))):
         rows, files = await asyncio.to_thread(eraser.count, row, what)
         erased = await asyncio.to_thread(eraser.erase, row, what, clock.now_ms())
-        # Also where nothing was found: an earlier run may have broken off after it took the rows out.
+        # Also without rows: an earlier run may have been interrupted after it removed them.
         paths = await asyncio.to_thread(eraser.forget, row)
         await store.delete(paths)
         held = await asyncio.to_thread(eraser.still_held, row)
@@ -68,7 +68,7 @@ def _targets(eraser: Eraser, target: Target) -> Iterator[tuple[LakeTable, Target
 
 
 def not_reached(settings: Settings) -> list[str]:
-    """Return where the same facts may lie on, in words."""
+    """Return sentences about places that still contain the erased facts."""
     topics = ", ".join(
         f"{spec.name} ({'for ever' if spec.retention_ms < 0 else f'{spec.retention_ms / DAY_MS:g} days'})"
         for spec in (spec_of(table_named(name).topic) for name in reversed(_ORDER))

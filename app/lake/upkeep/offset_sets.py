@@ -1,4 +1,4 @@
-"""Sets of Kafka offsets, one for each partition: `lake verify` compares a topic with its table by them.
+"""Kafka offsets as sets, one for each partition: `lake verify` compares a topic with its table by them.
 
 A set is a compressed bitmap of pyroaring: at most one bit for each offset of a dense range, and a few bytes for each
 range without gaps. 300 million offsets with a gap at every 200th take 9 MB, at every second one 41 MB. A comparison

@@ -1,6 +1,6 @@
-"""Files below a table's folder that nothing refers to: found for `lake verify`, deleted by `lake gc`.
+"""Orphans: files below a table's folder that nothing refers to. `lake verify` counts them, `lake gc` deletes them.
 
-Kills of Connect, expired snapshots and lost commits leave them. What might still be committed is never among them.
+They result from kills of Connect, expired snapshots and lost commits. Files that may still be committed are excluded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from app.systems.s3.files import HalfUpload, LakeFile, LakeStore
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A file younger than `age_ms` stays; and a data file that the sink may yet commit.
+    """Limits: a file younger than `age_ms` stays, and so does a data file that the sink may still commit.
 
-    That is one written since `commit_ms` before the sink's last commit: as long as its coordinator cannot commit, files
-    that it knows of wait, longer than any age one would think of.
+    That is a file written since `commit_ms` before the sink's last commit: while its coordinator cannot commit, its
+    files wait, possibly for longer than `age_ms`.
     """
 
     age_ms: int
@@ -35,23 +35,23 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Rubbish:
-    """What may go."""
+    """Files and uploads that may be deleted."""
 
     files: tuple[LakeFile, ...]
     uploads: tuple[HalfUpload, ...]
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files."""
+        """Total size of the files."""
         return sum(file.size_bytes for file in self.files)
 
 
 async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, bounds: Bounds) -> Rubbish:
-    """Return what may go of one table; the listing is read once, page by page, and only candidates are kept.
+    """Return the orphans of one table. The listing is read once, in pages, and only candidates are kept in memory.
 
-    Raises StoreUnavailable; LakeUnavailable when the catalog has no such table or it cannot be read wholly, or when the
-    folder holds files of another table: a catalog that was wiped and made anew would else cost the data that can still
-    be attached again.
+    Raises StoreUnavailable. Raises LakeUnavailable if the catalog has no such table, if the table cannot be read
+    completely, or if the folder contains files of another table: after the loss of a catalog, deletion would destroy
+    tables that can still be registered.
     """
     await asyncio.to_thread(reader.require)
     folder = table_location(reader.table)
@@ -75,7 +75,7 @@ async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, boun
             "wiped and the table made anew? Attach the former one with `./sightline lake register`, or delete its "
             "files by hand; nothing was deleted"
         )
-    # Read again after the listing: what was committed meanwhile is in use.
+    # Read again after the listing, because files may have been committed in the meantime.
     await asyncio.to_thread(reader.open)
     in_use = await asyncio.to_thread(referenced_files, reader.table)
     uploads = [upload async for upload in store.half_uploads(folder) if now_ms - upload.begun_ms > bounds.age_ms]
@@ -83,7 +83,7 @@ async def find_rubbish(reader: TableReader, store: LakeStore, clock: Clock, boun
 
 
 async def remove(rubbish: Rubbish, store: LakeStore) -> None:
-    """Delete the files and end the uploads. Raises StoreUnavailable; repeating it goes on where it ended."""
+    """Delete the files and abort the uploads. Can be repeated after a failure. Raises StoreUnavailable."""
     await store.delete([file.path for file in rubbish.files])
     for upload in rubbish.uploads:
         await store.abort(upload)

@@ -1,4 +1,4 @@
-"""Attaching tables again after the catalog was lost: the files are the table, the catalog only points at them."""
+"""Registration of tables after the loss of a catalog: the files are the table, the catalog only refers to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.systems.s3.files import LakeStore
 
 
 async def register(catalog: Any, settings: Settings, row: LakeTable, store: LakeStore, *, replace: bool) -> str | None:
-    """Attach one table by its newest metadata file and return what was done, in words; None where it has no files.
+    """Register one table by its newest metadata file. Return a description of what was done; None without files.
 
     Raises LakeUnavailable, StoreUnavailable.
     """

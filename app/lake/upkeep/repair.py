@@ -1,4 +1,4 @@
-"""Repair of a table from its topic: rows that are missing are brought, of rows that are there twice one stays."""
+"""Repair of a table from its topic: missing rows are added, and second rows of a record are removed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from app.ports.records import SourceRecord
 from app.ports.topics import AtOffsets, TopicLog
 from app.systems.registry.avro import Codec
 
-# Decoded records are some 10 KB each in Python: 200 MB at a time.
+# A decoded record has about 10 KB in Python: 200 MB at a time.
 _AT_ONCE: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done to one table. `late` records should have a row, and the sink has not said that they have."""
+    """Result for one table. `late` records should have a row, but the sink has not confirmed their commit."""
 
     table: str
     appended: int
@@ -50,12 +50,12 @@ async def repair(
     prefix: str,
     force: bool,
 ) -> Repaired:
-    """Bring what is missing and take out what is there twice, and return how many rows that were.
+    """Add missing rows, remove second rows of a record, and return the numbers of both.
 
-    Missing is what the sink says that it has committed: offsets below those of its group, published before the moment
-    up to which it calls itself complete. `force` takes every record without a row; only for a connector that does not
-    run, as it may be about to commit the same. Rows that came meanwhile from elsewhere make it fail, with nothing
-    appended. Raises BrokerUnavailable, StartupRefused, LakeUnavailable, Poison.
+    A record counts as missing if the sink has confirmed it: its offset is below that of the sink's group, and it was
+    published before the sink's time of completeness. `force` adds every record without a row; use it only while the
+    connector is stopped, because it may be about to commit the same rows. Concurrent additions of rows make it fail,
+    with nothing added. Raises BrokerUnavailable, StartupRefused, LakeUnavailable, Poison.
     """
     comparison = await comparer.topic(clock.now_ms(), limits.behind_ms)
     await comparer.table(comparison)

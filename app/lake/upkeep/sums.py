@@ -1,4 +1,4 @@
-"""What `lake verify` counts: records of a topic against rows of its table, and the rules that make it pass or fail."""
+"""Sums of `lake verify`: records of a topic and rows of its table, and the rules for success."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.topics import PREDICTIONS
 
 @dataclass(slots=True)
 class PartitionSets:
-    """Offsets of one partition, as they were met. `low` to `end` is what the topic held when it was looked at."""
+    """Offsets of one partition, as sets. `low` to `end` is the range of the topic at the time of reading."""
 
     low: int
     end: int
@@ -22,32 +22,31 @@ class PartitionSets:
     rows: BitMap64 = field(default_factory=BitMap64)
     doubled: BitMap64 = field(default_factory=BitMap64)
     erased: BitMap64 = field(default_factory=BitMap64)
-    # Of the records: published so lately that no commit has to have them yet; and not before what the sink says that
-    # it has wholly.
+    # Records that are too young to be required in a commit; records at or after the sink's time of completeness.
     recent: BitMap64 = field(default_factory=BitMap64)
     beyond: BitMap64 = field(default_factory=BitMap64)
-    # Rows beyond the first of one offset; a row may be there three times.
+    # Number of rows beyond the first of their offset; one offset may have three rows.
     doubles: int = 0
-    # What the sink's group would read next; -1: it has committed nothing.
+    # Committed offset of the sink's group; -1: none.
     committed: int = -1
 
     def absent(self) -> BitMap64:
-        """Return the records without a row that nobody erased."""
+        """Return the records without a row that were not erased."""
         return self.records - self.rows - self.erased
 
     def waiting(self, absent: BitMap64) -> BitMap64:
-        """Return those of `absent` that the sink has not read, or has read and need not have committed yet."""
+        """Return the part of `absent` that the sink has not read, or need not have committed yet."""
         unread = between(absent, max(self.committed, self.low), self.end)
         return unread | (absent & self.recent & self.beyond)
 
     def settled(self, absent: BitMap64) -> BitMap64:
-        """Return those of `absent` that the sink says it has committed: what `lake repair` may bring."""
+        """Return the part of `absent` that the sink has confirmed, which `lake repair` may add."""
         return between(absent, 0, max(self.committed, 0)) - self.beyond
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionSums:
-    """The count of one partition."""
+    """Sums of one partition."""
 
     partition: int
     records: int
@@ -61,10 +60,10 @@ class PartitionSums:
 
 @dataclass(frozen=True, slots=True)
 class TableSums:
-    """The count of one table. `faults` are sentences, each of which alone makes it not agree.
+    """Sums of one table. Each of the sentences in `faults` makes the table disagree.
 
-    Of the rows between what the topic still holds: `records - erased = rows - extra + missing + waiting`. `older` rows
-    came from records that the topic no longer has; they are looked at for doubles only, which count as extra.
+    For the records that the topic still holds: `records - erased = rows - extra + missing + waiting`. `older` rows
+    belong to records that the topic no longer has; they are checked only for duplicates, which count as extra.
     """
 
     table: str
@@ -85,17 +84,17 @@ class TableSums:
 
     @property
     def extra(self) -> int:
-        """Rows too many."""
+        """Number of surplus rows."""
         return self.doubles + self.foreign
 
     @property
     def agrees(self) -> bool:
-        """Whether table and topic say the same."""
+        """True if table and topic agree."""
         return not (self.missing or self.extra or self.faults)
 
 
 def lines(sums: TableSums) -> list[str]:
-    """Return one table for people: what is wrong first, the sums last."""
+    """Return the sums of one table as text: faults first, totals last."""
     text = [f"{sums.table}: {sentence}" for sentence in (*sums.faults, *sums.notes)]
     text += [
         f"{sums.table}: partition {part.partition}: records={part.records} rows={part.rows} "

@@ -1,4 +1,4 @@
-"""The check of the lake: is each record of a topic one row of its table, and does the sink keep up?"""
+"""Verification of the lake: each record of a topic has exactly one row, and the sink keeps up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOUR_MS: Final = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a table counts as behind, and which files as orphans or small."""
+    """Limits for tables that are behind, for orphans and for small files."""
 
     behind_ms: int
     rubbish: Bounds
@@ -36,9 +36,9 @@ class Limits:
 async def verify(
     comparer: Comparer, reader: TableReader, store: LakeStore, clock: Clock, limits: Limits, *, wait_seconds: float
 ) -> TableSums:
-    """Return the count of one table; while records wait for their rows, look again until `wait_seconds` are over.
+    """Return the sums of one table. While records wait for their rows, read the table again, for up to `wait_seconds`.
 
-    The topic is read once, up to the end that it has at the start. After the wait what still waits is missing. Raises
+    The topic is read once, up to its end at the start. Records that wait after the wait count as missing. Raises
     BrokerUnavailable, StartupRefused, LakeUnavailable, StoreUnavailable.
     """
     deadline = clock.monotonic() + wait_seconds
@@ -101,7 +101,7 @@ async def _sums(
 
 
 def _stale(comparison: Comparison, row: str, now_ms: int, limits: Limits) -> list[str]:
-    """Return what says that the sink stands still while there are records for it that it should have by now."""
+    """Return sentences about a sink that stands still although it should have committed records."""
     faults = []
     newest, progress = comparison.newest_settled_ms, comparison.progress
     late = sum(len(sets.waiting(sets.absent()) - sets.recent) for sets in comparison.sets.values())
@@ -122,7 +122,7 @@ def _stale(comparison: Comparison, row: str, now_ms: int, limits: Limits) -> lis
 
 
 async def _files(reader: TableReader, store: LakeStore, clock: Clock, limits: Limits) -> tuple[int, dict[str, int]]:
-    """Return how many files no snapshot refers to, and how many of the data files of each day are small."""
+    """Return the number of orphans, and the number of small data files by day."""
     rubbish = await find_rubbish(reader, store, clock, limits.rubbish)
     small: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -130,5 +130,5 @@ async def _files(reader: TableReader, store: LakeStore, clock: Clock, limits: Li
         counts[stored.day] = counts.get(stored.day, 0) + 1
         if stored.size_bytes < limits.small_bytes:
             small[stored.day] = small.get(stored.day, 0) + 1
-    # The last file of a day may be as small as it likes.
+    # A day with a single file may have a small one.
     return len(rubbish.files), {day: count for day, count in small.items() if counts[day] > 1}
