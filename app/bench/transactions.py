@@ -22,7 +22,6 @@ from app.systems.kafka.producer import KafkaTransactionalProducer
 from app.topics import UPLOADS
 
 _WRITERS: Final = 24
-_GROUP: Final = "sightline.identify"
 # Valid, and nothing to do: what is measured is the way of a record, not its work.
 _EVENT: Final = b'{"Records":[]}'
 _SAMPLE_SECONDS: Final = 2.0

@@ -48,7 +48,7 @@ _PLANTED: Final = (
     ("The core names no framework", "app.pipeline.score", "aiobotocore"),
     ("The core names no framework", "app.domain.images", "pyarrow"),
     ("Faust is named in agents, in its adapter and in the composition root", "app.pipeline.score", "faust"),
-    ("Faust is named in agents, in its adapter and in the composition root", "app.systems.kafka.client", "mode"),
+    ("Faust is named in agents, in its adapter and in the composition root", "app.systems.kafka.producer", "mode"),
     ("HTTP servers are named in the API", "app.serving.scoring", "fastapi"),
     ("HTTP servers are named in the API", "app.systems.http_health", "uvicorn"),
     ("The lake's libraries stay in the lake and in the archive", "app.ledger.audit", "duckdb"),

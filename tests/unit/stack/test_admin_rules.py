@@ -46,5 +46,5 @@ def test_a_registry_with_other_ids_is_refused_by_name() -> None:
     first, second = released_schemas()[:2]
     agreed = RegisteredSchema(subject_of(first), first, first.schema_id)
     refuse_other_ids([agreed])
-    with pytest.raises(StartupRefused, match=rf"numbers {second.record}/{second.version} 99, but .* pins 2"):
+    with pytest.raises(StartupRefused, match=rf"gives {second.record}/{second.version} the id 99, but .* pins 2"):
         refuse_other_ids([agreed, RegisteredSchema(subject_of(second), second, 99)])
