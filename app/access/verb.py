@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -15,11 +10,7 @@ import typer
 from app.access.key_records import KeyRequest, create_key, read_keys, revoke_key
 from app.domain.api_keys import SCOPES, ApiKey, Scope, scopes_of
 from app.errors import ConfigurationError
-from app.settings import load_settings
-from app.systems.clock import SystemClock
-from app.systems.kafka.producer import KafkaProducer
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.registry.avro import Codec
+from app.verbs.operator import with_operator
 from app.verbs.output import JsonOption, show, show_each
 
 _WRITER = "cli"
@@ -48,7 +39,16 @@ def _create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, once: only its hash is kept. Running services take it within two seconds."""
-    asyncio.run(_created(name.strip(), _scopes(scope), days, rate, as_json))
+    scopes = _scopes(scope)
+    name = name.strip()
+    if not name or len(name) > _NAME_LETTERS or not name.isprintable():
+        raise ConfigurationError(f"--name must be 1 to {_NAME_LETTERS} printable letters")
+    request = KeyRequest(name, scopes, days, rate)
+    token, key = with_operator(lambda world: create_key(world.producer(), world.codec, world.clock, request, _WRITER))
+    # The key alone on standard output, so that a script can take it from there.
+    show(as_json, {**_plain(key), "key": token.text()}, [token.text()])
+    if not as_json:
+        typer.echo(f"{_line(key)}\nKeep it: it is shown this once and cannot be shown again.", err=True)
 
 
 def _scopes(words: list[str]) -> frozenset[Scope]:
@@ -58,26 +58,9 @@ def _scopes(words: list[str]) -> frozenset[Scope]:
         raise ConfigurationError(f"--scope: {error}") from error
 
 
-async def _created(name: str, scopes: frozenset[Scope], days: float | None, rate: float | None, as_json: bool) -> None:
-    if not name or len(name) > _NAME_LETTERS or not name.isprintable():
-        raise ConfigurationError(f"--name must be 1 to {_NAME_LETTERS} printable letters")
-    async with _parts() as parts:
-        request = KeyRequest(name, scopes, days, rate)
-        token, key = await create_key(parts.producer, parts.codec, parts.clock, request, _WRITER)
-    # The key alone on standard output, so that a script can take it from there.
-    show(as_json, {**_plain(key), "key": token.text()}, [token.text()])
-    if not as_json:
-        typer.echo(f"{_line(key)}\nKeep it: it is shown this once and cannot be shown again.", err=True)
-
-
 def _ls(as_json: JsonOption = False) -> None:
     """List all keys, also expired and revoked ones; never their secrets."""
-    asyncio.run(_listed(as_json))
-
-
-async def _listed(as_json: bool) -> None:
-    async with _parts() as parts:
-        keys = await read_keys(parts.scanner, parts.codec)
+    keys = with_operator(lambda world: read_keys(world.log, world.codec))
     show_each(as_json, map(_plain, keys.values()), map(_line, keys.values()))
     if not keys:
         typer.echo("no API keys; make one with `./sightline api keys create`", err=True)
@@ -88,31 +71,10 @@ def _revoke(
     as_json: JsonOption = False,
 ) -> None:
     """End a key for good, and every console session that it opened. Running services refuse it within two seconds."""
-    asyncio.run(_revoked(key_id, as_json))
-
-
-async def _revoked(key_id: str, as_json: bool) -> None:
-    async with _parts() as parts:
-        key = await revoke_key(parts.scanner, parts.producer, parts.codec, parts.clock, key_id, _WRITER)
+    key = with_operator(
+        lambda world: revoke_key(world.log, world.producer(), world.codec, world.clock, key_id, _WRITER)
+    )
     show(as_json, _plain(key), [_line(key)])
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    producer: KafkaProducer
-    scanner: KafkaTopicLog
-    codec: Codec
-    clock: SystemClock
-
-
-@asynccontextmanager
-async def _parts() -> AsyncIterator[_Parts]:
-    settings = load_settings(os.environ)
-    producer = KafkaProducer(settings.kafka)
-    try:
-        yield _Parts(producer, KafkaTopicLog(settings.kafka), Codec(), SystemClock())
-    finally:
-        await producer.close()
 
 
 def _plain(key: ApiKey) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated
 
@@ -18,12 +16,10 @@ from app.domain.archive import ARCHIVABLE
 from app.domain.places import parse_folder
 from app.errors import ConfigurationError
 from app.exit_codes import ExitCode
-from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.producer import KafkaProducer
-from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.s3.write import S3WriteStore
 from app.topics import TOPICS
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 from app.verbs.times import moment_ms
 
@@ -48,7 +44,7 @@ def _ls(topic: _Topic = "", as_json: JsonOption = False) -> None:
     A hole is a range that no file covers, or whose records were gone from the topic before they were archived. Where
     the archive begins is none. Asks the store for each file, some thousand a second.
     """
-    held = asyncio.run(_held(load_settings(os.environ), topic))
+    held = with_operator(lambda world: archived(_archive(world), _topics(topic), world.settings.kafka.prefix))
     show(as_json, {"partitions": [asdict(each) for each in held]}, _partitions_in_words(held))
     raise typer.Exit(ExitCode.of_check(not any(each.faults for each in held)))
 
@@ -70,7 +66,7 @@ def _verify(topic: _Topic = "", as_json: JsonOption = False) -> None:
 
     Exit code 1 on any difference, hole or overlap. Reads both, each record once.
     """
-    held, found = asyncio.run(_compare(load_settings(os.environ), topic))
+    held, found = with_operator(lambda world: _compare(world, topic))
     good = all(each.agrees for each in found) and not any(each.faults for each in held)
     show(as_json, {"agrees": good, "topics": [asdict(each) for each in found]}, _comparison_in_words(held, found))
     raise typer.Exit(ExitCode.of_check(good))
@@ -107,17 +103,12 @@ def _replay(
     now_ms = SystemClock().now_ms()
     since_ms = moment_ms(since, "--since", now_ms) if since else None
     until_ms = moment_ms(until, "--until", now_ms) if until else None
-    sent = asyncio.run(_publish(load_settings(os.environ), topic, to, since_ms, until_ms))
+    sent = with_operator(lambda world: _publish(world, topic, to, since_ms, until_ms))
     show(as_json, {"published": sent}, [f"{sent} records published to {to}"])
 
 
-@asynccontextmanager
-async def _archive(settings: Settings) -> AsyncIterator[ObjectArchive]:
-    store = S3WriteStore(settings.s3)
-    try:
-        yield ObjectArchive(store, *parse_folder(settings.lake.archive))
-    finally:
-        await store.close()
+def _archive(world: Operator) -> ObjectArchive:
+    return ObjectArchive(world.closed(S3WriteStore(world.settings.s3)), *parse_folder(world.settings.lake.archive))
 
 
 def _topics(topic: str) -> tuple[str, ...]:
@@ -127,25 +118,14 @@ def _topics(topic: str) -> tuple[str, ...]:
     return (topic,) if topic else ARCHIVABLE
 
 
-async def _held(settings: Settings, topic: str) -> list[ArchivedPartition]:
-    async with _archive(settings) as archive:
-        return await archived(archive, _topics(topic), settings.kafka.prefix)
+async def _compare(world: Operator, topic: str) -> tuple[list[ArchivedPartition], list[Comparison]]:
+    archive, prefix = _archive(world), world.settings.kafka.prefix
+    held = await archived(archive, _topics(topic), prefix)
+    topics = sorted({each.topic for each in held})
+    return held, [await verify(ArchiveReader(archive, prefix), world.log, held, name) for name in topics]
 
 
-async def _compare(settings: Settings, topic: str) -> tuple[list[ArchivedPartition], list[Comparison]]:
-    prefix = settings.kafka.prefix
-    async with _archive(settings) as archive, KafkaTopicLog(settings.kafka) as scanner:
-        held = await archived(archive, _topics(topic), prefix)
-        topics = sorted({each.topic for each in held})
-        return held, [await verify(ArchiveReader(archive, prefix), scanner, held, name) for name in topics]
-
-
-async def _publish(settings: Settings, topic: str, to: str, since_ms: int | None, until_ms: int | None) -> int:
-    producer = KafkaProducer(settings.kafka)
-    try:
-        async with _archive(settings) as archive:
-            reader = ArchiveReader(archive, settings.kafka.prefix)
-            async with aclosing(reader.read(*_topics(topic), since_ms=since_ms, until_ms=until_ms)) as records:
-                return await replay(records, producer, to)
-    finally:
-        await producer.close()
+async def _publish(world: Operator, topic: str, to: str, since_ms: int | None, until_ms: int | None) -> int:
+    reader = ArchiveReader(_archive(world), world.settings.kafka.prefix)
+    async with aclosing(reader.read(*_topics(topic), since_ms=since_ms, until_ms=until_ms)) as records:
+        return await replay(records, world.producer(), to)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import dataclasses
-import getpass
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -21,11 +17,9 @@ from agents import PIPELINE
 from app.dead_letters.dead_letters import TRANSACTIONAL_ID, FoundLetter, LetterFilter, Redrive, Redriver, find_letters
 from app.errors import ConfigurationError, Poison
 from app.exit_codes import ExitCode
-from app.settings import load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.producer import KafkaTransactionalProducer
-from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.registry.avro import Codec
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show, show_each, table_text
 from app.verbs.times import moment_ms
 
@@ -63,7 +57,8 @@ def _ls(
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters that are open: not redriven yet."""
-    found, more = asyncio.run(_find(_filter(agent, kind, reason, bucket, since, open_only=not every), limit))
+    wanted = _filter(agent, kind, reason, bucket, since, open_only=not every)
+    found, more = with_operator(lambda world: _find(world, wanted, limit))
     show_each(as_json, (one.summary() for one in found), _listing(found, more))
 
 
@@ -94,7 +89,7 @@ def _show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one letter whole: where it came from, why, and its original bytes. Exit code 1 when there is none."""
-    found, more = asyncio.run(_find(LetterFilter(letter_id=letter_id, open_only=False), 1))
+    found, more = with_operator(lambda world: _find(world, LetterFilter(letter_id=letter_id, open_only=False), 1))
     if not found or more:
         typer.echo(f"{'several letters begin' if more else 'no letter begins'} with {letter_id!r}", err=True)
         raise typer.Exit(ExitCode.FINDING)
@@ -128,7 +123,7 @@ def _redrive(
         if letter_ids
         else [_filter(agent, kind, reason, bucket, since, open_only=not again)]
     )
-    done = asyncio.run(_run_redrive(wanted, limit, again=again, dry_run=dry_run))
+    done = with_operator(lambda world: _run_redrive(world, wanted, limit, again=again, dry_run=dry_run))
     refused = [one for one in done if one.refused]
     for one in () if as_json else refused:
         typer.echo(f"{one.letter_id}: refused: {one.refused}", err=True)
@@ -141,10 +136,12 @@ def _redrive(
     raise typer.Exit(ExitCode.of_check(not refused))
 
 
-async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, dry_run: bool) -> list[Redrive]:
+async def _run_redrive(
+    world: Operator, wanted: list[LetterFilter], limit: int, *, again: bool, dry_run: bool
+) -> list[Redrive]:
     letters = []
     for one in wanted:
-        found, more = await _find(one, 1 if one.letter_id else limit)
+        found, more = await _find(world, one, 1 if one.letter_id else limit)
         if one.letter_id and (more or not found):
             raise ConfigurationError(
                 f"{'several letters begin' if more else 'no letter begins'} with {one.letter_id!r}"
@@ -153,17 +150,15 @@ async def _run_redrive(wanted: list[LetterFilter], limit: int, *, again: bool, d
     if dry_run:
         refused = "was redriven before; --again sends it once more"
         return [Redrive(found.letter.letter_id, "", "" if found.open or again else refused) for found in letters]
-    kafka = load_settings(os.environ).kafka
-    operator = f"{getpass.getuser()}@{socket.gethostname()}"
-    async with KafkaTransactionalProducer(kafka, TRANSACTIONAL_ID) as producer:
-        redriver = Redriver(producer, KafkaTopicLog(kafka), Codec(), SystemClock(), operator)
+    async with world.transactions(TRANSACTIONAL_ID) as producer:
+        redriver = Redriver(producer, world.log, world.codec, world.clock, world.name)
         return await redriver.redrive([found.letter for found in letters], again=again)
 
 
-async def _find(wanted: LetterFilter, limit: int) -> tuple[list[FoundLetter], bool]:
+async def _find(world: Operator, wanted: LetterFilter, limit: int) -> tuple[list[FoundLetter], bool]:
     """Return at most `limit` letters and whether there are more."""
     found: list[FoundLetter] = []
-    async with aclosing(find_letters(KafkaTopicLog(load_settings(os.environ).kafka), Codec(), wanted)) as letters:
+    async with aclosing(find_letters(world.log, world.codec, wanted)) as letters:
         async for one in letters:
             if len(found) == limit:
                 return found, True

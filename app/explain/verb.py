@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from typing import Annotated
 
 import typer
@@ -12,11 +10,8 @@ from app.domain.places import parse_image
 from app.exit_codes import ExitCode
 from app.explain.explain import ExplainParts, Story, explain
 from app.explain.story import story_as_json, story_in_words
-from app.settings import ROOT, Settings, load_settings
-from app.systems.clock import SystemClock
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.redis.index import RedisIndex
-from app.systems.registry.avro import Codec
+from app.settings import ROOT
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 
 
@@ -35,26 +30,21 @@ def _explain(
 
     Read from the index and the topics; either is enough. Exit code 1 when nothing is known of the image.
     """
-    story = asyncio.run(_tell(load_settings(os.environ), place, days, seconds))
+    story = with_operator(lambda world: _tell(world, place, days, seconds))
     show(as_json, story_as_json(story), [story_in_words(story)])
     raise typer.Exit(ExitCode.of_check(story.known))
 
 
-async def _tell(settings: Settings, place: str, days: float, seconds: float) -> Story:
+async def _tell(world: Operator, place: str, days: float, seconds: float) -> Story:
     bucket, key = parse_image(place)
-    codec = Codec()
-    index = RedisIndex(settings.redis, codec)
     parts = ExplainParts(
-        log=KafkaTopicLog(settings.kafka),
-        index=index,
-        codec=codec,
-        clock=SystemClock(),
+        log=world.log,
+        index=world.index,
+        codec=world.codec,
+        clock=world.clock,
         policies_dir=ROOT / "policies",
-        policy_path=settings.policy.path,
+        policy_path=world.settings.policy.path,
         days=days,
         scan_seconds=seconds,
     )
-    try:
-        return await explain(parts, bucket, key)
-    finally:
-        await index.close()
+    return await explain(parts, bucket, key)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import os
 import time
 from typing import Annotated, Any
 
@@ -17,11 +15,7 @@ from app.exit_codes import ExitCode
 from app.index.rebuild import RebuildProgress, rebuild
 from app.moderation.redis_queue import RedisQueue
 from app.pipeline.index import ImageFacts
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.redis.index import RedisIndex
-from app.systems.registry.avro import Codec
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 from app.verbs.record_json import plain_flag, plain_prediction
 
@@ -39,22 +33,18 @@ def _get(
     as_json: JsonOption = False,
 ) -> None:
     """Print the latest outcome and flag of one image. Exit code 1 when the index knows nothing of it."""
-    found = asyncio.run(_read(load_settings(os.environ), place))
+    found = with_operator(lambda world: _read(world, place))
     if found is None:
         show(as_json, {"known": False}, [f"{place}: nothing known"])
         raise typer.Exit(ExitCode.FINDING)
     show(as_json, found, [_words(place, found)])
 
 
-async def _read(settings: Settings, place: str) -> dict[str, Any] | None:
-    index = RedisIndex(settings.redis, Codec())
-    try:
-        if place.startswith("sha256:"):
-            outcome = await index.content(place.removeprefix("sha256:").lower())
-            return None if outcome is None else {"known": True, "prediction": plain_prediction(outcome)}
-        found = await index.image(*parse_image(place))
-    finally:
-        await index.close()
+async def _read(world: Operator, place: str) -> dict[str, Any] | None:
+    if place.startswith("sha256:"):
+        outcome = await world.index.content(place.removeprefix("sha256:").lower())
+        return None if outcome is None else {"known": True, "prediction": plain_prediction(outcome)}
+    found = await world.index.image(*parse_image(place))
     if found is None:
         return None
     return {
@@ -95,18 +85,17 @@ def _words(place: str, found: dict[str, Any]) -> str:
 def _rebuild(as_json: JsonOption = False) -> None:
     """Fill Redis from the topics: removals, outcomes, decisions, flags. Safe beside running workers and to repeat."""
     began = time.monotonic()
-    stored = asyncio.run(_fill(load_settings(os.environ), as_json))
+    stored = with_operator(lambda world: _fill(world, as_json))
     seconds = time.monotonic() - began
     total = sum(stored.values())
     words = f"{total} records stored in {seconds:.1f} s ({total / max(seconds, 0.001):.0f}/s): {stored}"
     show(as_json, {"stored": stored, "seconds": round(seconds, 2)}, [words])
 
 
-async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
-    codec, clock = Codec(), SystemClock()
-    index = RedisIndex(settings.redis, codec)
-    queue = RedisQueue(settings.redis, settings.moderation, clock)
-    facts = ImageFacts(index, queue, settings.moderation.actions)
+async def _fill(world: Operator, quiet: bool) -> dict[str, int]:
+    settings = world.settings
+    queue = world.closed(RedisQueue(settings.redis, settings.moderation, world.clock))
+    facts = ImageFacts(world.index, queue, settings.moderation.actions)
     with Progress(console=Console(stderr=True), disable=quiet) as bar:
         tasks: dict[str, Any] = {}
 
@@ -115,8 +104,4 @@ async def _fill(settings: Settings, quiet: bool) -> dict[str, int]:
                 tasks[progress.topic] = bar.add_task(progress.topic, total=progress.expected)
             bar.update(tasks[progress.topic], completed=progress.stored)
 
-        try:
-            return await rebuild(KafkaTopicLog(settings.kafka), codec, facts, clock, report)
-        finally:
-            await queue.close()
-            await index.close()
+        return await rebuild(world.log, world.codec, facts, world.clock, report)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from typing import Annotated
 
 import typer
@@ -16,12 +14,8 @@ from app.ledger.audit import as_json as plain_ledger
 from app.ledger.audit import audit, lines
 from app.ledger.ledger import LedgerReader, Scope
 from app.ledger.sums import Ledger
-from app.settings import Settings, load_settings
 from app.systems.clock import SystemClock
-from app.systems.kafka.groups import KafkaGroups
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.registry.avro import Codec
-from app.systems.s3.objects import S3ObjectStore
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 from app.verbs.times import moment_ms
 
@@ -59,19 +53,13 @@ def _audit(
         bucket, prefix = parse_place(place)
     since_ms = moment_ms(since, "--from", SystemClock().now_ms()) if since else None
     scope = Scope(bucket or None, prefix, since_ms)
-    ledger = asyncio.run(_run(load_settings(os.environ), scope, wait, listing))
+    ledger = with_operator(lambda world: _run(world, scope, wait, listing))
     show(as_json, plain_ledger(ledger), lines(ledger))
     raise typer.Exit(ExitCode.of_check(ledger.balanced and (ledger.settled or wait == 0)))
 
 
-async def _run(settings: Settings, scope: Scope, wait_seconds: float, listing: bool) -> Ledger:
-    store = S3ObjectStore(settings.s3) if scope.bucket is not None and listing else None
-    clock = SystemClock()
-    try:
-        async with KafkaTopicLog(settings.kafka) as log:
-            uploads, groups = UploadFilter.of(settings), KafkaGroups(settings.kafka)
-            reader = LedgerReader(log, groups, Codec(), clock, uploads, scope, store)
-            return await audit(reader, clock, wait_seconds=wait_seconds)
-    finally:
-        if store is not None:
-            await store.close()
+async def _run(world: Operator, scope: Scope, wait_seconds: float, listing: bool) -> Ledger:
+    store = world.store if scope.bucket is not None and listing else None
+    uploads = UploadFilter.of(world.settings)
+    reader = LedgerReader(world.log, world.groups, world.codec, world.clock, uploads, scope, store)
+    return await audit(reader, world.clock, wait_seconds=wait_seconds)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import os
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -17,14 +15,8 @@ from app.domain.places import parse_place
 from app.errors import ConfigurationError
 from app.ledger.reconcile import Counts, Place, ReconcileParts, reconcile
 from app.ports.topics import AtTime
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
-from app.systems.kafka.groups import KafkaGroups
-from app.systems.kafka.producer import KafkaProducer
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.registry.avro import Codec
-from app.systems.s3.objects import S3ObjectStore
 from app.topics import PREDICTIONS
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 from app.verbs.times import duration_seconds
 
@@ -60,7 +52,7 @@ def _reconcile(
         raise ConfigurationError("--within must lie between --older-than and 30d, the time for which outcomes are kept")
     per_second = _rate(rate)
     where = Place(bucket, prefix, int(older_seconds * 1000), int(within_seconds * 1000))
-    counts = asyncio.run(_run(load_settings(os.environ), where, per_second, enqueue=yes))
+    counts = with_operator(lambda world: _run(world, where, per_second, enqueue=yes))
     show(as_json, dataclasses.asdict(counts), _words(counts, yes))
 
 
@@ -87,31 +79,23 @@ def _rate(text: str) -> float | None:
     return rate
 
 
-async def _run(settings: Settings, place: Place, rate_per_second: float | None, *, enqueue: bool) -> Counts:
-    clock = SystemClock()
-    store = S3ObjectStore(settings.s3)
-    producer = KafkaProducer(settings.kafka, "sightline.reconcile") if enqueue else None
+async def _run(world: Operator, place: Place, rate_per_second: float | None, *, enqueue: bool) -> Counts:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    try:
-        async with KafkaTopicLog(settings.kafka) as log:
-            outcomes = await log.count(PREDICTIONS, AtTime(clock.now_ms() - place.within_ms))
-            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-                scanning = bar.add_task("outcomes scanned", total=outcomes)
-                listing = bar.add_task("objects listed", total=None)
+    outcomes = await world.log.count(PREDICTIONS, AtTime(world.clock.now_ms() - place.within_ms))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        scanning = bar.add_task("outcomes scanned", total=outcomes)
+        listing = bar.add_task("objects listed", total=None)
 
-                def report(counts: Counts, phase: str) -> None:
-                    if phase == "scanning":
-                        bar.update(scanning, completed=counts.outcomes_scanned)
-                    else:
-                        bar.update(scanning, completed=outcomes)
-                        said = f"objects listed, {counts.missing} missing, {counts.enqueued} enqueued"
-                        bar.update(listing, completed=counts.listed, description=said)
+        def report(counts: Counts, phase: str) -> None:
+            if phase == "scanning":
+                bar.update(scanning, completed=counts.outcomes_scanned)
+            else:
+                bar.update(scanning, completed=outcomes)
+                words = f"objects listed, {counts.missing} missing, {counts.enqueued} enqueued"
+                bar.update(listing, completed=counts.listed, description=words)
 
-                uploads, groups = UploadFilter.of(settings), KafkaGroups(settings.kafka)
-                parts = ReconcileParts(log, groups, Codec(), clock, uploads, store, producer)
-                return await reconcile(parts, place, rate_per_second=rate_per_second, report=report)
-    finally:
-        if producer is not None:
-            await producer.close()
-        await store.close()
+        producer = world.producer("sightline.reconcile") if enqueue else None
+        uploads = UploadFilter.of(world.settings)
+        parts = ReconcileParts(world.log, world.groups, world.codec, world.clock, uploads, world.store, producer)
+        return await reconcile(parts, place, rate_per_second=rate_per_second, report=report)

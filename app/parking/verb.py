@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
-import os
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated
 
@@ -15,13 +9,8 @@ import typer
 
 from app.exit_codes import ExitCode
 from app.parking.parked import Park, Parking
-from app.settings import load_settings
-from app.systems.clock import SystemClock
 from app.systems.kafka.admin import topic_id
-from app.systems.kafka.groups import KafkaGroups
-from app.systems.kafka.producer import KafkaProducer
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.registry.avro import Codec
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show, show_each
 
 _Topic = Annotated[str, typer.Argument(help="The topic, without a prefix (docs/topics.md).")]
@@ -47,12 +36,7 @@ def _park(
     A running worker knows within some seconds, a worker that starts before its first record. A record that is in hand
     already is not interrupted. Exit code 2 when the agent has passed the offset.
     """
-
-    async def run() -> Park:
-        async with _parking() as parking:
-            return await parking.park(topic, partition, offset, agent)
-
-    park = asyncio.run(run())
+    park = with_operator(lambda world: _parking(world).park(topic, partition, offset, agent))
     words = f"{park.agent} parks {topic}/{partition}/{offset} as dead letter {park.letter_id}"
     show(as_json, park.summary(), [words])
 
@@ -65,12 +49,7 @@ def _unpark(
     When the agent has passed the offset, the record is a dead letter: redrive it. Exit code 1 then; 2 when the offset
     is not parked.
     """
-
-    async def run() -> tuple[Park, bool]:
-        async with _parking() as parking:
-            return await parking.unpark(topic, partition, offset, agent)
-
-    park, passed = asyncio.run(run())
+    park, passed = with_operator(lambda world: _parking(world).unpark(topic, partition, offset, agent))
     words = f"{park.agent} will handle {topic}/{partition}/{offset}"
     if passed:
         words = (
@@ -83,12 +62,7 @@ def _unpark(
 
 def _ls(as_json: JsonOption = False) -> None:
     """List the parks that were not taken back, and whether their agent has passed them."""
-
-    async def run() -> list[tuple[Park, bool]]:
-        async with _parking() as parking:
-            return await parking.ls()
-
-    parks = asyncio.run(run())
+    parks = with_operator(lambda world: _parking(world).ls())
     show_each(
         as_json, (park.summary() | {"passed": passed} for park, passed in parks), (_line(*each) for each in parks)
     )
@@ -99,13 +73,6 @@ def _line(park: Park, passed: bool) -> str:
     return f"{park.topic}/{park.partition}/{park.offset}  {park.agent}  by {park.by}  {state}"
 
 
-@asynccontextmanager
-async def _parking() -> AsyncIterator[Parking]:
-    kafka = load_settings(os.environ).kafka
-    producer = KafkaProducer(kafka, "sightline-records")
-    try:
-        async with KafkaTopicLog(kafka) as log:
-            groups, operator = KafkaGroups(kafka), f"{getpass.getuser()}@{socket.gethostname()}"
-            yield Parking(log, groups, partial(topic_id, kafka), producer, Codec(), SystemClock(), operator)
-    finally:
-        await producer.close()
+def _parking(world: Operator) -> Parking:
+    topics, producer = partial(topic_id, world.settings.kafka), world.producer("sightline-records")
+    return Parking(world.log, world.groups, topics, producer, world.codec, world.clock, world.name)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -36,13 +32,7 @@ from app.rescoring.jobs import RescoreParts, ask, find_job, read_jobs
 from app.rescoring.progress import Progress, status_of, with_signs
 from app.rescoring.rescore import RescoreRunner
 from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
-from app.systems.kafka.groups import KafkaGroups
-from app.systems.kafka.producer import KafkaProducer, KafkaTransactionalProducer
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.redis.index import RedisIndex
-from app.systems.registry.avro import Codec
-from app.systems.s3.objects import S3ObjectStore
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show, show_each
 
 _NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when all tasks are out, without their outcomes.")]
@@ -87,7 +77,8 @@ def _start(
     """
     settings = load_settings(os.environ)
     request = _request(settings, from_time, to_time, bucket, tuple(model or ()), force)
-    asyncio.run(_begin(settings, request, parse_rate(rate) if rate else None, no_wait, as_json))
+    per_second = parse_rate(rate) if rate else None
+    with_operator(lambda world: _begin(world, request, per_second, no_wait, as_json))
 
 
 def _request(
@@ -118,30 +109,29 @@ def _check_models(settings: Settings, models: tuple[str, ...]) -> None:
             raise ConfigurationError(f"--model {model} is not active; active are {', '.join(running) or 'none'}")
 
 
-async def _begin(settings: Settings, request: JobRequest, rate: float | None, no_wait: bool, as_json: bool) -> None:
-    async with _parts(settings, request) as parts:
-        job, new = await begin_job(parts, request, rate or 0.0)
-        words = f"{'started' if new else 'goes on'}: {job.id} ({request.in_words()})"
-        if job.state == ENQUEUED:
-            words += f": all tasks are out; `./sightline rescore cancel {job.id}` first to begin anew"
-        typer.echo(words, err=as_json)
-        if job.state == PAUSED:
-            raise ConfigurationError(f"{job.id} is paused; go on with `./sightline rescore resume {job.id}`")
-        await _run(parts, job.id, no_wait, as_json, rate)
+async def _begin(world: Operator, request: JobRequest, rate: float | None, no_wait: bool, as_json: bool) -> None:
+    parts = _with_bucket(world, _parts(world), request)
+    job, new = await begin_job(parts, request, rate or 0.0)
+    words = f"{'started' if new else 'goes on'}: {job.id} ({request.in_words()})"
+    if job.state == ENQUEUED:
+        words += f": all tasks are out; `./sightline rescore cancel {job.id}` first to begin anew"
+    typer.echo(words, err=as_json)
+    if job.state == PAUSED:
+        raise ConfigurationError(f"{job.id} is paused; go on with `./sightline rescore resume {job.id}`")
+    await _run(parts, job.id, no_wait, as_json, rate)
 
 
 def _resume(job_id: _JobId, no_wait: _NoWait = False, as_json: JsonOption = False) -> None:
     """Go on with a job that was paused or whose process ended; another process that still runs it is stopped."""
-    asyncio.run(_resumed(load_settings(os.environ), job_id, no_wait, as_json))
+    with_operator(lambda world: _resumed(world, job_id, no_wait, as_json))
 
 
-async def _resumed(settings: Settings, job_id: str, no_wait: bool, as_json: bool) -> None:
-    async with _parts(settings, None) as parts:
-        job = await find_job(parts, job_id)
-        if job.unfinished:
-            await ask(parts, job, RUNNING)
-    async with _parts(settings, job.request) as parts:
-        await _run(parts, job.id, no_wait, as_json)
+async def _resumed(world: Operator, job_id: str, no_wait: bool, as_json: bool) -> None:
+    parts = _parts(world)
+    job = await find_job(parts, job_id)
+    if job.unfinished:
+        await ask(parts, job, RUNNING)
+    await _run(_with_bucket(world, parts, job.request), job.id, no_wait, as_json)
 
 
 async def _run(parts: RescoreParts, job_id: str, no_wait: bool, as_json: bool, rate: float | None = None) -> None:
@@ -160,56 +150,50 @@ def _status(
     as_json: JsonOption = False,
 ) -> None:
     """Show jobs: what they cover, how many tasks are out, how many have their outcome, whether somebody runs them."""
-    asyncio.run(_show(load_settings(os.environ), job_id, as_json))
+    with_operator(lambda world: _show(world, job_id, as_json))
 
 
-async def _show(settings: Settings, job_id: str, as_json: bool) -> None:
-    async with _parts(settings, None) as parts:
-        if job_id:
-            found = [await status_of(parts, await find_job(parts, job_id))]
-        else:
-            jobs = (await read_jobs(parts.log, parts.codec)).values()
-            found = [Progress(job, job.state, -1, -1, 0.0, None) for job in jobs]
-        found = await with_signs(parts, found)
+async def _show(world: Operator, job_id: str, as_json: bool) -> None:
+    parts = _parts(world)
+    if job_id:
+        found = [await status_of(parts, await find_job(parts, job_id))]
+    else:
+        jobs = (await read_jobs(parts.log, parts.codec)).values()
+        found = [Progress(job, job.state, -1, -1, 0.0, None) for job in jobs]
+    found = await with_signs(parts, found)
     show_each(as_json, map(_plain, found), map(_line, found) if found else ["no jobs"])
 
 
 def _pause(job_id: _JobId, as_json: JsonOption = False) -> None:
     """Stop putting out tasks after the chunk in hand; tasks that are out are still scored."""
-    asyncio.run(_ask(load_settings(os.environ), job_id, PAUSED, as_json))
+    with_operator(lambda world: _ask(world, job_id, PAUSED, as_json))
 
 
 def _cancel(job_id: _JobId, as_json: JsonOption = False) -> None:
     """End a job for good after the chunk in hand; tasks that are out are still scored, and no longer waited for."""
-    asyncio.run(_ask(load_settings(os.environ), job_id, CANCELLED, as_json))
+    with_operator(lambda world: _ask(world, job_id, CANCELLED, as_json))
 
 
-async def _ask(settings: Settings, job_id: str, wanted: str, as_json: bool) -> None:
-    async with _parts(settings, None) as parts:
-        job = await find_job(parts, job_id)
-        await ask(parts, job, wanted)
+async def _ask(world: Operator, job_id: str, wanted: str, as_json: bool) -> None:
+    parts = _parts(world)
+    job = await find_job(parts, job_id)
+    await ask(parts, job, wanted)
     plain = {"job": job.id, "asked_for": wanted, "total": job.total, "enqueued": job.enqueued}
     show(as_json, plain, [f"{job.id}: {wanted}, {job.enqueued} of {job.total} tasks are out"])
 
 
-@asynccontextmanager
-async def _parts(settings: Settings, request: JobRequest | None) -> AsyncIterator[RescoreParts]:
-    """Yield what a job needs; store and index only for a job over a bucket."""
-    codec = Codec()
-    log, transactions = KafkaTopicLog(settings.kafka), partial(KafkaTransactionalProducer, settings.kafka)
-    producer = KafkaProducer(settings.kafka, "sightline-rescore")
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(producer.close)
-        worker, uploads = f"rescore-{os.getpid()}", UploadFilter.of(settings)
-        parts = RescoreParts(
-            log, KafkaGroups(settings.kafka), producer, transactions, codec, SystemClock(), worker, uploads
-        )
-        if request is not None and not request.by_time:
-            store, index = S3ObjectStore(settings.s3), RedisIndex(settings.redis, codec)
-            stack.push_async_callback(store.close)
-            stack.push_async_callback(index.close)
-            parts = replace(parts, store=store, index=index)
-        yield parts
+def _parts(world: Operator) -> RescoreParts:
+    """Return what any job needs."""
+    producer, worker = world.producer("sightline-rescore"), f"rescore-{os.getpid()}"
+    uploads = UploadFilter.of(world.settings)
+    return RescoreParts(
+        world.log, world.groups, producer, world.transactions, world.codec, world.clock, worker, uploads
+    )
+
+
+def _with_bucket(world: Operator, parts: RescoreParts, request: JobRequest) -> RescoreParts:
+    """Return the parts with store and index if `request` covers a bucket."""
+    return parts if request.by_time else replace(parts, store=world.store, index=world.index)
 
 
 class _Display:

@@ -23,7 +23,7 @@ from app.stack.options import LOCAL_LAKE, StackOptions, StoreKind
 from app.stack.processes import end_stale, ended, living_owner
 from app.stack.schema_check import write_shapes
 from app.stack.schema_lock import extend_lock
-from app.stack.state import load_state, with_running_stack
+from app.stack.state import load_state
 from app.stack.status import print_status, state_in_words
 from app.systems.kafka.admin import check_topics, create_topics
 from app.systems.registry.client import SchemaRegistry, check_registry, refuse_other_ids, register_all
@@ -225,7 +225,7 @@ def _init(
 
     What exists is checked and left alone, so it may be run again and again.
     """
-    settings = load_settings(with_running_stack(os.environ))
+    settings = load_settings(os.environ)
 
     kafka, registry_url = settings.kafka, settings.registry.url
     specs = topics_of(settings.tables)
@@ -259,7 +259,7 @@ def _bucket(
     queue: Annotated[str, typer.Option(help="Send its notifications to this SQS queue (made when absent).")] = "",
 ) -> None:
     """Create a bucket, and its notifications to a queue when one is named; what exists is left alone."""
-    s3 = load_settings(with_running_stack(os.environ)).s3
+    s3 = load_settings(os.environ).s3
     access = StoreAccess(s3.endpoint, s3.access_key, s3.secret_key.reveal(), s3.region)
     if queue:
         print(f"bucket {name} notifies {asyncio.run(notify_queue(access, name, queue))}")

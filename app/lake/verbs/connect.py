@@ -7,8 +7,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
@@ -22,11 +21,10 @@ from app.lake.connect.health import LakeSources, TableHealth, Watch, lake_health
 from app.lake.iceberg.catalog import newest_snapshot, open_catalog
 from app.lake.verbs.options import tables_named
 from app.ports.topics import AtTime
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
+from app.settings import load_settings
 from app.systems.http_health import HealthServer
-from app.systems.kafka.topic_log import KafkaTopicLog
 from app.systems.prometheus import PrometheusMeters
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 from app.verbs.wait_option import patiently
 
@@ -59,17 +57,15 @@ def _up(
     asyncio.run(patiently(up, wait))
 
 
-@asynccontextmanager
-async def _sources(settings: Settings) -> AsyncIterator[LakeSources]:
-    catalog = open_catalog(settings)
-    async with ConnectClient(settings.lake.connect_url) as connect, KafkaTopicLog(settings.kafka) as scanner:
-        yield LakeSources(
-            connect,
-            lambda table: connector_name(settings, table),
-            lambda table: asyncio.to_thread(newest_snapshot, catalog, settings, table),
-            lambda topic, since_ms: scanner.scan(topic, AtTime(since_ms)),
-            SystemClock(),
-        )
+async def _sources(world: Operator) -> LakeSources:
+    settings, catalog = world.settings, open_catalog(world.settings)
+    return LakeSources(
+        await world.entered(ConnectClient(settings.lake.connect_url)),
+        lambda table: connector_name(settings, table),
+        lambda table: asyncio.to_thread(newest_snapshot, catalog, settings, table),
+        lambda topic, since_ms: world.log.scan(topic, AtTime(since_ms)),
+        world.clock,
+    )
 
 
 def _status(
@@ -79,18 +75,16 @@ def _status(
 
     Exit code 1 when a connector does not run or records wait longer than three commits.
     """
-    settings = load_settings(os.environ)
-    limit = settings.lake.behind_seconds
-
-    async def look() -> tuple[TableHealth, ...]:
-        async with _sources(settings) as sources:
-            return await lake_health(sources)
-
-    found = asyncio.run(look())
+    limit = load_settings(os.environ).lake.behind_seconds
+    found = with_operator(_health)
     well = all(health.well(limit) for health in found)
     plain = {"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in found]}
     show(as_json, plain, _health_in_words(found))
     raise typer.Exit(ExitCode.of_check(well))
+
+
+async def _health(world: Operator) -> tuple[TableHealth, ...]:
+    return await lake_health(await _sources(world))
 
 
 def _health_in_words(found: tuple[TableHealth, ...]) -> Iterator[str]:
@@ -110,28 +104,28 @@ def _watch(
 
     Connect never restarts a failed task itself. /metrics and /healthz are on SIGHTLINE_WORKER_HTTP_PORT.
     """
-    settings = load_settings(os.environ)
-    asyncio.run(_run_watch(settings, every))
+    with_operator(lambda world: _run_watch(world, every))
 
 
-async def _run_watch(settings: Settings, every: float) -> None:
+async def _run_watch(world: Operator, every: float) -> None:
+    settings = world.settings
     logging.basicConfig(
         level=settings.worker.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     meters = PrometheusMeters()
-    async with _sources(settings) as sources:
-        watch = Watch(sources, meters, limit_seconds=settings.lake.behind_seconds, every_seconds=every)
-        health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, watch.shown)
-        await health.start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, watch.stop)
-        logging.getLogger("lake").info(
-            "watching %s; http://%s:%d/metrics", settings.lake.connect_url, settings.worker.http_host, health.port
-        )
-        try:
-            await watch.run()
-        finally:
-            await health.stop()
+    sources = await _sources(world)
+    watch = Watch(sources, meters, limit_seconds=settings.lake.behind_seconds, every_seconds=every)
+    health = HealthServer(settings.worker.http_host, settings.worker.http_port, meters.text, watch.shown)
+    await health.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, watch.stop)
+    logging.getLogger("lake").info(
+        "watching %s; http://%s:%d/metrics", settings.lake.connect_url, settings.worker.http_host, health.port
+    )
+    try:
+        await watch.run()
+    finally:
+        await health.stop()
 
 
 def _connectors(

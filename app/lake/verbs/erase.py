@@ -16,9 +16,8 @@ from app.errors import ConfigurationError
 from app.lake.iceberg.catalog import open_catalog
 from app.lake.iceberg.erase import Content, Eraser, Image, Target
 from app.lake.upkeep.erase import Erased, erase, look, not_reached
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
-from app.systems.s3.files import LakeStore
+from app.settings import load_settings
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 
 
@@ -39,9 +38,9 @@ def _erase(
     What was erased is noted by coordinates alone, so that `lake verify` does not miss it and `lake repair` does not
     bring it back.
     """
-    settings = load_settings(os.environ)
-    found = asyncio.run(_run(settings, _target(image, sha256), yes))
-    left = not_reached(settings)
+    target = _target(image, sha256)
+    found = with_operator(lambda world: _run(world, target, yes))
+    left = not_reached(load_settings(os.environ))
     plain = {"erased": yes, "tables": [dataclasses.asdict(each) for each in found], "not_reached": left}
     show(as_json, plain, _words(found, left, yes))
 
@@ -71,9 +70,8 @@ def _target(image: str, sha256: str) -> Target:
     return Content(frozenset((digest,)))
 
 
-async def _run(settings: Settings, target: Target, yes: bool) -> list[Erased]:
-    eraser = Eraser(await asyncio.to_thread(open_catalog, settings), settings)
+async def _run(world: Operator, target: Target, yes: bool) -> list[Erased]:
+    eraser = Eraser(await asyncio.to_thread(open_catalog, world.settings), world.settings)
     if not yes:
         return await look(eraser, target)
-    async with LakeStore(settings.s3) as store:
-        return await erase(eraser, target, store, SystemClock())
+    return await erase(eraser, target, await world.lake_store(), world.clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -16,9 +15,7 @@ from app.lake.iceberg.read import TableReader
 from app.lake.upkeep.orphans import Bounds, Rubbish, find_rubbish, remove
 from app.lake.upkeep.verify import Limits
 from app.lake.verbs.options import TableOption, tables_named
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
-from app.systems.s3.files import LakeStore
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 
 _HOUR_MS = 3_600_000
@@ -42,9 +39,7 @@ def _gc(
     What is young stays, and what the sink may yet commit. Refuses a table that cannot be read wholly, and a folder in
     which another table's metadata lie.
     """
-    settings = load_settings(os.environ)
-    hours = settings.lake.orphan_hours if older_than is None else older_than
-    found = asyncio.run(_run(settings, tables_named(table), hours, dry_run))
+    found = with_operator(lambda world: _run(world, tables_named(table), older_than, dry_run))
     plain = {
         name: {"files": len(one.files), "bytes": one.size_bytes, "uploads": len(one.uploads)}
         for name, one in found.items()
@@ -61,7 +56,11 @@ def _words(found: Mapping[str, Rubbish], dry_run: bool) -> Iterator[str]:
         )
 
 
-async def _run(settings: Settings, tables: tuple[LakeTable, ...], hours: float, dry_run: bool) -> dict[str, Rubbish]:
+async def _run(
+    world: Operator, tables: tuple[LakeTable, ...], older_than: float | None, dry_run: bool
+) -> dict[str, Rubbish]:
+    settings = world.settings
+    hours = settings.lake.orphan_hours if older_than is None else older_than
     commit_ms = Limits.of(settings.lake).behind_ms
     if hours * _HOUR_MS < commit_ms:
         raise ConfigurationError(
@@ -71,10 +70,10 @@ async def _run(settings: Settings, tables: tuple[LakeTable, ...], hours: float, 
     bounds = Bounds(int(hours * _HOUR_MS), commit_ms)
     catalog = await asyncio.to_thread(open_catalog, settings)
     found = {}
-    async with LakeStore(settings.s3) as store:
-        for row in tables:
-            rubbish = await find_rubbish(TableReader(catalog, settings, row), store, SystemClock(), bounds)
-            if not dry_run:
-                await remove(rubbish, store)
-            found[row.name] = rubbish
+    store = await world.lake_store()
+    for row in tables:
+        rubbish = await find_rubbish(TableReader(catalog, settings, row), store, world.clock, bounds)
+        if not dry_run:
+            await remove(rubbish, store)
+        found[row.name] = rubbish
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 from functools import partial
 from typing import Annotated
 
@@ -20,12 +19,8 @@ from app.lake.upkeep.register import register as attach
 from app.lake.upkeep.repair import Repaired, repair
 from app.lake.upkeep.verify import Limits
 from app.lake.verbs.options import TableOption, tables_named
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
 from app.systems.kafka.groups import sink_offsets
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.registry.avro import Codec
-from app.systems.s3.files import LakeStore
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 
 
@@ -47,7 +42,7 @@ def _repair(
     Only what the sink has committed by its own word counts: the rest may be merely late, and exit code 1 says that some
     of it is later than it should be. Erased rows stay erased. Safe to repeat.
     """
-    done = asyncio.run(_run(load_settings(os.environ), tables_named(table), force))
+    done = with_operator(lambda world: _run(world, tables_named(table), force))
     words = [
         f"{each.table}: {each.appended} rows brought, {each.removed} doubles taken out, {each.late} late"
         for each in done
@@ -70,28 +65,24 @@ def _register(
     as_json: JsonOption = False,
 ) -> None:
     """Attach the tables that lie in the warehouse to a catalog that lost them, by their newest metadata files."""
-    done = asyncio.run(_attached(load_settings(os.environ), table, replace))
+    done = with_operator(lambda world: _attached(world, table, replace))
     show(as_json, done, (f"{name}: {words or 'no files in the warehouse'}" for name, words in done.items()))
 
 
-async def _run(settings: Settings, tables: tuple[LakeTable, ...], force: bool) -> list[Repaired]:
+async def _run(world: Operator, tables: tuple[LakeTable, ...], force: bool) -> list[Repaired]:
+    settings, log = world.settings, world.log
     catalog = await asyncio.to_thread(open_catalog, settings)
-    committed = partial(sink_offsets, settings.kafka)
+    committed, limits, prefix = partial(sink_offsets, settings.kafka), Limits.of(settings.lake), settings.kafka.prefix
     done = []
-    async with KafkaTopicLog(settings.kafka) as scanner:
-        for row in tables:
-            reader = TableReader(catalog, settings, row)
-            comparer = Comparer(scanner, committed, reader, Erasures(catalog, settings))
-            limits = Limits.of(settings.lake)
-            prefix = settings.kafka.prefix
-            done.append(
-                await repair(comparer, reader, scanner, Codec(), SystemClock(), limits, prefix=prefix, force=force)
-            )
+    for row in tables:
+        reader = TableReader(catalog, settings, row)
+        comparer = Comparer(log, committed, reader, Erasures(catalog, settings))
+        done.append(await repair(comparer, reader, log, world.codec, world.clock, limits, prefix=prefix, force=force))
     return done
 
 
-async def _attached(settings: Settings, table: str, replace: bool) -> dict[str, str | None]:
-    catalog = await asyncio.to_thread(open_catalog, settings)
+async def _attached(world: Operator, table: str, replace: bool) -> dict[str, str | None]:
+    catalog = await asyncio.to_thread(open_catalog, world.settings)
     rows = (*tables_named(table), *(() if table else (ERASURES,)))
-    async with LakeStore(settings.s3) as store:
-        return {row.name: await attach(catalog, settings, row, store, replace=replace) for row in rows}
+    store = await world.lake_store()
+    return {row.name: await attach(catalog, world.settings, row, store, replace=replace) for row in rows}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from functools import partial
 from typing import Annotated
 
@@ -19,11 +18,8 @@ from app.lake.upkeep.sums import TableSums, lines
 from app.lake.upkeep.sums import as_json as plain_sums
 from app.lake.upkeep.verify import Limits, verify
 from app.lake.verbs.options import TableOption, tables_named
-from app.settings import Settings, load_settings
-from app.systems.clock import SystemClock
 from app.systems.kafka.groups import sink_offsets
-from app.systems.kafka.topic_log import KafkaTopicLog
-from app.systems.s3.files import LakeStore
+from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
 
 
@@ -46,23 +42,23 @@ def _verify(
     records that the sink need not have yet. Fails too when the sink stands still, and when files belong to no snapshot.
     Its sets take a bit for each record: 75 MB for 300 million, for one table at a time.
     """
-    sums = asyncio.run(_run(load_settings(os.environ), tables_named(table), wait))
+    sums = with_operator(lambda world: _run(world, tables_named(table), wait))
     agrees = all(each.agrees for each in sums)
     plain = {"agrees": agrees, "tables": [plain_sums(each) for each in sums]}
     show(as_json, plain, (line for each in sums for line in lines(each)))
     raise typer.Exit(ExitCode.of_check(agrees))
 
 
-async def _run(settings: Settings, tables: tuple[LakeTable, ...], wait_seconds: float) -> list[TableSums]:
+async def _run(world: Operator, tables: tuple[LakeTable, ...], wait_seconds: float) -> list[TableSums]:
+    settings, clock = world.settings, world.clock
     catalog = await asyncio.to_thread(open_catalog, settings)
-    clock, limits = SystemClock(), Limits.of(settings.lake)
-    committed = partial(sink_offsets, settings.kafka)
+    committed, limits = partial(sink_offsets, settings.kafka), Limits.of(settings.lake)
+    store = await world.lake_store()
     sums = []
     deadline = clock.monotonic() + wait_seconds
-    async with KafkaTopicLog(settings.kafka) as scanner, LakeStore(settings.s3) as store:
-        for row in tables:
-            reader = TableReader(catalog, settings, row)
-            comparer = Comparer(scanner, committed, reader, Erasures(catalog, settings))
-            left = max(0.001, deadline - clock.monotonic()) if wait_seconds else 0.0
-            sums.append(await verify(comparer, reader, store, clock, limits, wait_seconds=left))
+    for row in tables:
+        reader = TableReader(catalog, settings, row)
+        comparer = Comparer(world.log, committed, reader, Erasures(catalog, settings))
+        left = max(0.001, deadline - clock.monotonic()) if wait_seconds else 0.0
+        sums.append(await verify(comparer, reader, store, clock, limits, wait_seconds=left))
     return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,14 @@ from typer.core import TyperGroup
 from app.__main__ import build
 from app.settings import ROOT
 
+# Supervisors stay small, benchmarks each need their own libraries, TensorFlow gets its threads before it is loaded.
+DEFERRING = {
+    "app/api/verb.py",
+    "app/bench/verb.py",
+    "app/bridge/verb.py",
+    "app/compose/worker_verb.py",
+    "app/training/verb.py",
+}
 _IMPORTED = """
 import sys
 from app.__main__ import build
@@ -63,3 +72,20 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     )
     assert done.returncode == 2
     assert "No such command 'adit'. Did you mean 'audit'?" in done.stderr
+
+
+def deferred_imports(source: str) -> list[int]:
+    """Return the lines of imports inside of functions and conditions."""
+    tree = ast.parse(source)
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset]
+
+
+def test_verbs_import_at_the_top_of_their_modules() -> None:
+    files = [*(ROOT / "app").rglob("verb.py"), *(ROOT / "app").rglob("*_verb.py"), *(ROOT / "app").rglob("verbs/*.py")]
+    assert len(files) > 30
+    wrong = {path.relative_to(ROOT).as_posix() for path in files if deferred_imports(path.read_text(encoding="utf-8"))}
+    assert wrong == DEFERRING
+
+
+def test_a_planted_deferred_import_is_seen() -> None:
+    assert deferred_imports("import os\ndef verb() -> None:\n    import json\n") == [3]
