@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -42,7 +43,7 @@ from app.stack.user_key import ensure_key
 from app.systems.kafka import admin as kafka_admin
 from app.systems.registry.client import SchemaRegistry, refuse_other_ids, register_all
 from app.systems.s3.admin import StoreAccess, create_bucket, notify_queue
-from app.topics import TOPICS, UPLOADS, TopicSpec, topics_of
+from app.topics import LAKE_TOPICS, TOPICS, UPLOADS, TopicSpec, topics_of
 
 KAFKA: Final = "kafka"
 REGISTRY: Final = "registry"
@@ -334,9 +335,9 @@ class LocalStack:
         for address in (settings.lake.warehouse, settings.lake.archive):
             await create_bucket(self.s3, parse_folder(address)[0])
         if with_tables:
-            await lake_setup.prepare(settings, self._report)
+            await lake_setup.prepare(settings, partial(kafka_admin.ensure_topics, settings.kafka), self._report)
         else:
-            await lake_setup.create_lake_topics(settings)
+            await kafka_admin.ensure_topics(settings.kafka, LAKE_TOPICS)
         lease = lease_port(self.options.connect_port, "Kafka Connect")
         endpoint = f"http://{HOST}:{lease.port}"
         environment = worker_environment(settings, str(self._catalog_file), endpoint)

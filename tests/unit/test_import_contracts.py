@@ -50,6 +50,8 @@ _PLANTED: Final = (
     ("Faust is named in agents, in its adapter and in the composition root", "app.pipeline.score", "faust"),
     ("Faust is named in agents, in its adapter and in the composition root", "app.systems.kafka.producer", "mode"),
     ("HTTP servers are named in the API", "app.serving.scoring", "fastapi"),
+    ("Use cases of features reach topics through ports", "app.ledger.ledger", "app.systems.kafka.topic_log"),
+    ("Use cases of features reach topics through ports", "app.pipeline.archive", "app.systems.kafka.producer"),
     ("HTTP servers are named in the API", "app.systems.http_health", "uvicorn"),
     ("The lake's libraries stay in the lake and in the archive", "app.ledger.audit", "duckdb"),
     ("The lake's libraries stay in the lake and in the archive", "app.lake.verbs.sql", "pyiceberg"),

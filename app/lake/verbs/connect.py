@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from app.lake.verbs.options import tables_named
 from app.ports.topics import AtTime
 from app.settings import load_settings
 from app.systems.http_health import HealthServer
+from app.systems.kafka.admin import ensure_topics
 from app.systems.prometheus import PrometheusMeters
 from app.verbs.operator import Operator, with_operator
 from app.verbs.output import JsonOption, show
@@ -50,7 +52,7 @@ def _up(
     settings = load_settings(os.environ)
 
     async def up() -> None:
-        await lake_setup.prepare(settings, print)
+        await lake_setup.prepare(settings, partial(ensure_topics, settings.kafka), print)
         if not before_connect:
             await lake_setup.apply_connectors(settings, print)
 

@@ -129,6 +129,19 @@ async def topic_ids(bootstrap: str, names: Iterable[str]) -> tuple[str, dict[str
     return cluster, found
 
 
+async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> tuple[str, ...]:
+    """Create the absent ones of `specs` as the settings say, check all of them and return the names of the new ones.
+
+    Raises as `create_topics` and `check_topics` do.
+    """
+    specs, partitions, prefix = tuple(specs), settings.partitions, settings.prefix
+    created = await create_topics(
+        settings.bootstrap, specs, partitions=partitions, prefix=prefix, replication=settings.replication
+    )
+    await check_topics(settings.bootstrap, specs, partitions=partitions, prefix=prefix)
+    return created
+
+
 async def topic_id(settings: KafkaSettings, topic: str) -> str:
     """Return the id of `topic` (without the installation's prefix). See `topic_ids`."""
     name = settings.prefix + topic
