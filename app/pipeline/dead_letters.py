@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 from app.domain import identity
+from app.errors import Poison
 from app.ports.clock import Clock
 from app.ports.processing import GivesUp, Processor
-from app.ports.records import Completion, Output, SourceRecord
+from app.ports.records import Completion, Output, RecordCodec, SourceRecord
 from app.streaming.suspects import CRASHES, GivenUp
 from app.topics import DEAD_LETTERS
-from schemas.records import DeadLetter
+from schemas.records import DeadLetter, ImageTask, Record
 
 # The only exception to the limit of 16 KB for records. A broker's default limit is 1,048,588 bytes for a message:
 # 900 KiB of value, 16 KiB of key and 5 KB for the rest stay below it, and below aiokafka's default of 1 MiB for a
@@ -21,6 +22,8 @@ MAX_DETAIL_CHARACTERS: Final = 500
 
 POISON: Final = "poison"
 USED_UP: Final = "used_up"
+
+_R = TypeVar("_R", bound=Record)
 
 
 def dead_letter(
@@ -69,6 +72,53 @@ def dead_letter(
         job_id=job_id,
     )
     return Output(DEAD_LETTERS, identity.letter_key(record.position), letter)
+
+
+class DeadLetters:
+    """Decoding for one agent: a record that cannot be decoded becomes a dead letter."""
+
+    def __init__(self, agent: str, codec: RecordCodec, clock: Clock) -> None:
+        self._agent = agent
+        self._codec = codec
+        self._clock = clock
+
+    def decoded(self, record: SourceRecord, kind: type[_R]) -> _R | Completion:
+        """Return the `kind` in `record`. If it cannot be decoded, return the completion with its dead letter."""
+        try:
+            return self._codec.decode_as(record.value, kind)
+        except Poison as poison:
+            return self.poison(record, poison)
+
+    def poison(self, record: SourceRecord, poison: Poison, task: ImageTask | None = None) -> Completion:
+        """Return the completion of a record that the agent cannot use because of `poison`."""
+        letter = self.letter(record, POISON, poison.reason, poison.detail, task=task)
+        return Completion(outputs=(letter,), dead_letters=1)
+
+    def task_in(self, record: SourceRecord) -> ImageTask | None:
+        """Return the task in `record`, or None if it cannot be decoded."""
+        try:
+            return self._codec.decode_as(record.value, ImageTask)
+        except Poison:
+            return None
+
+    def letter(
+        self, record: SourceRecord, kind: str, reason: str, detail: str, *, task: ImageTask | None, attempts: int = 1
+    ) -> Output:
+        """Return the dead letter of `record`. It names the upload of `task`, if the task could be decoded."""
+        return dead_letter(
+            record,
+            agent=self._agent,
+            kind=kind,
+            reason=reason,
+            detail=detail,
+            now_ms=self._clock.now_ms(),
+            attempts=attempts,
+            first_seen_ms=task.identified_at_ms if task else None,
+            upload_id=task.upload_id if task else None,
+            bucket=task.bucket if task else None,
+            object_key=task.key if task else None,
+            job_id=task.job_id if task else None,
+        )
 
 
 class GiveUp:

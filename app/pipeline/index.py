@@ -14,7 +14,7 @@ from typing import Final
 from app.domain.identity import declared_topic
 from app.domain.moderation import Waiting, waiting, waits
 from app.errors import Poison, RedisUnavailable
-from app.pipeline.dead_letters import POISON, dead_letter
+from app.pipeline.dead_letters import DeadLetters
 from app.ports.clock import Clock
 from app.ports.index import Image, Index, IndexedRecord, IndexEntry
 from app.ports.moderation import ModerationQueue
@@ -72,6 +72,7 @@ class IndexProcessor:
         self, codec: RecordCodec, facts: ImageFacts, clock: Clock, status: LaneStatus, *, max_batch: int = MAX_BATCH
     ) -> None:
         self._codec = codec
+        self._letters = DeadLetters(AGENT, codec, clock)
         self._facts = facts
         self._clock = clock
         self._status = status
@@ -89,15 +90,7 @@ class IndexProcessor:
             if declared_topic(record.topic) == TASKS:
                 # `score`, which owns this topic, writes the dead letter.
                 return Completion()
-            letter = dead_letter(
-                record,
-                agent=AGENT,
-                kind=POISON,
-                reason=poison.reason,
-                detail=poison.detail,
-                now_ms=self._clock.now_ms(),
-            )
-            return Completion(outputs=(letter,), dead_letters=1)
+            return self._letters.poison(record, poison)
         assert record.value is not None  # it was decoded above
         mine = _Unstored(IndexEntry(decoded, record.value))
         self._pending[mine] = None

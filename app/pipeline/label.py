@@ -6,8 +6,7 @@ from typing import Final
 
 from app.domain.identity import image_key
 from app.domain.moderation import labels_of
-from app.errors import Poison
-from app.pipeline.dead_letters import POISON, dead_letter
+from app.pipeline.dead_letters import DeadLetters
 from app.ports.clock import Clock
 from app.ports.records import Completion, Output, RecordCodec, SourceRecord
 from app.topics import LABELS
@@ -20,18 +19,12 @@ class LabelProcessor:
     """A stateless `Processor`: a decision contains its labels."""
 
     def __init__(self, codec: RecordCodec, clock: Clock) -> None:
-        self._codec = codec
-        self._clock = clock
+        self._letters = DeadLetters(AGENT, codec, clock)
 
     async def process(self, record: SourceRecord) -> Completion:
         """Return the labels of the decision in `record`, often none. Never waits."""
-        try:
-            decision = self._codec.decode_as(record.value, ModerationDecision)
-        except Poison as poison:
-            now_ms = self._clock.now_ms()
-            letter = dead_letter(
-                record, agent=AGENT, kind=POISON, reason=poison.reason, detail=poison.detail, now_ms=now_ms
-            )
-            return Completion(outputs=(letter,), dead_letters=1)
+        decision = self._letters.decoded(record, ModerationDecision)
+        if isinstance(decision, Completion):
+            return decision
         key = image_key(decision.bucket, decision.key)
         return Completion(outputs=tuple(Output(LABELS, key, label) for label in labels_of(decision)))

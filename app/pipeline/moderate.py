@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Final
 
 from app import topics
 from app.domain.identity import image_key
 from app.domain.policy import Policy, flag_for
-from app.errors import Poison
-from app.pipeline.dead_letters import POISON, dead_letter
+from app.pipeline.dead_letters import DeadLetters
 from app.ports.clock import Clock
 from app.ports.records import Completion, Output, RecordCodec, SourceRecord
 from schemas.records import ControlRecord, ImagePrediction
 
-AGENT = "moderate"
-POLICY_KIND = "policy"
+AGENT: Final = "moderate"
+POLICY_KIND: Final = "policy"
 
 
 class ModerateProcessor:
@@ -25,7 +26,7 @@ class ModerateProcessor:
     """
 
     def __init__(self, codec: RecordCodec, policy: Policy, clock: Clock, worker: str) -> None:
-        self._codec = codec
+        self._letters = DeadLetters(AGENT, codec, clock)
         self._policy = policy
         self._clock = clock
         self._worker = worker
@@ -41,13 +42,9 @@ class ModerateProcessor:
         if archived_at is None or record.offset <= archived_at:
             self._archived_at[record.partition] = record.offset
             outputs.append(policy_output(self._policy, self._worker, now_ms))
-        try:
-            prediction = self._codec.decode_as(record.value, ImagePrediction)
-        except Poison as poison:
-            outputs.append(
-                dead_letter(record, agent=AGENT, kind=POISON, reason=poison.reason, detail=poison.detail, now_ms=now_ms)
-            )
-            return Completion(outputs=tuple(outputs), dead_letters=1)
+        prediction = self._letters.decoded(record, ImagePrediction)
+        if isinstance(prediction, Completion):
+            return replace(prediction, outputs=(*outputs, *prediction.outputs))
         flag = flag_for(self._policy, prediction, record.position, now_ms)
         if flag is not None:
             outputs.append(Output(topics.FLAGGED, image_key(flag.bucket, flag.key), flag))

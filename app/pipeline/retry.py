@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.domain import identity, retries
-from app.errors import Poison
-from app.pipeline.dead_letters import POISON, dead_letter
+from app.pipeline.dead_letters import DeadLetters
 from app.ports.clock import Clock
 from app.ports.processing import LaneStatus
 from app.ports.records import Completion, Output, RecordCodec, SourceRecord
@@ -24,49 +23,23 @@ class RetryProcessor:
     """
 
     def __init__(self, codec: RecordCodec, clock: Clock, status: LaneStatus) -> None:
-        self._codec = codec
+        self._letters = DeadLetters(AGENT, codec, clock)
         self._clock = clock
         self._status = status
         self._waiting = 0
 
     async def process(self, record: SourceRecord) -> Completion:
         """Return the task for its lane once it is due. A record that is not a task becomes a dead letter at once."""
-        try:
-            task = self._codec.decode_as(record.value, ImageTask)
-        except Poison as error:
-            letter = dead_letter(
-                record,
-                agent=AGENT,
-                kind=POISON,
-                reason=error.reason,
-                detail=error.detail,
-                now_ms=self._clock.now_ms(),
-            )
-            return Completion(outputs=(letter,), dead_letters=1)
+        task = self._letters.decoded(record, ImageTask)
+        if isinstance(task, Completion):
+            return task
         await self._until(retries.due_ms(task, record.timestamp_ms))
         return Completion(outputs=(Output(retries.lane_topic(task), identity.task_key(task), task),))
 
     def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
         """See GivesUp. If the record is not a task, the letter names no upload."""
-        task: ImageTask | None
-        try:
-            task = self._codec.decode_as(record.value, ImageTask)
-        except Poison:
-            task = None
-        letter = dead_letter(
-            record,
-            agent=AGENT,
-            kind=kind,
-            reason=kind,
-            detail=detail,
-            now_ms=self._clock.now_ms(),
-            attempts=task.attempt if task else 1,
-            first_seen_ms=task.identified_at_ms if task else None,
-            upload_id=task.upload_id if task else None,
-            bucket=task.bucket if task else None,
-            object_key=task.key if task else None,
-            job_id=task.job_id if task else None,
-        )
+        task = self._letters.task_in(record)
+        letter = self._letters.letter(record, kind, kind, detail, task=task, attempts=task.attempt if task else 1)
         return Completion(outputs=(letter,), dead_letters=1)
 
     async def _until(self, due_ms: int) -> None:

@@ -31,7 +31,7 @@ from app.inference.decoding.pool import INPUT_BYTES
 from app.inference.embedding import QuantisedEmbedding
 from app.inference.engine import EngineScores
 from app.pipeline.contents import Computed, Contents, sha256_of
-from app.pipeline.dead_letters import POISON, USED_UP, dead_letter
+from app.pipeline.dead_letters import POISON, USED_UP, DeadLetters
 from app.ports.clock import Clock
 from app.ports.objects import FetchedObject, ObjectMissing, ObjectRef, ObjectStore
 from app.ports.processing import LaneStatus, Tables
@@ -84,6 +84,7 @@ class ScoreProcessor:
         release: str,
     ) -> None:
         self._codec = codec
+        self._letters = DeadLetters(AGENT, codec, clock)
         self._store = store
         self._contents = contents
         self._tables = tables
@@ -102,15 +103,13 @@ class ScoreProcessor:
 
     async def process(self, record: SourceRecord) -> Completion:
         """See Processor. Returns an outcome, a deferral or a dead letter with its claim; nothing for a repeat."""
-        now_ms = self._clock.now_ms()
-        task: ImageTask | None = None
+        task = self._letters.decoded(record, ImageTask)
+        if isinstance(task, Completion):
+            return task
         try:
-            task = self._codec.decode_as(record.value, ImageTask)
             wanted = self._wanted(task)
         except Poison as poison:
-            return Completion(
-                outputs=(_letter(record, task, POISON, poison.reason, poison.detail, now_ms),), dead_letters=1
-            )
+            return self._letters.poison(record, poison, task)
         if self._is_repeat(record, task):
             return Completion()
         priority = Priority.BACKFILL if task.lane == BACKFILL_LANE else Priority.LIVE
@@ -121,7 +120,7 @@ class ScoreProcessor:
             return self._deferred(record, task, error)
         except BadReference as fault:
             # An earlier release of identify published it without this check. A retry would fail in the same way.
-            letter = _letter(record, task, POISON, fault.reason, fault.detail, now_ms, task.attempt)
+            letter = self._letters.letter(record, POISON, fault.reason, fault.detail, task=task, attempts=task.attempt)
             return Completion((letter,), claim_of(task), dead_letters=1)
         key = identity.image_key(prediction.bucket, prediction.key)
         outputs = (Output(PREDICTIONS, key, prediction), *work.outputs)
@@ -129,13 +128,9 @@ class ScoreProcessor:
 
     def given_up(self, record: SourceRecord, kind: str, detail: str) -> Completion:
         """See GivesUp. The letter claims the upload as an outcome does, so later repeats publish nothing."""
-        now_ms = self._clock.now_ms()
-        try:
-            task = self._codec.decode_as(record.value, ImageTask)
-        except Poison:
-            return Completion(outputs=(_letter(record, None, kind, kind, detail, now_ms),), dead_letters=1)
-        letter = _letter(record, task, kind, kind, detail, now_ms, task.attempt)
-        return Completion(outputs=(letter,), claim=claim_of(task), dead_letters=1)
+        task = self._letters.task_in(record)
+        letter = self._letters.letter(record, kind, kind, detail, task=task, attempts=task.attempt if task else 1)
+        return Completion(outputs=(letter,), claim=claim_of(task) if task else None, dead_letters=1)
 
     # --- before any work ---
 
@@ -455,7 +450,7 @@ class ScoreProcessor:
             case Deferral(topic, later):
                 return Completion((Output(topic, identity.task_key(later), later),), claim_of(task))
             case UsedUp(attempts):
-                letter = _letter(record, task, USED_UP, reason, str(error), now_ms, attempts)
+                letter = self._letters.letter(record, USED_UP, reason, str(error), task=task, attempts=attempts)
                 return Completion((letter,), claim_of(task), dead_letters=1)
 
 
@@ -463,26 +458,6 @@ def claim_of(task: ImageTask) -> Claim:
     """Return the claim that the outcome of `task` needs. A job's outcome competes only with its own repeats."""
     object_id = "" if task.job_id is not None else identity.object_id_of(task)
     return Claim(task.upload_id, task.attempt, object_id, task.event_time_ms, task.covers_from_ms, task.covers_until_ms)
-
-
-def _letter(
-    record: SourceRecord, task: ImageTask | None, kind: str, reason: str, detail: str, now_ms: int, attempts: int = 1
-) -> Output:
-    """Return the dead letter of `record`. It names the upload if the task could be read."""
-    return dead_letter(
-        record,
-        agent=AGENT,
-        kind=kind,
-        reason=reason,
-        detail=detail,
-        now_ms=now_ms,
-        attempts=attempts,
-        first_seen_ms=task.identified_at_ms if task else None,
-        upload_id=task.upload_id if task else None,
-        bucket=task.bucket if task else None,
-        object_key=task.key if task else None,
-        job_id=task.job_id if task else None,
-    )
 
 
 def _ms(seconds: float) -> int:

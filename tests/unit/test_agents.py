@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def test_an_agent_has_a_processor_and_known_topics(agent: Agent) -> None:
     assert all(source.yields_to is None or source.yields_to in agent.topics for source in agent.sources)
     # Faust names a changelog after the id of its app.
     assert all(table.changelog == f"{agent.group}-{table.name}-changelog" for table in agent.tables)
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_a_processor_writes_dead_letters_in_the_name_of_its_agent(name: str) -> None:
+    processor = importlib.import_module(f"app.pipeline.{name}")
+    assert name == processor.AGENT
 
 
 def test_a_name_of_no_agent_is_refused_with_the_agents() -> None:
