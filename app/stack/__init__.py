@@ -1,1 +1,1 @@
-"""The local stack of real servers."""
+"""Local stack of real servers as child processes: Kafka, schema registry, Redis, S3, and Kafka Connect on demand."""

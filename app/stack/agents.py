@@ -1,7 +1,7 @@
-"""What `stack up --agents` runs beside the servers: every agent, the bridge and the API, each kept alive by its verb.
+"""Processes of `stack up --agents` beside the servers: all agents, the bridge and the API. Their verbs restart them.
 
-One that ends for good (too many dead letters, a refusal) leaves the servers and the others running: `stack status` and
-its log say so, and `./sightline worker NAME --restart` runs it again beside the stack once its cause is mended.
+If one ends for good (too many dead letters, a refusal), the servers and the other processes continue. `stack status`
+and its log say why, and `./sightline worker NAME --restart` runs it again after the cause is repaired.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from app.stack.verbs import verb_server
 
 BRIDGE: Final = "bridge"
 API: Final = "api"
-# Where a browser looks first; another one when something else is there.
+# Preferred port; another one is used if it is taken.
 _USUAL_API_PORT: Final = 8080
 
 
 def agent_words(options: StackOptions, *, with_queue: bool) -> dict[str, tuple[str, ...]]:
-    """Return the verbs of the agents, and of the bridge where notifications come by a queue, by name."""
+    """Return the verbs of the agents by name, and of the bridge if notifications arrive in a queue."""
     words: dict[str, tuple[str, ...]] = {agent: ("worker", agent, "--restart") for agent in options.agents}
     if with_queue:
         words[BRIDGE] = ("bridge", "sqs", "--restart")
@@ -38,7 +38,7 @@ def api_words(options: StackOptions) -> tuple[str, ...]:
 
 
 def api_lease(options: StackOptions) -> PortLease:
-    """Return the port of the API: the one asked for, else the usual one, else any free one. Raises StartupRefused."""
+    """Return the port of the API: the requested, else the preferred, else any free port. Raises StartupRefused."""
     if options.api_port is not None:
         return lease_port(options.api_port, "the API")
     try:
@@ -48,14 +48,14 @@ def api_lease(options: StackOptions) -> PortLease:
 
 
 def workers_dir(options: StackOptions) -> Path:
-    """Return where workers keep their tables: with the servers' data, so that a fresh stack begins with fresh ones."""
+    """Return the folder of workers' tables: with the servers' data, so that a fresh stack starts with empty tables."""
     return options.data_dir.resolve() / "workers"
 
 
 def agent_command(
     options: StackOptions, name: str, words: tuple[str, ...], environment: Mapping[str, str], port: int
 ) -> ServerCommand:
-    """Return how to start one of them; `environment` names the stack's servers and goes before the caller's own."""
+    """Return how to start a process. `environment`, with the stack's addresses, overrides the caller's variables."""
     settings = {**os.environ, **environment, "SIGHTLINE_STACK_VAR_DIR": str(options.var_dir.resolve())}
     if name != API:
         settings["SIGHTLINE_WORKER_HTTP_PORT"] = str(port)
@@ -63,7 +63,7 @@ def agent_command(
 
 
 def why_ended(name: str, code: int, log_file: Path) -> str:
-    """Return a sentence about one that ended for good, and what to do."""
+    """Return a sentence about a process that ended for good, and what to do."""
     if code == ExitCode.CEILING:
         return (
             f"{name} stopped after too many dead letters; look at `./sightline dead-letters ls` and {log_file}, mend, "

@@ -1,4 +1,4 @@
-"""A Kafka Connect worker with the Iceberg sink and the Avro converter, each plugin a folder of locked jars."""
+"""Kafka Connect worker with the Iceberg sink and the Avro converter; each plugin is a folder of locked jars."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from app.stack.processes import ServerCommand
 from app.stack.verbs import verb_server
 
 _HEAP_MEGABYTES: Final = 768
-# What the converter's jar lacks: with it Connect finds the class without reading all of them.
+# Missing in the converter's jar. With it Connect finds the class without reading all classes.
 _SERVICES: Final = CONNECT_DIR / "avro" / "services"
 _SERVICES_JAR: Final = "sightline-services.jar"
 
 
 def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
-    """Return the worker's verified jars and lay out its plugins, downloaded where absent. Blocks; StartupRefused."""
+    """Return the worker's verified jars, downloading missing ones, and create its plugin folders. Blocks."""
     cache = options.tools_dir / "maven"
     classpath = jars.fetch(jars.CONNECT, cache, report)
     for group in jars.PLUGINS:
@@ -32,7 +32,7 @@ def connect_jars(options: StackOptions, report: jars.Report) -> tuple[Path, ...]
 
 
 def _add_services(target: Path) -> None:
-    """Put the service manifests into a jar, once: another stack's worker may have it open."""
+    """Add the service manifests to a jar, once, because another stack's worker may have the jar open."""
     if target.exists():
         return
     partial = target.with_suffix(f".{os.getpid()}")
@@ -43,14 +43,14 @@ def _add_services(target: Path) -> None:
 
 
 def plugins_dir(options: StackOptions) -> Path:
-    """Return the folder that worker.properties names `plugins`."""
+    """Return the folder that worker.properties calls `plugins`."""
     return options.tools_dir / "connect" / "plugins"
 
 
 def connect_command(
     options: StackOptions, classpath: tuple[Path, ...], environment: Mapping[str, str], name: str = "connect"
 ) -> ServerCommand:
-    """Return how to start a worker; `environment` is what connect_config.worker_environment makes. Blocks shortly."""
+    """Return how to start a worker; `environment` is that of connect.config.worker_environment. Blocks shortly."""
     folder = options.data_dir / name
     folder.mkdir(parents=True, exist_ok=True)
     logging = CONNECT_DIR / "log4j2.properties"
@@ -78,7 +78,7 @@ def watch_command(options: StackOptions, environment: Mapping[str, str]) -> Serv
 
 
 def _lay_out(folder: Path, files: tuple[Path, ...]) -> None:
-    """Make `folder` hold exactly `files`, as hard links where the disk allows."""
+    """Fill `folder` with exactly `files`, as hard links if the disk allows."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {path.name for path in files} | {_SERVICES_JAR}
     for path in folder.glob("*.jar"):

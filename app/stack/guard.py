@@ -1,7 +1,7 @@
 """Run a command that ends with its parent: `python -I -S guard.py PARENT_PID -- COMMAND…`.
 
-On Linux the kernel kills the command when the parent dies, in whatever way. A separate program, not a function run
-between fork and exec, because the parent may hold threads of TensorFlow or gRPC that must not be forked into.
+On Linux the kernel kills the command when the parent dies, for whatever reason. This is a separate program, not a
+function between fork and exec, because the parent may have threads of TensorFlow or gRPC, which forbid a fork.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Ask for the death signal, check that the parent did not die before, and become the command."""
+    """Request the death signal, check that the parent still lives, and execute the command."""
     parent, command = int(sys.argv[1]), sys.argv[3:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

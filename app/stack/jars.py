@@ -1,6 +1,6 @@
 """Kafka, Connect and the schema registry as locked files from Maven Central: coordinates and sha256 in `maven.lock`.
 
-Every file is checked against its digest before each use, so neither a truncated download nor a changed jar is ever run.
+The digest of each file is checked before each use, so truncated downloads and changed jars are never run.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Final
 from app.errors import StartupRefused
 
 LOCK_FILE: Final = Path(__file__).with_name("maven.lock")
-# Told what happens, one line at a time.
+# Receives progress messages, one line each.
 Report = Callable[[str], None]
 KAFKA: Final = "kafka"
 REGISTRY: Final = "registry"
 CONNECT: Final = "connect"
-# Plugins of Connect, each loaded by a class loader of its own.
+# Plugins of Connect, each with its own class loader.
 CONNECT_ICEBERG: Final = "connect-iceberg"
 CONNECT_AVRO: Final = "connect-avro"
 PLUGINS: Final = (CONNECT_ICEBERG, CONNECT_AVRO)
 
-# What `./sightline stack lock` resolves, each root by itself: resolved together, the managed versions of one root's
-# parent pom would replace the other's (kafka-clients 3.8.0 in a 4.1.1 broker).
+# Roots of `./sightline stack lock`, each resolved separately: together, the managed versions of one root's parent pom
+# would replace those of another (kafka-clients 3.8.0 in a 4.1.1 broker).
 ROOTS: Final[tuple[tuple[str, str, bool], ...]] = (
     (KAFKA, "org.apache.kafka:kafka_2.13:4.1.1", True),
-    # Kafka's pom names no slf4j binding; without one the broker logs nothing.
+    # Kafka's pom has no slf4j binding, without which the broker logs nothing.
     (KAFKA, "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3", False),
     (REGISTRY, "io.apicurio:apicurio-registry-app:tar.gz:all:2.6.13.Final", False),
     # The same versions as in deploy/connect/*/pom.xml, which build the image for Docker; a test compares them.
@@ -42,22 +42,22 @@ ROOTS: Final[tuple[tuple[str, str, bool], ...]] = (
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-parquet:1.12.0", True),
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws:1.12.0", True),
     (CONNECT_ICEBERG, "org.apache.iceberg:iceberg-aws-bundle:1.12.0", False),
-    # Parquet needs both, although nothing of Hadoop runs.
+    # Parquet needs both, although Hadoop does not run.
     (CONNECT_ICEBERG, "org.apache.hadoop:hadoop-client-api:3.4.2", False),
     (CONNECT_ICEBERG, "org.apache.hadoop:hadoop-client-runtime:3.4.2", True),
-    # The development catalog.
+    # For the development catalog.
     (CONNECT_ICEBERG, "org.xerial:sqlite-jdbc:3.54.1.0", False),
     (CONNECT_AVRO, "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final", True),
 )
-# What a plugin must not bring: the worker has it, and a second copy of its interfaces would not be the same classes.
+# Excluded from plugins: the worker has these, and a second copy of an interface would be a different class.
 _OF_THE_WORKER: Final = ("org.apache.kafka", "org.slf4j")
-# Downloads are many small files; more threads than this gained nothing against the mirror's latency.
+# Downloads are many small files, limited by the mirror's latency; more threads than this were not faster.
 _DOWNLOAD_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class LockedFile:
-    """One line of the lock: its set, `group:artifact:packaging[:classifier]:version`, digest and size."""
+    """One line of the lock: group, `group:artifact:packaging[:classifier]:version`, digest and size."""
 
     group: str
     coordinate: str
@@ -66,13 +66,13 @@ class LockedFile:
 
     @property
     def file_name(self) -> str:
-        """The name of the file in the cache."""
+        """Name of the file in the cache."""
         _, artifact, packaging, *classifier, version = self.coordinate.split(":")
         return "-".join((artifact, version, *classifier)) + f".{packaging}"
 
 
 def read_lock(path: Path = LOCK_FILE) -> tuple[LockedFile, ...]:
-    """Return all lines of the lock; StartupRefused names a line that cannot be read."""
+    """Return all lines of the lock. Raises StartupRefused for a line that cannot be read."""
     locked = []
     for line in path.read_text().splitlines():
         words = line.split("#")[0].split()
@@ -85,10 +85,10 @@ def read_lock(path: Path = LOCK_FILE) -> tuple[LockedFile, ...]:
 
 
 def fetch(group: str, cache: Path, report: Report, lock: Path = LOCK_FILE) -> tuple[Path, ...]:
-    """Return the paths of all files of `group`, downloaded where absent, each verified.
+    """Return the paths of all files of `group`. Downloads missing files and verifies all.
 
-    Blocks (network, disk). Raises StartupRefused when a file cannot be downloaded or does not match its digest; such a
-    file is removed, so the next start downloads it again.
+    Blocks (network, disk). Raises StartupRefused if a file cannot be downloaded or does not match its digest. Such a
+    file is deleted, so the next start downloads it again.
     """
     files = [locked for locked in read_lock(lock) if locked.group == group]
     cache.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def fetch(group: str, cache: Path, report: Report, lock: Path = LOCK_FILE) -> tu
 
 
 def unpack(archive: Path, target: Path) -> Path:
-    """Unpack a verified `tar.gz` into `target` once and return `target`; a half-unpacked folder never remains."""
+    """Unpack a verified `tar.gz` into `target` once and return `target`. Never leaves an incomplete folder."""
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def unpack(archive: Path, target: Path) -> Path:
 
 
 def write_lock(cache: Path, path: Path = LOCK_FILE) -> int:
-    """Resolve ROOTS anew, download everything, write the lock and return its number of files. Blocks for a while."""
+    """Resolve ROOTS again, download everything, write the lock and return its number of files. Blocks for minutes."""
     from jgo.maven import MavenContext, PythonResolver
 
     lines = ["# set, coordinate, sha256, bytes. Made by `./sightline stack lock`; verified at every start."]
@@ -139,7 +139,7 @@ def write_lock(cache: Path, path: Path = LOCK_FILE) -> int:
                     and not (group in PLUGINS and part.groupId in _OF_THE_WORKER)
                 ]
             for coordinate in coordinates:
-                # One version of each artifact in one class loader: that of the first root that asks for it.
+                # One version of each artifact per class loader: that of the first root that needs it.
                 name = (group, *coordinate.split(":")[:2])
                 if name in taken:
                     continue
@@ -179,7 +179,7 @@ def _download(locked: LockedFile, cache: Path, partial: Path) -> None:
             "check the network (HTTPS_PROXY is honoured) and start again"
         ) from error
     _verify(locked, source)
-    # A rename inside the cache: the file is either absent or whole.
+    # A rename within the cache, so the file is either missing or complete.
     shutil.move(source, cache / locked.file_name)
 
 

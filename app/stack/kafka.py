@@ -1,4 +1,4 @@
-"""Apache Kafka: one KRaft node, broker and controller, on loopback, with settings for transactions on one node."""
+"""Apache Kafka as one KRaft node (broker and controller) on loopback, configured for transactions on one node."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ logger.cleaner.level=warn
 def kafka_command(options: StackOptions, classpath: tuple[Path, ...], port: int, controller_port: int) -> ServerCommand:
     """Write the broker's configuration, format its storage on first use, and return how to start it. Blocks.
 
-    A later start on the same folder keeps its records, also on another port.
+    A later start with the same folder keeps the records, even on another port.
     """
     folder = options.data_dir / "kafka"
     data_dir = folder / "data"
@@ -117,14 +117,14 @@ def kafka_command(options: StackOptions, classpath: tuple[Path, ...], port: int,
 
 
 def kafka_classpath(options: StackOptions, report: jars.Report) -> tuple[Path, ...]:
-    """Return the broker's verified jars, downloaded where absent. Blocks; raises StartupRefused."""
+    """Return the broker's verified jars; download missing ones. Blocks. Raises StartupRefused."""
     return jars.fetch(jars.KAFKA, options.tools_dir / "maven", report)
 
 
 def _format(options: StackOptions, properties: Path, classpath: tuple[Path, ...], data_dir: Path, logging: str) -> None:
-    """Copy a formatted, empty storage into `data_dir`, made by Kafka's own tool once for each version of its jars.
+    """Copy a formatted, empty storage into `data_dir`. Kafka's tool creates it once for each version of the jars.
 
-    All stacks of this checkout so share one cluster id, which nothing local minds; the tool is a JVM of 2 CPU seconds.
+    So all stacks of this checkout share one cluster id, which is harmless locally. The tool takes 2 CPU seconds.
     """
     key = hashlib.sha256("\n".join(path.name for path in classpath).encode()).hexdigest()[:12]
     template = options.tools_dir / f"kafka-storage-{key}"

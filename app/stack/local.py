@@ -1,8 +1,8 @@
-"""The local stack as a Python object: `async with LocalStack(StackOptions()) as stack`.
+"""Local stack as a Python object: `async with LocalStack(StackOptions()) as stack`.
 
-Servers start side by side and each is ready only when it serves and holds what we need there: Kafka its topics, the
-registry its schemas, MiniStack its bucket and queue. Each can be killed, frozen and restarted by itself; it keeps its
-port, and what it keeps on disk.
+Servers start concurrently. Each is ready only when it serves and has its contents: Kafka its topics, the registry its
+schemas, MiniStack its bucket and queue. Each can be killed, frozen and restarted separately; it keeps its port and its
+data on disk.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Server:
     answers: Callable[[], Awaitable[bool]]
     furnish: Callable[[], Awaitable[None]]
     leases: tuple[PortLease, ...]
-    # Whether the stack ends with it.
+    # True if the stack ends when this server ends.
     vital: bool = True
 
 
@@ -71,7 +71,8 @@ def _silent(_line: str) -> None:
 class LocalStack:
     """Real servers on loopback for as long as the `async with` block. Not thread-safe; one stack per `var_dir`.
 
-    Enter it from a thread that outlives it (the main one): on Linux the servers die with the thread that started them.
+    Enter it from a thread that outlives it (the main thread): on Linux the servers die with the thread that started
+    them.
     """
 
     def __init__(self, options: StackOptions | None = None, report: Report = _silent) -> None:
@@ -88,7 +89,7 @@ class LocalStack:
 
     @property
     def kafka(self) -> str:
-        """Bootstrap address, host:port."""
+        """Bootstrap address of Kafka, host:port."""
         return self._servers[KAFKA].endpoint
 
     @property
@@ -113,12 +114,12 @@ class LocalStack:
 
     @property
     def sqs_endpoint(self) -> str:
-        """Address of SQS; empty where S3 notifies Kafka itself."""
+        """Address of SQS; empty if S3 notifies Kafka directly."""
         return self.s3_endpoint if self.options.s3 == "ministack" else ""
 
     @property
     def queue_url(self) -> str:
-        """The queue with the notifications of the bucket; empty where S3 notifies Kafka itself."""
+        """Queue with the notifications of the bucket; empty if S3 notifies Kafka directly."""
         return self._queue_url
 
     @property
@@ -128,7 +129,7 @@ class LocalStack:
 
     @property
     def has_lake(self) -> bool:
-        """Whether Kafka Connect is one of the servers."""
+        """True if Kafka Connect is one of the servers."""
         return CONNECT in self._servers
 
     @property
@@ -137,7 +138,7 @@ class LocalStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The endpoints as SIGHTLINE_* variables."""
+        """Endpoints as SIGHTLINE_* variables."""
         variables: dict[str, str] = {}
         if KAFKA in self._servers:
             variables["SIGHTLINE_KAFKA_BOOTSTRAP"] = self.kafka
@@ -174,17 +175,17 @@ class LocalStack:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The servers of this stack."""
+        """Servers of this stack."""
         return tuple(self._servers)
 
     def pid_of(self, name: str) -> int | None:
-        """The pid of a server while it runs."""
+        """Return the pid of a running server."""
         return self._servers[name].process.pid
 
     # Life
 
     async def __aenter__(self) -> Self:
-        """Start everything; on any failure everything that was started is ended. Raises StartupRefused."""
+        """Start everything. After a failure, end everything that was started. Raises StartupRefused."""
         try:
             await self._prepare()
             await self._start_all()
@@ -203,7 +204,7 @@ class LocalStack:
         await self._end_all()
 
     async def wait_for_exit(self) -> str:
-        """Wait until a server ends by itself and return a sentence about it; agents that end are only reported."""
+        """Wait until a server ends by itself and return a sentence about it. Agents that end are only reported."""
         reported: set[str] = set()
         while True:
             for name, server in self._servers.items():
@@ -224,7 +225,7 @@ class LocalStack:
         await self._servers[name].process.stop(kill=True)
 
     async def stop(self, name: str) -> None:
-        """End a server in its orderly way."""
+        """End a server in an orderly way."""
         await self._servers[name].process.stop()
 
     def pause(self, name: str) -> None:
@@ -232,11 +233,11 @@ class LocalStack:
         self._servers[name].process.send(signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
-        """Let a frozen server go on (SIGCONT)."""
+        """Continue a frozen server (SIGCONT)."""
         self._servers[name].process.send(signal.SIGCONT)
 
     async def restart(self, name: str) -> None:
-        """Start a server again on the same port and data, after ending it if it runs; return when it is ready."""
+        """Restart a server with the same port and data, and return when it is ready."""
         server = self._servers[name]
         await server.process.stop()
         server.process.start()
@@ -244,7 +245,7 @@ class LocalStack:
         self._save()
 
     async def revive(self) -> tuple[str, ...]:
-        """Resume every server and start again those that have ended; return the latter's names."""
+        """Continue frozen servers and restart those that have ended. Return the names of the latter."""
         names = []
         for name, server in list(self._servers.items()):
             self.resume(name)
@@ -253,7 +254,7 @@ class LocalStack:
                 names.append(name)
         return tuple(names)
 
-    # What tests need beside the standard topics and bucket
+    # Additions to the standard topics and bucket, for tests
 
     async def create_topics(
         self, prefix: str = "", *, partitions: int | None = None, specs: Iterable[TopicSpec] = TOPICS
@@ -277,7 +278,7 @@ class LocalStack:
         await self._start_connect(with_tables=False)
 
     async def remove(self, name: str) -> None:
-        """End a server that was added and forget it."""
+        """End an added server and remove it."""
         server = self._servers.pop(name)
         await server.process.stop(kill=True)
         for lease in server.leases:
@@ -328,7 +329,7 @@ class LocalStack:
             await self._start_watch()
 
     async def _start_connect(self, *, with_tables: bool) -> None:
-        """Start Connect with its topics and the lake's bucket, and tables and connectors: all other servers run."""
+        """Start Connect and create its topics, the lake's bucket, tables and connectors. All other servers must run."""
         classpath = await asyncio.to_thread(connect.connect_jars, self.options, self._report)
         settings = load_settings(self.environment)
         self._refuse_tables_elsewhere()
@@ -356,7 +357,7 @@ class LocalStack:
         await self._launch(CONNECT, how, endpoint, answers, furnish, lease)
 
     async def _start_watch(self) -> None:
-        """Start `lake watch`: Connect never starts a failed task again by itself."""
+        """Start `lake watch`, because Connect never restarts a failed task."""
         lease = lease_port(None, "the watch of the lake")
         how = connect.watch_command(self.options, {**self.environment, "SIGHTLINE_WORKER_HTTP_PORT": str(lease.port)})
 
@@ -366,9 +367,9 @@ class LocalStack:
         await self._launch(WATCH, how, f"http://{HOST}:{lease.port}/metrics", answers, _nothing, lease)
 
     async def _start_agents(self) -> None:
-        """Start the agents and, once they serve, the API: both load models, and the agents' work is waited for.
+        """Start the agents and, once they serve, the API: both load models, and the agents have priority.
 
-        The stack is published as soon as they run, so that uploads may come while models are loaded.
+        The stack is published as soon as they run, so uploads may arrive while models load.
         """
         options = self.options
         self._api_lease = agents.api_lease(options)
@@ -393,7 +394,7 @@ class LocalStack:
         return name
 
     def _refuse_tables_elsewhere(self) -> None:
-        """Refuse a catalog whose tables lie in the other S3 server: the topics' offsets say that they are written."""
+        """Refuse a catalog whose tables are in the other S3 server: the sink's offsets say that they are written."""
         folder = self._catalog_file.parent
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / "store"
@@ -457,7 +458,7 @@ class LocalStack:
             case "ministack":
                 await self._start_ministack()
             case "versitygw":
-                # Built while Kafka starts; started after the topic of its notifications exists.
+                # Built while Kafka starts, started after its notification topic exists.
                 binary = await asyncio.to_thread(store_servers.versitygw_binary, self.options, self._report)
                 await self._topics_made.wait()
                 topic = self.options.topic_prefix + UPLOADS
@@ -552,10 +553,10 @@ class LocalStack:
 
     async def _end_all(self) -> None:
         if self._lock is None:
-            return  # refused before anything began: what runs there is another stack's
+            return  # refused before anything started: the running servers belong to another stack
         with suppress(OSError):
             remove_state(self.options.var_dir)
-        # Agents finish what they hold while there is a broker; Connect without one would wait for its tasks in vain.
+        # Agents finish their records while the broker runs; without it, Connect would wait for its tasks in vain.
         mine = [name for name, server in self._servers.items() if not server.vital]
         for names in (mine, [WATCH], [CONNECT], list(reversed(self._servers))):
             await asyncio.gather(*(self._servers[name].process.stop() for name in names if name in self._servers))
@@ -571,7 +572,7 @@ class LocalStack:
 
 
 async def _together(*steps: Coroutine[Any, Any, None]) -> None:
-    """Do all of them; when one fails the others are ended before its error is raised."""
+    """Run all steps. If one fails, the others are ended before its error is raised."""
     tasks = [asyncio.create_task(step) for step in steps]
     try:
         await asyncio.gather(*tasks)
@@ -582,4 +583,4 @@ async def _together(*steps: Coroutine[Any, Any, None]) -> None:
 
 
 async def _nothing() -> None:
-    """Furnish nothing."""
+    """Create no contents."""

@@ -1,4 +1,4 @@
-"""What a local stack is asked to be."""
+"""Options of a local stack."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.settings import ROOT, LakeSettings, TableSettings, load_settings
 
 StoreKind = Literal["ministack", "versitygw"]
 
-# Loopback-only servers of one developer; the keys keep nobody out, the clients merely need some.
+# Servers on loopback only. The keys protect nothing; the clients merely require some.
 ACCESS_KEY: Final = "sightline"
 SECRET_KEY: Final = "sightline-secret"
 REGION: Final = "us-east-1"
 
-# Of one developer, beneath what he sets himself: an answer by SQL is seconds behind, and one task leaves a core to
+# Defaults for one developer, which settings override: SQL answers are seconds behind, and one task leaves a core to
 # everything else.
 LOCAL_LAKE: Final[Mapping[str, str]] = {
     "SIGHTLINE_LAKE_COMMIT_SECONDS": "10",
@@ -27,7 +27,7 @@ LOCAL_LAKE: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """Where and how a stack runs. A port of None takes any free one."""
+    """Options of a stack. A port of None means any free port."""
 
     var_dir: Path = ROOT / "var"
     tools_dir: Path = ROOT / ".tools"
@@ -42,7 +42,7 @@ class StackOptions:
     redis_port: int | None = None
     s3_port: int | None = None
     min_free_bytes: int = 2_000_000_000
-    # A cold page cache on a busy 2-core machine needed 20 s; what takes six times that has failed.
+    # With a cold page cache a busy machine with 2 cores needed 20 s; after six times that, the start has failed.
     ready_seconds: float = 120.0
     fresh: bool = False
     lake: LakeSettings = field(default_factory=lambda: load_settings(LOCAL_LAKE).lake)
@@ -52,22 +52,22 @@ class StackOptions:
     with_redis: bool = True
     with_s3: bool = True
     with_lake: bool = False
-    # The agents to run, and with any of them the bridge and the API; in the order in which they are shown.
+    # Agents to run, in the order of display; with any of them the bridge and the API run too.
     agents: tuple[str, ...] = ()
     api_port: int | None = None
     api_score: bool = True
 
     @property
     def data_dir(self) -> Path:
-        """Where the servers keep their data."""
+        """Folder of the servers' data."""
         return self.var_dir / "stack"
 
     @property
     def log_dir(self) -> Path:
-        """Where the servers' logs are kept."""
+        """Folder of the servers' logs."""
         return self.var_dir / "log"
 
     @property
     def pid_dir(self) -> Path:
-        """Where the pid files lie."""
+        """Folder of the pid files."""
         return self.var_dir / "run"

@@ -1,4 +1,4 @@
-"""Leases of loopback ports: a port stays ours while its lease lives, even between a server's death and its restart."""
+"""Leases of loopback ports: a port stays reserved while its lease lives, even between a server's end and restart."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import IO, Final
 from app.errors import StartupRefused
 
 HOST: Final = "127.0.0.1"
-# Below Linux's ephemeral ports (32768 up), of which the kernel would hand one of ours to an outgoing connection.
+# Below Linux's ephemeral ports (from 32768), which the kernel assigns to outgoing connections.
 _LEASABLE: Final = range(20_000, 32_000)
 
 
 @dataclass(slots=True)
 class PortLease:
-    """A port that no other lease holder of this machine is given until `release`."""
+    """Port that no other lease holder on this machine gets until `release`."""
 
     port: int
     _lock: IO[str]
 
     def release(self) -> None:
-        """Give the port back; calling it twice is harmless."""
+        """Release the port. Idempotent."""
         self._lock.close()
 
 
 def lease_port(wanted: int | None = None, purpose: str = "server") -> PortLease:
-    """Return a lease of `wanted`, or of any free port. Raises StartupRefused when it is in use."""
+    """Return a lease of `wanted`, or of any free port. Raises StartupRefused if it is in use."""
     if wanted is not None:
         lease = _try_lease(wanted)
         if lease is None:
@@ -39,7 +39,7 @@ def lease_port(wanted: int | None = None, purpose: str = "server") -> PortLease:
                 f"port {wanted} for {purpose} is in use; stop what listens there or choose another one"
             )
         return lease
-    # Not a secret, only spread: two stacks that start at once should not try the same ports in the same order.
+    # Random only to spread: two stacks that start at the same time should not try the same ports in the same order.
     for port in random.sample(_LEASABLE, 200):
         lease = _try_lease(port)
         if lease is not None:

@@ -1,4 +1,4 @@
-"""Whether a server that was just started answers. A probe is one short try and never raises for a silent server."""
+"""Probes of started servers. A probe is one short attempt and does not raise if the server does not answer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _TRY_SECONDS: Final = 3.0
 
 
 async def accepts(port: int) -> bool:
-    """Whether something listens on `port`."""
+    """Return True if something listens on `port`."""
     return await _exchange(port, b"", 0) is not None
 
 
 async def redis_answers(port: int) -> bool:
-    """Whether Redis has loaded its data and serves commands."""
+    """Return True if Redis has loaded its data and serves commands."""
     return await _exchange(port, b"PING\r\n", 5) == b"+PONG"
 
 
 async def http_answers(port: int, path: str = "/") -> bool:
-    """Whether an HTTP server answers at all; a refusal (403) counts, an error of its own (5xx) does not."""
+    """Return True if an HTTP server answers. A refusal (403) counts as an answer, an error (5xx) does not."""
     request = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode()
     answer = await _exchange(port, request, 12)
     return answer is not None and answer.startswith(b"HTTP/") and answer[9:10] in b"234"

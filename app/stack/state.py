@@ -1,4 +1,4 @@
-"""What a running stack tells the other verbs: its endpoints as SIGHTLINE_* variables, in `<var>/stack.json`."""
+"""State of a running stack for other verbs: its endpoints as SIGHTLINE_* variables, in `<var>/stack.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.stack.processes import ProcessIdentity
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """One server of the running stack; `exit_code` once one has ended without which the stack goes on."""
+    """Server of the running stack. `exit_code` is set if it ended and the stack continues without it."""
 
     name: str
     pid: int
@@ -25,9 +25,9 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """A running stack. `environment` holds defaults for settings, beneath the caller's own environment.
+    """Running stack. `environment` contains defaults for settings, which the caller's environment overrides.
 
-    Its servers serve; `ready` says whether its agents do too.
+    Its servers serve. `ready` is true if its agents serve too.
     """
 
     owner: ProcessIdentity
@@ -38,18 +38,18 @@ class StackState:
 
     @property
     def api_url(self) -> str | None:
-        """The address of the API, where the stack runs agents."""
+        """Address of the API, if the stack runs agents."""
         port = self.environment.get("SIGHTLINE_API_PORT")
         return f"http://{HOST}:{port}" if port else None
 
 
 def state_file(var_dir: Path) -> Path:
-    """Where the state of a stack under `var_dir` lies."""
+    """Return the path of the state file of a stack under `var_dir`."""
     return var_dir / "stack.json"
 
 
 def load_state(var_dir: Path) -> StackState | None:
-    """Return the state of the stack that runs under `var_dir`, or None when none does (also after its kill -9)."""
+    """Return the state of the stack that runs under `var_dir`, or None if none runs (also after its kill -9)."""
     try:
         body = json.loads(state_file(var_dir).read_text())
         state = StackState(
@@ -80,14 +80,14 @@ def save_state(var_dir: Path, state: StackState) -> None:
 
 
 def remove_state(var_dir: Path) -> None:
-    """Say that no stack runs."""
+    """Delete the state: no stack runs."""
     state_file(var_dir).unlink(missing_ok=True)
 
 
 def with_running_stack(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` with the endpoints of the running stack beneath it, where one runs; else a copy.
+    """Return a copy of `environment` with the endpoints of the running stack as defaults, if a stack runs.
 
-    What the caller set himself wins. The stack is looked for under SIGHTLINE_STACK_VAR_DIR, else under var/.
+    Variables of the caller override them. The stack is searched under SIGHTLINE_STACK_VAR_DIR, else under var/.
     """
     var_dir = Path(environment.get("SIGHTLINE_STACK_VAR_DIR", ROOT / "var"))
     state = load_state(var_dir)

@@ -20,7 +20,7 @@ from app.stack.processes import ServerCommand
 
 VERSITYGW_MODULE: Final = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _BUILD_SECONDS: Final = 900
-# What the module asks for. Go 1.21 and later fetch a newer toolchain themselves where GOTOOLCHAIN allows it.
+# Version that the module requires. Go 1.21 and later download a newer toolchain if GOTOOLCHAIN allows it.
 GO_LEAST: Final = (1, 24)
 
 MINISTACK_NOTICE: Final = (
@@ -41,24 +41,24 @@ def ministack_command(options: StackOptions, port: int, services: str = "s3,sqs,
         "TMPDIR": str(folder),
     }
     if options.with_lake:
-        # Tables must outlive a stop as Kafka's topics do: the sink does not read again what it has committed.
+        # Tables must survive a stop, as Kafka's topics do: the sink does not read committed records again.
         environment |= {"S3_PERSIST": "1", "S3_DATA_DIR": str((folder / "s3").resolve())}
     command = (sys.executable, "-m", "ministack")
     return ServerCommand("ministack", command, options.log_dir / "ministack.log", folder, environment)
 
 
 def go_is_new_enough(version_line: str) -> bool:
-    """Whether `version_line`, the output that `go version` prints, is of a Go that can build versitygw."""
+    """Return True if `version_line`, the output of `go version`, belongs to a Go that can build versitygw."""
     match = re.match(r"go version go(\d+)\.(\d+)", version_line)
     return match is not None and (int(match[1]), int(match[2])) >= GO_LEAST
 
 
 def versitygw_binary(options: StackOptions, report: Report) -> Path:
-    """Return the versitygw binary, built once with Go. Blocks for minutes on first use; raises StartupRefused."""
+    """Return the versitygw binary, built once with Go. Blocks for minutes on first use. Raises StartupRefused."""
     tools = options.tools_dir
     tools.mkdir(parents=True, exist_ok=True)
     binary = tools / "versitygw"
-    # Another stack may be building it: half of it must not be run.
+    # Another stack may be building it, and an incomplete binary must not be run.
     with (tools / "versitygw.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return binary if binary.exists() else _build_versitygw(options, binary, report)
@@ -100,7 +100,7 @@ def versitygw_command(
     event_filter = folder / "filter.json"
     event_filter.write_text(json.dumps({"s3:ObjectCreated:*": True, "s3:ObjectRemoved:*": True}))
     command = (
-        # Every path absolute: the server changes into its data folder.
+        # All paths are absolute, because the server changes into its data folder.
         *(str(binary.resolve()), "--port", f"{HOST}:{port}", "--quiet"),
         *("--event-kafka-url", bootstrap, "--event-kafka-topic", topic, "--event-filter", str(event_filter)),
         *("posix", "--versioning-dir", str(folder / "versions"), str(folder / "data")),

@@ -1,4 +1,4 @@
-"""The API key of the stack's user, made once and kept with the stack's data: a fresh stack makes another one."""
+"""API key of the stack's user, created once and stored with the stack's data; a fresh stack creates another."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _NAME: Final = "demo"
 
 
 def key_file(var_dir: Path) -> Path:
-    """Return where the key lies, for its user alone; absent when none was made."""
+    """Return the path of the key file, which only its user can read. It does not exist without a key."""
     return var_dir / "stack" / "api-key"
 
 
 def read_key(var_dir: Path) -> str | None:
-    """Return the key, or None where there is none."""
+    """Return the key, or None without one."""
     path = key_file(var_dir)
     return path.read_text().strip() if path.exists() else None
 
 
 async def ensure_key(var_dir: Path, environment: Mapping[str, str], report: Report) -> None:
-    """Make the key where there is none. A failure is reported: without a key the API merely lets nobody in."""
+    """Create the key unless it exists. A failure is only reported: without a key nobody can use the API."""
     path = key_file(var_dir)
     if path.exists():
         return
@@ -43,7 +43,7 @@ async def ensure_key(var_dir: Path, environment: Mapping[str, str], report: Repo
 
 
 async def _create(environment: Mapping[str, str]) -> tuple[str | None, str]:
-    """Return the new key, or None and what the verb said."""
+    """Return the new key, or None and the output of the verb."""
     scopes = (word for scope in SCOPES for word in ("--scope", scope))
     code, text = await run_verb(environment, "api", "keys", "create", "--name", _NAME, *scopes, "--json")
     created = told_object(text)

@@ -29,7 +29,6 @@ _NOT_YET_PLAIN = (
     "app/ports",
     "app/rescoring/",
     "app/scoring/",
-    "app/stack/",
     "app/streaming/lanes.py",
     "app/systems/faust/",
     "app/systems/kafka/",
