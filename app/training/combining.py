@@ -22,5 +22,5 @@ def fit_combination(gates: Floats, own: Floats, truth: NDArray[np.bool_]) -> tup
         slope = rows.T @ (truth - likely) - _RIDGE * weights
         bend = (rows * (likely * (1.0 - likely))[:, None]).T @ rows + _RIDGE * np.eye(3)
         weights = weights + np.linalg.solve(bend, slope)
-    found = [round(float(value), _DIGITS) for value in weights]
-    return found[0], found[1], found[2]
+    rounded = [round(float(value), _DIGITS) for value in weights]
+    return rounded[0], rounded[1], rounded[2]

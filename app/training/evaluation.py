@@ -1,4 +1,4 @@
-"""What the shipped models are worth on photographs they have not seen: the figures of `./sightline models evaluate`."""
+"""Quality of the shipped models on photographs that they have not seen: figures of `./sightline models evaluate`."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def gate_scores(
         images = [with_overlay(open_rgb(path), path, purpose) for path in paths[start : start + _CHUNK]]
         marked.extend(embed(network, images))
         progress("text gate", start + len(images), len(paths))
-    found: Floats = gate.infer(marked).scores[:, 0]
-    return found
+    scores: Floats = gate.infer(marked).scores[:, 0]
+    return scores
 
 
 def _detect(detector: LoadedNetwork, image: Any) -> float:
@@ -165,7 +165,7 @@ def _quality(
     rows = [head.infer(plain).scores[:, columns]]
     targets = [np.zeros((len(paths), len(DEFECTS)), dtype=np.float32)]
     for number, defect in enumerate(("mild", *DEFECTS)):
-        found: list[QuantisedEmbedding] = []
+        embeddings: list[QuantisedEmbedding] = []
         for start in range(0, len(paths), _CHUNK):
             images = []
             for path in paths[start : start + _CHUNK]:
@@ -173,9 +173,9 @@ def _quality(
                 image = open_rgb(path)
                 changed = mild(image, rng) if defect == "mild" else damaged(image, defect, rng)
                 images.append(reencoded(changed, rng))
-            found.extend(embed(network, images))
+            embeddings.extend(embed(network, images))
             progress(f"quality: {defect}", start + len(images), len(paths))
-        rows.append(head.infer(found).scores[:, columns])
+        rows.append(head.infer(embeddings).scores[:, columns])
         truth = np.zeros((len(paths), len(DEFECTS)), dtype=np.float32)
         if number:
             truth[:, number - 1] = 1.0
@@ -215,16 +215,18 @@ def _text(
 
 
 def cascade_scores(manifest: ModelManifest, gates: Floats, own: Floats) -> Floats:
-    """What the engine publishes for a cascade, given its gate's scores and its own: gate alone, combined, or own."""
+    """Return the engine's scores for a cascade from its gate's scores and its own: gate alone, combined, or own."""
     run_if, combine = manifest.run_if, manifest.combine
     assert run_if is not None  # as above
 
-    def one(gate: float, score: float) -> float:
+    def score_of(gate: float, score: float) -> float:
         if not run_if.holds(gate):
             return gate
         return combine.score(gate, score) if combine is not None else score
 
-    return np.array([one(float(gate), float(score)) for gate, score in zip(gates, own, strict=True)], dtype=np.float32)
+    return np.array(
+        [score_of(float(gate), float(score)) for gate, score in zip(gates, own, strict=True)], dtype=np.float32
+    )
 
 
 def evaluate_lines(lines: Sequence[str]) -> dict[str, Any]:
@@ -241,7 +243,7 @@ def evaluate_lines(lines: Sequence[str]) -> dict[str, Any]:
         folder = Path(row["path"]).parent.name
         if folder in answers:
             by_class.setdefault(folder, []).append(max(answers, key=answers.__getitem__) == folder)
-    hits = [hit for found in by_class.values() for hit in found]
+    hits = [hit for answers_of in by_class.values() for hit in answers_of]
     nsfw = [row for row in scored if any("nsfw" in str(flag) for flag in row.get("flags", ()))]
     return {
         "pictures": len(rows),
@@ -250,8 +252,8 @@ def evaluate_lines(lines: Sequence[str]) -> dict[str, Any]:
             "accuracy": float(np.mean(hits)) if hits else None,
             "pictures": len(hits),
             "by_class": {
-                name: {"pictures": len(found), "accuracy": float(np.mean(found))}
-                for name, found in sorted(by_class.items())
+                name: {"pictures": len(hits_of), "accuracy": float(np.mean(hits_of))}
+                for name, hits_of in sorted(by_class.items())
             },
         },
         "nsfw": {"false_alarm_rate": len(nsfw) / max(1, len(scored))},

@@ -1,4 +1,4 @@
-"""Writes a complete model folder: manifest, card, golden pictures. What is written loads without a further hand."""
+"""Writer of a complete model folder: manifest, card, golden pictures. The folder can be loaded without changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def package_artefact(package: str, path: str) -> dict[str, str]:
 
 def packaged_photographs() -> dict[str, Path]:
     """Photographs that scikit-image and scikit-learn ship inside their packages, by name."""
-    found: dict[str, Path] = {}
+    photographs: dict[str, Path] = {}
     for package, folder, names in (
         ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")),
         ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
@@ -45,8 +45,8 @@ def packaged_photographs() -> dict[str, Path]:
         spec = util.find_spec(package)
         if spec is None or spec.origin is None:
             raise FileNotFoundError(f"the package {package} is not installed: training needs requirements/dev.txt")
-        found |= {name.split(".")[0]: Path(spec.origin).parent / folder / name for name in names}
-    return found
+        photographs |= {name.split(".")[0]: Path(spec.origin).parent / folder / name for name in names}
+    return photographs
 
 
 def write_golden_pictures(folder: Path, *, text: bool = False) -> None:

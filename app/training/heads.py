@@ -27,7 +27,7 @@ class Tower:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a head was trained: epochs that ran, the one that was kept, and its loss on the validation rows."""
+    """Training history of a head: number of epochs, the epoch that was kept, and its loss on the validation rows."""
 
     epochs: int
     best_epoch: int
@@ -81,10 +81,10 @@ def fit(
         for step in range(steps):
             chosen = order[step * _BATCH_ROWS : (step + 1) * _BATCH_ROWS]
             training.train_on_batch(values[chosen], [targets[chosen]] * len(training.outputs))
-        found = float(measure(validation[1], serving.predict(validation[0], batch_size=1024, verbose=0)))
-        progress(epoch, found)
-        if found < best:
-            best, best_epoch, kept = found, epoch, serving.get_weights()
+        measured = float(measure(validation[1], serving.predict(validation[0], batch_size=1024, verbose=0)))
+        progress(epoch, measured)
+        if measured < best:
+            best, best_epoch, kept = measured, epoch, serving.get_weights()
         if epoch - best_epoch >= patience:
             break
     serving.set_weights(kept)

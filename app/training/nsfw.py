@@ -83,21 +83,21 @@ def _measured(folder: Path, paths: Sequence[Path], options: TrainingOptions) -> 
     cosines: list[float] = []
     spent = 0.0
     for index, path in enumerate(paths):
-        one = prepare(as_picture(open_rgb(path)), SPEC)
+        prepared = prepare(as_picture(open_rgb(path)), SPEC)
         began = time.process_time()
-        output = network.infer([one])
+        output = network.infer([prepared])
         spent += time.process_time() - began
         assert output.embeddings is not None  # the manifest names an embedding
-        true_scores, true_embedding = exact(normalise([one.pixels], SPEC))
+        true_scores, true_embedding = exact(normalise([prepared.pixels], SPEC))
         scores.append(float(output.scores[0, 0]))
         changes.append(abs(scores[-1] - float(true_scores[0, 1])))
         cosines.append(cosine_similarity(dequantise(output.embeddings[0])[:NETWORK_DIMENSIONS], true_embedding[0]))
         options.progress("nsfw on validation pictures", index + 1, len(paths))
-    found = np.array(scores)
+    score_array = np.array(scores)
     return {
-        "false_alarms_at_threshold": float((found >= FLAG_THRESHOLD).mean()),
-        "highest_validation_score": float(found.max()),
-        "validation_99_percent_below": float(np.quantile(found, 0.99)),
+        "false_alarms_at_threshold": float((score_array >= FLAG_THRESHOLD).mean()),
+        "highest_validation_score": float(score_array.max()),
+        "validation_99_percent_below": float(np.quantile(score_array, 0.99)),
         "validation_pictures": float(len(paths)),
         "cpu_ms_per_picture": spent * 1000 / len(paths),
         "int8_mean_score_change": float(np.mean(changes)),

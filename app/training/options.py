@@ -1,4 +1,4 @@
-"""What every training run is given, and where its model goes."""
+"""Options of every training run, and the folder of its model."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def backbone_id(options: TrainingOptions) -> str:
 
 def load_backbone(options: TrainingOptions) -> LoadedNetwork:
     """The network whose embedding heads look at, in the form that workers on CPUs run."""
-    found = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=_others(options))
-    return load_registry(options.models_dir, None, found).network(BACKBONE)
+    inference = InferenceOptions(runtime="onnx", device="cpu", threads=options.threads, disabled=_others(options))
+    return load_registry(options.models_dir, None, inference).network(BACKBONE)
 
 
 def embedder(options: TrainingOptions) -> Callable[[tuple[Path, ...], View, str], Floats]:
-    """What gives the embeddings of one view of each picture by a random state's name, and tells of its progress."""
+    """Return a function that embeds one view of each picture with a named random state and reports its progress."""
     network = load_backbone(options)
 
     def embeddings(paths: tuple[Path, ...], view: View, seed: str) -> Floats:
@@ -79,7 +79,7 @@ def split(folder: Path) -> tuple[LabelledPictures, LabelledPictures]:
     if folder.name == "train" and sibling.is_dir():
         return everything, labelled_pictures(sibling)
     held = [index % 10 == 0 for index in range(len(everything.paths))]
-    return _chosen(everything, [not one for one in held]), _chosen(everything, held)
+    return _chosen(everything, [not is_held for is_held in held]), _chosen(everything, held)
 
 
 def _chosen(pictures: LabelledPictures, keep: list[bool]) -> LabelledPictures:

@@ -66,9 +66,11 @@ def fonts() -> tuple[Path, ...]:
     from matplotlib import get_data_path
 
     folders = (*_FONT_FOLDERS, Path(get_data_path()) / "fonts" / "ttf")
-    found = [path for folder in folders for path in folder.rglob("*.ttf")]
+    fonts_there = [path for folder in folders for path in folder.rglob("*.ttf")]
     # Fonts of mathematical signs hold no letters where words look for them.
-    return tuple(sorted(path for path in found if not path.name.startswith(("cm", "STIXSiz", "STIXNon", "LastResort"))))
+    return tuple(
+        sorted(path for path in fonts_there if not path.name.startswith(("cm", "STIXSiz", "STIXNon", "LastResort")))
+    )
 
 
 def _font(rng: random.Random, size: int, choices: tuple[Path, ...]) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

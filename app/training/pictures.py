@@ -22,7 +22,7 @@ from app.inference.runtime import LoadedNetwork
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 View = Callable[[Image.Image, random.Random], Image.Image]
-"""Makes another picture of a picture, the same one for the same random state."""
+"""Function that derives a picture from a picture, equal for equal random states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +109,15 @@ def embeddings_of(
     target = cache_dir / f"{key}.npz"
     if target.is_file():
         progress(len(paths))
-        with np.load(target) as found:
-            cached: Floats = found["values"].astype(np.float32) * found["scales"][:, None]
+        with np.load(target) as arrays:
+            cached: Floats = arrays["values"].astype(np.float32) * arrays["scales"][:, None]
             return cached
     kept: list[QuantisedEmbedding] = []
     for images in _chunks(paths, view, seed):
         kept.extend(embed(network, images))
         progress(len(images))
-    values = np.stack([np.frombuffer(one.values, dtype=np.int8) for one in kept])
-    scales = np.array([one.scale for one in kept], dtype=np.float32)
+    values = np.stack([np.frombuffer(embedding.values, dtype=np.int8) for embedding in kept])
+    scales = np.array([embedding.scale for embedding in kept], dtype=np.float32)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".part").open("wb") as file:
         np.savez(file, values=values, scales=scales)
@@ -135,12 +135,12 @@ def embed(network: LoadedNetwork, images: Sequence[Image.Image]) -> tuple[Quanti
 
 
 def _chunks(paths: Sequence[Path], view: View, seed: str, size: int = 16) -> Iterator[list[Image.Image]]:
-    def one(path: Path) -> Image.Image:
+    def seen(path: Path) -> Image.Image:
         return view(open_rgb(path), random.Random(f"{seed}/{path.parent.name}/{path.name}"))
 
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(paths), size):
-            yield list(pool.map(one, paths[start : start + size]))
+            yield list(pool.map(seen, paths[start : start + size]))
 
 
 def _identity(manifest: ModelManifest) -> str:

@@ -75,7 +75,7 @@ def mild_view(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def assigned(paths: tuple[Path, ...], shift: int, seed: str) -> NDArray[np.int64]:
-    """Which defect `damaged_view(shift)` gives to each picture: the same draw, made again."""
+    """Return the defect that `damaged_view(shift)` gives to each picture, by repeating its draw."""
     draws = [random.Random(f"{seed}/{path.parent.name}/{path.name}").randrange(len(DEFECTS)) for path in paths]
     return (np.array(draws, dtype=np.int64) + shift) % len(DEFECTS)
 
@@ -105,18 +105,18 @@ def measure(targets: Floats, faults: Floats) -> dict[str, float]:
     """
     claimed, true = faults >= 0.5, targets >= 0.5
     clean = ~true.any(axis=1)
-    found = {name: float(claimed[true[:, i], i].mean()) for i, name in enumerate(DEFECTS)}
+    recalled = {name: float(claimed[true[:, i], i].mean()) for i, name in enumerate(DEFECTS)}
     spared = {name: float((~claimed[~true[:, i], i]).mean()) for i, name in enumerate(DEFECTS)}
     exact = (claimed == true).all(axis=1)
     # As many damaged pictures as clean ones weigh.
     per_kind = [float(exact[true[:, i]].mean()) for i in range(len(DEFECTS))]
     return {
         "accuracy": float(exact.mean()),
-        "label_accuracy": float(np.mean([(found[name] + spared[name]) / 2 for name in DEFECTS])),
+        "label_accuracy": float(np.mean([(recalled[name] + spared[name]) / 2 for name in DEFECTS])),
         "damaged_or_not": (float(claimed[~clean].any(axis=1).mean()) + float((~claimed[clean].any(axis=1)).mean())) / 2,
         "clean_pictures_left_alone": float(exact[clean].mean()),
         "damaged_pictures_exact": float(np.mean(per_kind)),
-        **{f"found_{name}": found[name] for name in DEFECTS},
+        **{f"found_{name}": recalled[name] for name in DEFECTS},
     }
 
 
@@ -129,7 +129,7 @@ def train(options: TrainingOptions) -> Path:
     # Every third picture in turn: all of them are seen damaged, at a third of the time.
     thirds = (training.paths[::3], training.paths[1::3], training.paths[2::3])
     rows = [features(training.paths, plain, "0"), features(training.paths[::2], mild_view, seed)]
-    targets = [np.zeros((len(found), len(DEFECTS)), dtype=np.float32) for found in rows]
+    targets = [np.zeros((len(row), len(DEFECTS)), dtype=np.float32) for row in rows]
     for shift in range(_DAMAGED_VIEWS):
         paths = thirds[shift % 3]
         rows.append(features(paths, damaged_view(shift), seed))

@@ -1,4 +1,4 @@
-"""What a training run shows: a confusion matrix and a calibration curve as pictures, and the model card."""
+"""Report of a training run: a confusion matrix and a calibration curve as pictures, and the model card."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def labels_report(path: Path, labels: Sequence[str], truth: Floats, probabilitie
     """Draw accuracy by label and calibration of a multi-label head."""
     figure, (left, right) = _figure(2)
     hits = (probabilities >= 0.5) == (truth >= 0.5)
-    found = [float(hits[truth[:, i] >= 0.5, i].mean()) for i in range(len(labels))]
+    recalled = [float(hits[truth[:, i] >= 0.5, i].mean()) for i in range(len(labels))]
     spared = [float(hits[truth[:, i] < 0.5, i].mean()) for i in range(len(labels))]
     places = np.arange(len(labels))
-    left.barh(places - 0.2, found, 0.4, label="found where it is")
+    left.barh(places - 0.2, recalled, 0.4, label="found where it is")
     left.barh(places + 0.2, spared, 0.4, label="not claimed where it is not")
     left.set_yticks(places, labels)
     left.set(xlim=(0.5, 1.0), title="By label")

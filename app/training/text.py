@@ -36,7 +36,7 @@ DETECTOR_SIDE_PIXELS = 320
 CHOOSING = "combine"
 """The random state of the text on which weights are fitted: not that of evaluations."""
 FLAG_QUANTILE = 0.975
-"""Of photographs without text, this share stays under the flag: 3 % false alarms at most, and a little to spare."""
+"""Share of photographs without text below the flag's threshold: at most 3 % false alarms, with a small margin."""
 
 
 def overlay_view(image: Image.Image, rng: random.Random) -> Image.Image:
@@ -73,7 +73,7 @@ def train(options: TrainingOptions) -> Path:
     with_text, without = answers[held_truth[:, 0] > 0.5, 0], answers[held_truth[:, 0] < 0.5, 0]
     # The tail decides, so it is looked at on several texts over each picture.
     more = [features(validation.paths, overlay_view, f"threshold/{number}") for number in range(_THRESHOLD_TEXTS)]
-    tail = np.concatenate([with_text, *(head.predict(one, verbose=0)[:, 0] for one in more)])
+    tail = np.concatenate([with_text, *(head.predict(rows, verbose=0)[:, 0] for rows in more)])
     threshold = round(float(np.quantile(tail, 1.0 - GATE_RECALL)), 4)
     gate = {
         "auc": area_under_curve(with_text, without),
@@ -212,8 +212,8 @@ def _plain_gate_scores(
     gate: LoadedHead, network: LoadedNetwork, paths: tuple[Path, ...], options: TrainingOptions
 ) -> Floats:
     rows = embeddings_of(network, paths, plain, "0", options.cache_dir)
-    found: Floats = gate.infer([quantise(row) for row in rows]).scores[:, 0]
-    return found
+    scores: Floats = gate.infer([quantise(row) for row in rows]).scores[:, 0]
+    return scores
 
 
 def _flag_threshold(without: Floats) -> float:

@@ -1,4 +1,4 @@
-"""Reads the tensors of a file that `torch.save` wrote in its older form, without PyTorch.
+"""Reader for tensors of files that `torch.save` wrote in its older format, without PyTorch.
 
 The file is three pickles that say what it is, one with the tensors' shapes, one with the names of the storages, and
 then each storage: its length and its values. Nothing but tensors is unpickled. Format: `_legacy_save` in PyTorch's
@@ -25,7 +25,7 @@ _TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """Where a tensor's values lie; offset and strides count values."""
+    """Location of a tensor's values; offset and strides count values."""
 
     kind: str
     storage: str
