@@ -25,7 +25,7 @@ class Metric:
 
 
 class Meters(Protocol):
-    """Where metrics go; never blocks. A name that is not declared raises KeyError."""
+    """Receiver of metrics. Never blocks. Raises KeyError for a name that is not declared."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -57,10 +57,10 @@ METRICS: Final[tuple[Metric, ...]] = (
     # the lanes (app/streaming)
     Metric("sightline_lane_lag_records", "gauge", "records", ("topic", "partition"), "records not yet released"),
     Metric(
-        "sightline_lane_lag_seconds", "gauge", "seconds", ("topic", "partition"), "age of the oldest record in hand"
+        "sightline_lane_lag_seconds", "gauge", "seconds", ("topic", "partition"), "age of the oldest record in progress"
     ),
-    Metric("sightline_lane_in_flight", "gauge", "records", ("topic", "partition"), "records in hand"),
-    Metric("sightline_lane_state", "gauge", "1", ("topic", "partition", "state"), "1 for the state a lane is in"),
+    Metric("sightline_lane_in_flight", "gauge", "records", ("topic", "partition"), "records in progress"),
+    Metric("sightline_lane_state", "gauge", "1", ("topic", "partition", "state"), "1 for the present state of a lane"),
     Metric("sightline_released_total", "counter", "records", ("topic",), "source records released"),
     Metric("sightline_outputs_total", "counter", "records", ("topic",), "records published in transactions"),
     Metric(
@@ -73,14 +73,14 @@ METRICS: Final[tuple[Metric, ...]] = (
         "gauge",
         "records",
         (),
-        "records that were in hand when this worker died and are not released yet; each is handled alone",
+        "records that were in progress when this worker died and are not released yet; each is processed alone",
     ),
     Metric(
         "sightline_crashed_records_total",
         "counter",
         "records",
         ("topic",),
-        "records given up after three crashes: dead letters of the kind crashed_worker",
+        "records that became dead letters of the kind crashed_worker, after three crashes",
     ),
     Metric("sightline_transactions_total", "counter", "transactions", ("topic",), "transactions committed"),
     Metric(
@@ -91,34 +91,51 @@ METRICS: Final[tuple[Metric, ...]] = (
         "source records in one transaction",
         (1, 2, 5, 10, 20, 50, 100, 200),
     ),
-    Metric("sightline_release_seconds", "histogram", "seconds", (), "claims and transaction of one release", _SECONDS),
-    Metric("sightline_credits_taken", "gauge", "records", ("topic",), "credits of the pump that are taken"),
-    Metric("sightline_generations_total", "counter", "generations", (), "rebalances after which lanes were opened"),
     Metric(
-        "sightline_loop_lag_seconds", "gauge", "seconds", (), "by how much the last tick of the event loop was late"
+        "sightline_release_seconds",
+        "histogram",
+        "seconds",
+        (),
+        "duration of the claims and the transaction of one release",
+        _SECONDS,
     ),
+    Metric("sightline_credits_taken", "gauge", "records", ("topic",), "credits of the pump in use"),
+    Metric(
+        "sightline_generations_total",
+        "counter",
+        "generations",
+        (),
+        "number of rebalances after which lanes were opened",
+    ),
+    Metric("sightline_loop_lag_seconds", "gauge", "seconds", (), "delay of the last tick of the event loop"),
     Metric(
         "sightline_table_loaded_records", "gauge", "records", (), "changelog records loaded in bulk since the start"
     ),
     # score: outcomes without inference, and the engine
-    Metric("sightline_cached_outcomes_total", "counter", "uploads", (), "outcomes answered from known scores alone"),
+    Metric(
+        "sightline_cached_outcomes_total",
+        "counter",
+        "uploads",
+        (),
+        "outcomes from stored scores alone, without inference",
+    ),
     Metric(
         "sightline_contents_total",
         "counter",
         "contents",
         ("answer",),
-        "contents computed, joined to one in flight, or promoted out of a backfill batch",
+        "contents by answer: computed, joined to equal bytes in progress, or promoted out of a backfill batch",
     ),
     Metric("sightline_batches_total", "counter", "batches", ("queue",), "batches that the device has run"),
-    Metric("sightline_batch_members_total", "counter", "images", ("queue",), "members of those batches"),
-    Metric("sightline_device_busy_seconds_total", "counter", "seconds", (), "time in which the device ran batches"),
-    Metric("sightline_engine_waiting", "gauge", "images", ("queue",), "waiting for decoding or for a batch"),
+    Metric("sightline_batch_members_total", "counter", "images", ("queue",), "images in those batches"),
+    Metric("sightline_device_busy_seconds_total", "counter", "seconds", (), "time for which the device ran batches"),
+    Metric("sightline_engine_waiting", "gauge", "images", ("queue",), "images that wait for decoding or for a batch"),
     Metric(
         "sightline_decoder_processes_total",
         "counter",
         "processes",
         ("what",),
-        "decoding children by what became of them: started, crashed, or killed at the deadline (timed_out)",
+        "decoder processes that were started, crashed, or were killed at the deadline (timed_out)",
     ),
     # the query service: POST /v1/score and previews
     Metric(
@@ -126,11 +143,16 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "pictures",
         ("answer",),
-        "POST /v1/score by how it was answered: computed, joined to equal bytes in flight, cached, rejected (not a "
-        "picture of ours), refused (too much in hand), deadline (it passed), failed (the service ended or broke)",
+        "POST /v1/score by answer: computed, joined to equal bytes in progress, cached, rejected (not a readable "
+        "picture), refused (too much work in progress), deadline (it passed), failed (the service stopped or failed)",
     ),
     Metric(
-        "sightline_api_score_seconds", "histogram", "seconds", (), "from body to answer of POST /v1/score", _SECONDS
+        "sightline_api_score_seconds",
+        "histogram",
+        "seconds",
+        (),
+        "time from body to answer of POST /v1/score",
+        _SECONDS,
     ),
     Metric("sightline_api_score_in_flight", "gauge", "pictures", (), "pictures being computed for POST /v1/score"),
     Metric(
@@ -138,14 +160,14 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "calls",
         ("what",),
-        "get or put that the shared cache of contents did not answer in time; the picture is scored all the same",
+        "calls (get or put) that the shared cache of contents did not answer in time; the picture is still scored",
     ),
     Metric(
         "sightline_api_previews_total",
         "counter",
         "previews",
         ("answer",),
-        "previews: made, joined to an equal one in the making, kept, rejected, gone, refused, failed",
+        "previews by answer: made, joined to an equal one in progress, kept, rejected, gone, refused, failed",
     ),
     # identify
     Metric(
@@ -153,28 +175,35 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "events",
         ("kind",),
-        "what s3.uploads said: created, removed, filtered, ignored, test, tombstone, malformed",
+        "upload events by kind: created, removed, filtered, ignored, test, tombstone, malformed",
     ),
     Metric(
         "sightline_events_other_dialect_total",
         "counter",
         "events",
         ("dialect",),
-        "events whose source has no row in the table of dialects, read by their shape; 20 labels, then more",
+        "events from a source without a row in the table of dialects, read by their structure; after 20 labels the "
+        "label is `more`",
     ),
     Metric(
         "sightline_events_new_version_total",
         "counter",
         "events",
         ("version",),
-        "events of a major version that their dialect does not know, read as before: dialect and version; 20 labels, "
-        "then more",
+        "events of a major version that their dialect does not know, read like earlier versions: dialect and version; "
+        "after 20 labels the label is `more`",
     ),
     # the bridge (app/bridge/bridge.py)
-    Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka acknowledged"),
+    Metric("sightline_bridge_messages_total", "counter", "messages", (), "messages that Kafka has acknowledged"),
     Metric("sightline_bridge_deleted_total", "counter", "messages", (), "messages deleted from the queue after that"),
     Metric("sightline_bridge_oversized_total", "counter", "messages", (), "messages too large for Kafka: dead letters"),
-    Metric("sightline_bridge_waits_total", "counter", "waits", ("side",), "pauses because queue or broker was away"),
+    Metric(
+        "sightline_bridge_waits_total",
+        "counter",
+        "waits",
+        ("side",),
+        "pauses because the queue or the broker did not answer",
+    ),
     # the lake (app/lake/connect/health.py)
     Metric("sightline_lake_connector_running", "gauge", "1", ("table",), "1 while a table's connector and tasks run"),
     Metric(
@@ -182,18 +211,18 @@ METRICS: Final[tuple[Metric, ...]] = (
         "gauge",
         "seconds",
         ("table",),
-        "age of the oldest record that was published after the newest snapshot; 0 where there is none",
+        "age of the oldest record that was published after the newest snapshot; 0 without one",
     ),
     Metric("sightline_lake_snapshot_age_seconds", "gauge", "seconds", ("table",), "age of the newest snapshot"),
     Metric("sightline_lake_rows", "gauge", "rows", ("table",), "rows of the newest snapshot"),
-    Metric("sightline_lake_restarts_total", "counter", "restarts", ("table",), "failed tasks started again"),
+    Metric("sightline_lake_restarts_total", "counter", "restarts", ("table",), "restarts of failed tasks"),
     # archive
     Metric(
         "sightline_archive_files_total",
         "counter",
         "files",
         ("topic", "closed_by"),
-        "files stored, by what closed them: count, bytes, age, room",
+        "files stored, by the limit that closed them: count, bytes, age, room",
     ),
     Metric("sightline_archive_bytes_total", "counter", "bytes", ("topic",), "size of those files"),
     Metric(
@@ -201,25 +230,23 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "records",
         ("topic", "answer"),
-        "records that are archived: written by this worker, or there already",
+        "archived records: written by this worker (written), or stored before (there)",
     ),
-    Metric(
-        "sightline_archive_rivals_total", "counter", "files", ("topic",), "files that another writer had stored first"
-    ),
+    Metric("sightline_archive_rivals_total", "counter", "files", ("topic",), "files that another writer stored first"),
     # the query service (app/api)
     Metric(
         "sightline_api_requests_total",
         "counter",
         "requests",
         ("route", "method", "status"),
-        "requests answered; route is the template, `unmatched` where no route took it",
+        "requests answered; route is the template, `unmatched` without a matching route",
     ),
     Metric(
         "sightline_api_request_seconds",
         "histogram",
         "seconds",
         ("route",),
-        "from a request's head to the last byte of its answer; long polls and streams count whole",
+        "time from a request's head to the last byte of its answer, long polls and streams included",
         (0.0005, 0.001, 0.002, *_SECONDS),
     ),
     # the query service: the stream of flagged images (app/serving/flag_stream.py)
@@ -230,7 +257,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "streams",
         ("why",),
-        "streams that ended: gone (the client left), slow, broker (away while catching up), closing (the service ends)",
+        "streams that ended, by cause: gone (the client left), slow, broker (an outage while catching up), "
+        "closing (the service stops)",
     ),
     Metric("sightline_resident_bytes", "gauge", "bytes", (), "resident memory of the process"),
 )

@@ -1,4 +1,4 @@
-"""The generated pages of docs/: settings, topics, metrics and the lake's columns, each from what declares them."""
+"""Generated pages of docs/: settings, topics, metrics and the lake's columns, from their declarations."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ Each agent is a process and a consumer group of its own.
 
 _METRICS: Final = """# Metrics
 
-Each process serves these at `/metrics` in the text format of Prometheus, on its own port (`SIGHTLINE_WORKER_HTTP_PORT`,
-else a free one that its log names); `/healthz` beside it says what the watchdog sees.
+Each process serves these at `/metrics` in the text format of Prometheus, on its own port
+(`SIGHTLINE_WORKER_HTTP_PORT`, else a free port that it logs). `/healthz` on the same port reports the state of the
+watchdog.
 
 {table}"""
 

@@ -24,7 +24,6 @@ _NOT_YET_PLAIN = (
     "app/index/",
     "app/lake/verbs/",
     "app/ledger/",
-    "app/metrics",
     "app/parking/",
     "app/ports",
     "app/rescoring/",
