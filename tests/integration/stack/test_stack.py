@@ -167,9 +167,9 @@ async def test_another_text_gets_another_id_and_is_refused(stack: LocalStack) ->
         await check_registry(stack.registry_url, [edited])
     async with SchemaRegistry(stack.registry_url) as registry:
         answered = await register_all(registry, [edited])
-    with pytest.raises(StartupRefused, match=rf"numbers {released.record}/1 .* pins {released.schema_id}"):
+    with pytest.raises(StartupRefused, match=rf"gives {released.record}/1 the id .* pins {released.schema_id}"):
         refuse_other_ids(answered)
-    with pytest.raises(StartupRefused, match="numbers"):
+    with pytest.raises(StartupRefused, match="gives"):
         await check_registry(stack.registry_url, [edited])
     await check_registry(stack.registry_url)
 
@@ -327,7 +327,7 @@ async def test_a_lock_that_a_fresh_registry_contradicts_is_refused(tmp_path: Pat
     (tmp_path / released.record).mkdir()
     (tmp_path / released.record / f"{released.version}.avsc").write_text(released.text)
     (tmp_path / "ids.lock").write_text(f"5 {released.record}/{released.version}\n")
-    with pytest.raises(StartupRefused, match=rf"numbers {released.record}/{released.version} 1, but .* pins 5"):
+    with pytest.raises(StartupRefused, match=rf"gives {released.record}/{released.version} the id 1, but .* pins 5"):
         await extend_lock(lambda _line: None, tmp_path)
 
 
