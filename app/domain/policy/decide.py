@@ -100,9 +100,9 @@ def _without_renditions(scores: ModelScores) -> ModelScores:
 
 def is_publishable(policy: Policy, prediction: ImagePrediction) -> bool:
     """Return whether a product may show the picture: it was scored and the verdict of `policy` is not `block`."""
-    if prediction.outcome != "scored":
-        return False
-    return not blocks(policy, subject_of(prediction))
+    # Without the words of the whole verdict, which every outcome would pay for and none would show.
+    action = BLOCK if blocks(policy, subject_of(prediction)) else NO_ACTION
+    return may_be_published(prediction.outcome, action)
 
 
 def may_be_published(outcome: str, action: str) -> bool:
