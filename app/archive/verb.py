@@ -66,14 +66,18 @@ def _verify(topic: _Topic = "", as_json: JsonOption = False) -> None:
 
     Exit code 1 on any difference, hole or overlap. Reads both, each record once.
     """
-    held, found = with_operator(lambda world: _compare(world, topic))
-    good = all(each.agrees for each in found) and not any(each.faults for each in held)
-    show(as_json, {"agrees": good, "topics": [asdict(each) for each in found]}, _comparison_in_words(held, found))
+    held, comparisons = with_operator(lambda world: _compare(world, topic))
+    good = all(each.agrees for each in comparisons) and not any(each.faults for each in held)
+    show(
+        as_json,
+        {"agrees": good, "topics": [asdict(each) for each in comparisons]},
+        _comparison_in_words(held, comparisons),
+    )
     raise typer.Exit(ExitCode.of_check(good))
 
 
-def _comparison_in_words(held: list[ArchivedPartition], found: list[Comparison]) -> Iterator[str]:
-    for each in found:
+def _comparison_in_words(held: list[ArchivedPartition], comparisons: list[Comparison]) -> Iterator[str]:
+    for each in comparisons:
         yield (
             f"{each.topic}: {each.compared} records compared, missing={each.missing} different={each.different} "
             f"foreign={each.foreign}"

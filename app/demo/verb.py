@@ -41,7 +41,7 @@ def _demo(
         bool, typer.Option("--lake", help="With Kafka Connect and Iceberg tables: counts rows, and asks by SQL.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Equal seeds make equal pictures.")] = 1,
-    limit: Annotated[float, typer.Option(help="Give up after so many seconds of scoring.")] = 900.0,
+    limit: Annotated[float, typer.Option(help="Stop with an error if scoring takes more seconds than this.")] = 900.0,
     as_json: JsonOption = False,
 ) -> None:
     """Upload pictures to a local S3, score all of them, and count: every upload one outcome, none lost, none twice.

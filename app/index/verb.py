@@ -33,38 +33,38 @@ def _get(
     as_json: JsonOption = False,
 ) -> None:
     """Print the latest outcome and flag of one image. Exit code 1 when the index knows nothing of it."""
-    found = with_operator(lambda world: _read(world, place))
-    if found is None:
+    facts = with_operator(lambda world: _read(world, place))
+    if facts is None:
         show(as_json, {"known": False}, [f"{place}: nothing known"])
         raise typer.Exit(ExitCode.FINDING)
-    show(as_json, found, [_words(place, found)])
+    show(as_json, facts, [_words(place, facts)])
 
 
 async def _read(world: Operator, place: str) -> dict[str, Any] | None:
     if place.startswith("sha256:"):
         outcome = await world.index.content(place.removeprefix("sha256:").lower())
         return None if outcome is None else {"known": True, "prediction": plain_prediction(outcome)}
-    found = await world.index.image(*parse_image(place))
-    if found is None:
+    image = await world.index.image(*parse_image(place))
+    if image is None:
         return None
     return {
         "known": True,
-        "removed_at_ms": found.removed_at_ms,
-        "prediction": None if found.prediction is None else plain_prediction(found.prediction),
-        "flag": None if found.flag is None else plain_flag(found.flag),
-        "decision": None if found.decision is None else dataclasses.asdict(found.decision),
-        "pending": None if found.pending is None else dataclasses.asdict(found.pending),
+        "removed_at_ms": image.removed_at_ms,
+        "prediction": None if image.prediction is None else plain_prediction(image.prediction),
+        "flag": None if image.flag is None else plain_flag(image.flag),
+        "decision": None if image.decision is None else dataclasses.asdict(image.decision),
+        "pending": None if image.pending is None else dataclasses.asdict(image.pending),
     }
 
 
-def _words(place: str, found: dict[str, Any]) -> str:
-    prediction, flag = found["prediction"], found.get("flag")
-    pending, decision = found.get("pending"), found.get("decision")
+def _words(place: str, facts: dict[str, Any]) -> str:
+    prediction, flag = facts["prediction"], facts.get("flag")
+    pending, decision = facts.get("pending"), facts.get("decision")
     under_way = f"upload {pending['upload_id']} is under way" if pending else ""
-    if prediction is None and found.get("removed_at_ms") is None:
+    if prediction is None and facts.get("removed_at_ms") is None:
         return f"{place}: {under_way}"
     if prediction is None:
-        return f"{place}: removed (event time {found['removed_at_ms']} ms)"
+        return f"{place}: removed (event time {facts['removed_at_ms']} ms)"
     reason = f" ({prediction['reason']})" if prediction["reason"] else ""
     lines = [f"{place}: {prediction['outcome']}{reason}, sha256 {prediction['sha256'] or 'unknown'}"]
     for model, labels in prediction["scores"].items():

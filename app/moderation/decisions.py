@@ -118,7 +118,7 @@ class Decisions:
         try:
             record = await self._record(identity, moderator, request)
         except BaseException:
-            # Nothing was published, so the next request starts again.
+            # Nothing was published. The next request with this id is handled like the first.
             await self._log.abandon(identity)
             raise
         wire = self._codec.encode(record)

@@ -167,7 +167,7 @@ def partition_sums(comparison: Comparison) -> tuple[PartitionSums, ...]:
         window = between(sets.rows, sets.low, sets.end)
         older = between(sets.rows, 0, sets.low)
         doubles, foreign = sets.doubles, comparison.foreign.get(number, 0)
-        # Of the rows with one offset, one is legitimate; the others are surplus.
+        # Each offset has one correct row. Further rows with the same offset are surplus.
         surplus = len(sets.rows) - len(window) - len(older) - comparison.newer.get(number, 0)
         sums.append(
             PartitionSums(

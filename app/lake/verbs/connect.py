@@ -78,10 +78,10 @@ def _status(
     Exit code 1 when a connector does not run or records wait longer than three commits.
     """
     limit = load_settings(os.environ).lake.behind_seconds
-    found = with_operator(_health)
-    well = all(health.well(limit) for health in found)
-    plain = {"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in found]}
-    show(as_json, plain, _health_in_words(found))
+    tables = with_operator(_health)
+    well = all(health.well(limit) for health in tables)
+    plain = {"well": well, "limit_seconds": limit, "tables": [asdict(health) for health in tables]}
+    show(as_json, plain, _health_in_words(tables))
     raise typer.Exit(ExitCode.of_check(well))
 
 
@@ -89,9 +89,9 @@ async def _health(world: Operator) -> tuple[TableHealth, ...]:
     return await lake_health(await _sources(world))
 
 
-def _health_in_words(found: tuple[TableHealth, ...]) -> Iterator[str]:
+def _health_in_words(tables: tuple[TableHealth, ...]) -> Iterator[str]:
     yield f"{'table':<12} {'connector':<9} {'rows':>10} {'snapshot':>10} {'behind':>8}"
-    for health in found:
+    for health in tables:
         age = "none" if health.snapshot_age_seconds is None else f"{health.snapshot_age_seconds:.0f} s"
         rows = "?" if health.rows is None else health.rows
         yield f"{health.table:<12} {health.state:<9} {rows:>10} {age:>10} {health.behind_seconds:>6.0f} s"

@@ -39,20 +39,20 @@ def _erase(
     bring it back.
     """
     target = _target(image, sha256)
-    found = with_operator(lambda world: _run(world, target, yes))
+    results = with_operator(lambda world: _run(world, target, yes))
     left = not_reached(load_settings(os.environ))
-    plain = {"erased": yes, "tables": [dataclasses.asdict(each) for each in found], "not_reached": left}
-    show(as_json, plain, _words(found, left, yes))
+    plain = {"erased": yes, "tables": [dataclasses.asdict(result) for result in results], "not_reached": left}
+    show(as_json, plain, _words(results, left, yes))
 
 
-def _words(found: list[Erased], left: Sequence[str], erased: bool) -> Iterator[str]:
-    for each in found:
+def _words(results: list[Erased], left: Sequence[str], erased: bool) -> Iterator[str]:
+    for result in results:
         if erased:
-            yield f"{each.table}: {each.rows} rows erased, {each.deleted_files} files deleted"
+            yield f"{result.table}: {result.rows} rows erased, {result.deleted_files} files deleted"
         else:
-            yield f"{each.table}: {each.rows} rows in {each.files} files would go"
-        if each.held_by:
-            yield f"{each.table}: still held by {', '.join(each.held_by)}: drop these, then run it again"
+            yield f"{result.table}: {result.rows} rows in {result.files} files would go"
+        if result.held_by:
+            yield f"{result.table}: still held by {', '.join(result.held_by)}: drop these, then run it again"
     yield "not reached:"
     yield from (f"  {line}" for line in left)
     if not erased:

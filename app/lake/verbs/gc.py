@@ -39,20 +39,20 @@ def _gc(
     What is young stays, and what the sink may yet commit. Refuses a table that cannot be read wholly, and a folder in
     which another table's metadata lie.
     """
-    found = with_operator(lambda world: _run(world, tables_named(table), older_than, dry_run))
+    rubbish_of = with_operator(lambda world: _run(world, tables_named(table), older_than, dry_run))
     plain = {
-        name: {"files": len(one.files), "bytes": one.size_bytes, "uploads": len(one.uploads)}
-        for name, one in found.items()
+        name: {"files": len(rubbish.files), "bytes": rubbish.size_bytes, "uploads": len(rubbish.uploads)}
+        for name, rubbish in rubbish_of.items()
     }
-    show(as_json, plain, _words(found, dry_run))
+    show(as_json, plain, _words(rubbish_of, dry_run))
 
 
-def _words(found: Mapping[str, Rubbish], dry_run: bool) -> Iterator[str]:
-    for name, one in found.items():
-        yield from (f"  {file.path}" for file in (one.files[:20] if dry_run else ()))
+def _words(rubbish_of: Mapping[str, Rubbish], dry_run: bool) -> Iterator[str]:
+    for name, rubbish in rubbish_of.items():
+        yield from (f"  {file.path}" for file in (rubbish.files[:20] if dry_run else ()))
         yield (
-            f"{name}: {len(one.files)} files ({one.size_bytes / 1e6:.1f} MB) and {len(one.uploads)} half uploads "
-            f"{'would go' if dry_run else 'deleted'}"
+            f"{name}: {len(rubbish.files)} files ({rubbish.size_bytes / 1e6:.1f} MB) "
+            f"and {len(rubbish.uploads)} half uploads {'would go' if dry_run else 'deleted'}"
         )
 
 
@@ -69,11 +69,11 @@ async def _run(
         )
     bounds = Bounds(int(hours * _HOUR_MS), commit_ms)
     catalog = await asyncio.to_thread(open_catalog, settings)
-    found = {}
+    rubbish_of = {}
     store = await world.lake_store()
     for row in tables:
         rubbish = await find_rubbish(TableReader(catalog, settings, row), store, world.clock, bounds)
         if not dry_run:
             await remove(rubbish, store)
-        found[row.name] = rubbish
-    return found
+        rubbish_of[row.name] = rubbish
+    return rubbish_of

@@ -1,4 +1,4 @@
-"""What the verbs of the lake have in common: which tables are meant."""
+"""The option `--table` of the verbs of the lake, and the tables that it selects."""
 
 from __future__ import annotations
 
